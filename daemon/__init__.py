@@ -1,0 +1,1 @@
+"""The service: schedule, capture, measuring, store, messaging, web."""

@@ -1,0 +1,56 @@
+"""What happened, in the words that database, MQTT and page share."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EventKind(StrEnum):
+    """All kinds; the value is the last part of the MQTT topic."""
+
+    CAMERA_LOST = "camera_lost"
+    CAMERA_FOUND = "camera_found"
+    BLOCK_STARTED = "block_started"
+    BLOCK_FINISHED = "block_finished"
+    ANIMAL_TOO_HOT = "animal_too_hot"
+    ANIMAL_TOO_COLD = "animal_too_cold"
+    ANIMAL_NOT_SEEN = "animal_not_seen"
+
+
+class Severity(StrEnum):
+    """How soon somebody should look."""
+
+    NOTICE = "notice"
+    ALERT = "alert"
+    EMERGENCY = "emergency"
+
+
+class EventState(StrEnum):
+    """A condition opens and closes; anything else simply occurred."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    OCCURRED = "occurred"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change worth telling."""
+
+    kind: EventKind
+    state: EventState
+    severity: Severity
+    at_utc_ns: int
+    animal: int | None = None
+    data: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    """The evidence: numbers with their units in the names."""
+    event_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Unique for ever: a consumer that sees it twice has seen one event."""
+    opened_event_id: str | None = None
+    """For `CLOSED`: the event that opened the condition."""
+
+    def data_json(self) -> str:
+        """The evidence as compact JSON with sorted keys."""
+        return json.dumps(dict(self.data), separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,1 @@
+"""MQTT: topics, payloads, outbox, publisher, broker."""

@@ -1,0 +1,62 @@
+"""What is known about one frame once it has been measured: the row of every table and message."""
+
+from dataclasses import dataclass
+
+from daemon.vision.parts import BodyPart
+from drivers.frame import FrameFlag
+from drivers.thermometry import Calibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartObservation:
+    """One body part of one animal in one frame."""
+
+    part: BodyPart
+    x_px: float
+    """Centroid of its pixels, column."""
+    y_px: float
+    """Centroid of its pixels, row."""
+    x_mm: float | None
+    """The same by the configured scale; None without one."""
+    y_mm: float | None
+    area_px: int
+    area_mm2: float | None
+    valid_px: int
+    """Pixels that have a temperature; the five figures below are theirs and None when there is none."""
+    mean_celsius: float | None
+    median_celsius: float | None
+    p95_celsius: float | None
+    min_celsius: float | None
+    max_celsius: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnimalObservation:
+    """One animal in one frame."""
+
+    animal: int
+    """Its number, from 1."""
+    parts: tuple[PartObservation, ...]
+    """Those that were found, in the order of `BodyPart`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameObservation:
+    """One measured frame."""
+
+    sequence: int
+    captured_utc_ns: int
+    captured_monotonic_ns: int
+    flags: FrameFlag
+    calibration: Calibration
+    fpa_celsius: float
+    shutter_celsius: float
+    background_celsius: float | None
+    """Median of what is no animal, °C."""
+    animals: tuple[AnimalObservation, ...]
+    not_measured: str | None
+    """Why nothing was measured (`shutter`, `uncertain`); None when the animals are what was seen."""
+    block_key: str | None
+    """Key of the block that planned this frame; None outside blocks."""
+    planned_utc_ns: int | None
+    """The planned moment this frame stands for; None outside blocks."""

@@ -1,0 +1,1 @@
+"""From degrees to parts."""

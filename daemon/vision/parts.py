@@ -1,0 +1,50 @@
+"""Body parts, and what a segmenter promises, whether it is a network or not."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
+
+
+class BodyPart(IntEnum):
+    """Labels of every mask in the project; 0 is background."""
+
+    HEAD = 1
+    BODY = 2
+    TAIL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segmentation:
+    """What is where in one frame."""
+
+    parts: NDArray[np.uint8]
+    """Shape (192, 256): 0 background, otherwise a `BodyPart`."""
+
+    instances: NDArray[np.uint8]
+    """Shape (192, 256): 0 background, otherwise the number of the animal within this frame, from 1."""
+
+    def __post_init__(self) -> None:
+        for name, labels in (("parts", self.parts), ("instances", self.instances)):
+            if labels.dtype != np.uint8 or labels.shape != (IMAGE_HEIGHT, IMAGE_WIDTH):
+                raise ValueError(
+                    f"{name} must be ({IMAGE_HEIGHT}, {IMAGE_WIDTH}) uint8, got {labels.dtype} {labels.shape}"
+                )
+            labels.setflags(write=False)
+
+
+class Segmenter(Protocol):
+    """Finds animals and their parts."""
+
+    @property
+    def name(self) -> str:
+        """For the record of a run: what did the segmenting, with its version or hash."""
+        ...
+
+    def segment(self, celsius: NDArray[np.float32]) -> Segmentation:
+        """Label one frame of degrees C, shape (192, 256), NaN allowed."""
+        ...

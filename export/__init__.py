@@ -1,0 +1,1 @@
+"""What will leave in a standard format: models and tables."""
