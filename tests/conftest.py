@@ -1,0 +1,41 @@
+"""What every test shares."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread running."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(timeout=5)
+    alive = [thread.name for thread in left if thread.is_alive()]
+    assert not alive, f"threads left behind: {alive}"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the golden vectors."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def real_material() -> Path:
+    """Folder of real pictures and transfers whose licences forbid shipping them; tests skip where it is absent.
+
+    It is VIVARIUM_REAL_MATERIAL, or the folder `shared` beside the checkout, with `real/` and `camera/real/` in it.
+    """
+    default = Path(__file__).parents[2] / "shared"
+    folder = Path(os.environ.get("VIVARIUM_REAL_MATERIAL", default))
+    if not (folder / "real").is_dir():
+        pytest.skip(f"real material is not present in {folder}")
+    return folder
