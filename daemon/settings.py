@@ -2,24 +2,28 @@
 
 import difflib
 import hashlib
-import os
+import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+import tzlocal
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drivers.errors import ConfigError
 from drivers.thermometry import EnvironmentOverrides
 
-MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def _known_zone(name: str) -> str:
@@ -225,13 +229,25 @@ class LimitSettings(_Section):
     """How long the value must stay beyond the threshold."""
 
 
+class TooHotSettings(LimitSettings):
+    """When an animal is too hot: by the 95th percentile of head or body, whichever is warmer."""
+
+    celsius: float = Field(39.0, ge=-20, le=120)
+    """Above this."""
+
+
+class TooColdSettings(LimitSettings):
+    """When an animal is too cold: by the 95th percentile of head or body, whichever is warmer."""
+
+    celsius: float = Field(26.0, ge=-20, le=120)
+    """Below this."""
+
+
 class AlertSettings(_Section):
     """When somebody is told."""
 
-    too_hot: LimitSettings = LimitSettings(celsius=39.0)
-    """95th percentile of head and body above this."""
-    too_cold: LimitSettings = LimitSettings(celsius=26.0)
-    """95th percentile of head and body below this."""
+    too_hot: TooHotSettings = TooHotSettings()
+    too_cold: TooColdSettings = TooColdSettings()
     not_seen_after_s: float = Field(300.0, ge=1, le=86_400)
     """An animal that no good frame has shown for so long."""
 
@@ -269,3 +285,197 @@ class Settings(_Section):
     alerts: AlertSettings = AlertSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+
+    def resolved(self, directory: Path) -> "Settings":
+        """The same with every relative path counted from `directory`, where the config file is."""
+
+        def absolute(path: Path | None) -> Path | None:
+            return None if path is None else directory / path.expanduser()
+
+        return self.model_copy(
+            update={
+                "box": self.box.model_copy(update={"data_dir": absolute(self.box.data_dir)}),
+                "camera": self.camera.model_copy(
+                    update={"replay": self.camera.replay.model_copy(update={"path": absolute(self.camera.replay.path)})}
+                ),
+                "mqtt": self.mqtt.model_copy(
+                    update={
+                        name: absolute(getattr(self.mqtt, name)) for name in ("ca_file", "certificate_file", "key_file")
+                    }
+                ),
+            }
+        )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the housing room."""
+        return ZoneInfo(self.box.time_zone or tzlocal.get_localzone_name())
+
+    @property
+    def database_url(self) -> str:
+        """The configured database, or the file in the data directory."""
+        return self.database.url or f"sqlite:///{self.box.data_dir / 'vivarium.db'}"
+
+    @property
+    def recordings_dir(self) -> Path:
+        """Where recordings are."""
+        return self.box.data_dir / "recordings"
+
+    def to_json(self) -> str:
+        """All values, also those that were left out, with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    def config_hash(self) -> str:
+        """SHA-256 of `to_json`: two runs with the same hash were set up alike."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def load_settings(path: Path) -> Settings:
+    """Read config.toml.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is no TOML, or holds a key or value that is refused; it names every one of them.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `vivarium config --example > {path}` writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_settings(text, origin=str(path)).resolved(path.resolve().parent)
+
+
+def parse_settings(text: str, *, origin: str) -> Settings:
+    """The settings in a TOML text; `origin` stands in the messages of errors.
+
+    Raises
+    ------
+    ConfigError
+        See `load_settings`.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{origin}: not valid TOML: {error}") from error
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(details["loc"], details) for details in error.errors()]
+        raise ConfigError(f"{origin}:\n  " + "\n  ".join(problems)) from error
+    return settings
+
+
+def _problem(location: tuple[int | str, ...], details: Mapping[str, Any]) -> str:
+    key = ".".join(str(step) for step in location) or "the whole file"
+    if details["type"] != "extra_forbidden":
+        came = "" if details["type"] in ("missing", "value_error") else f", got {details['input']!r}"
+        return f"{key}: {details['msg'].removeprefix('Value error, ')}{came}"
+    known = _known_keys(location[:-1])
+    nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(sorted(known))}"
+    return f"{key}: unknown key; {hint}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for step in location:
+        if isinstance(step, int):
+            continue
+        found = _section_of(model.model_fields[step].annotation)
+        if found is None:
+            return []
+        model = found
+    return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_of(inner))), None)
+
+
+class KeyDescription(BaseModel):
+    """One key of config.toml, for `vivarium config --explain`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    kind: str
+    default: str
+    description: str
+
+
+def describe_keys() -> Iterator[KeyDescription]:
+    """Every key of config.toml with its type, default and meaning, in the order of the models."""
+    yield from _describe(Settings, "")
+
+
+def _describe(model: type[BaseModel], prefix: str) -> Iterator[KeyDescription]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        section = _section_of(field.annotation)
+        if section is not None:
+            many = bool(get_args(field.annotation))
+            yield KeyDescription(
+                key=f"[[{key}]]" if many else f"[{key}]",
+                kind="list of tables" if many else "table",
+                default="",
+                description=field.description or (section.__doc__ or "").strip(),
+            )
+            yield from _describe(section, f"{key}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        yield KeyDescription(
+            key=key,
+            kind=_kind(field.annotation),
+            default="required" if field.is_required() else json.dumps(default, default=str),
+            description=field.description or "",
+        )
+
+
+_ANNOTATED = re.compile(r"Annotated\[(\w+), [^\]]*\]")
+
+
+def _kind(annotation: Any) -> str:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return _ANNOTATED.sub(r"\1", str(annotation).replace("typing.", "").replace("pathlib.", ""))
+
+
+def example_toml() -> str:
+    """A config file with every key at its default, each with its meaning; optional keys are commented out."""
+    lines = ["# Strong Vivarium: every key with its default. A key that is left out has the same effect."]
+    _example(Settings, "", lines)
+    return "\n".join(lines) + "\n"
+
+
+def _example(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
+    sections: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        section = _section_of(field.annotation)
+        if section is not None and not get_args(field.annotation):
+            sections.append((name, section))
+            continue
+        description = field.description or ""
+        default = field.get_default(call_default_factory=True)
+        if section is not None:
+            keys = ", ".join(f"{key} = ..." for key in section.model_fields)
+            lines.append(f"# {name} = [{{ {keys} }}]  # {description}")
+        elif field.is_required() or default is None:
+            lines.append(f"# {name} =  # {description}")
+        else:
+            lines.append(f"{name} = {_toml_value(default)}  # {description}")
+    for name, section in sections:
+        key = f"{prefix}{name}"
+        lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{key}]"]
+        _example(section, f"{key}.", lines)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value, default=str)

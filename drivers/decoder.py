@@ -1,7 +1,7 @@
 """From transfers to thermal frames: what needs the memory of earlier frames."""
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from drivers.thermometry import (
 SETTLING_S = 3.0
 """Readings are taken from about three seconds after a shutter event."""
 
+RANGE_SETTLING_S = 120.0
+"""Readings wander for one to two minutes after the temperature range was switched."""
+
 DRIFT_LIMIT_CELSIUS = 0.25
 """Change of the detector since the last calibration that shifts readings by about 0.3 °C."""
 
@@ -38,16 +41,39 @@ _WARM_CHANGE_CELSIUS = 0.1
 _WARM_WINDOW_S = 300.0
 _WARM_SAMPLE_S = 10.0
 
-_CONSTANTS_CONFIRMED_AFTER = 3
-"""New constants are believed (a range switch) when so many frames in a row agree on them."""
+CONFIRMED_AFTER = 3
+"""New constants (a range switch), shutter or user-area values are believed when so many frames in a row agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
     """What does not change from frame to frame."""
 
+    variant: Variant
     constants: Constants
     firmware: str
+
+
+class _Candidate:
+    """A value that differs from the one in force, and how many frames in a row have said it.
+
+    The metadata rows carry no checksum: one damaged frame, or one received while the user area is being written byte
+    by byte, must not move the degrees.
+    """
+
+    def __init__(self) -> None:
+        self._value: object = None
+        self._seen = 0
+
+    def confirmed(self, value: object) -> bool:
+        """Count one more frame that says `value`; True from the third in a row on."""
+        self._seen = self._seen + 1 if value == self._value else 1
+        self._value = value
+        return self._seen >= CONFIRMED_AFTER
+
+    def forget(self) -> None:
+        """A frame said what is in force."""
+        self._value, self._seen = None, 0
 
 
 class FrameDecoder:
@@ -78,9 +104,10 @@ class FrameDecoder:
         self.correction: HostCorrection | None = None
         """v2: what the host must do to the counts; without it a v2 frame is `UNCERTAIN`."""
         self._identity: _Identity | None = None
-        self._candidate: _Identity | None = None
-        self._candidate_seen = 0
+        self._new_identity = _Candidate()
         self._calibration: Calibration | None = None
+        self._new_calibration = _Candidate()
+        self._latched_correction: HostCorrection | None = None
         self._table: NDArray[np.float32] = np.empty(0, np.float32)
         self._last_image: bytes = b""
         self._frozen = False
@@ -100,53 +127,51 @@ class FrameDecoder:
         Raises
         ------
         FrameRejectedError
-            Counted in `rejected`; the state is as if the transfer had never come.
+            Counted in `rejected`. Nothing of the refused transfer stays but the count of frames that agree on new
+            constants.
         """
         try:
             transfer = transfer_from_bytes(raw.payload)
             metadata = parse_metadata(transfer)
             check_transfer(transfer, metadata)
-            self._check_identity(metadata)
-            return self._to_degrees(raw, transfer, metadata, calibration)
+            identity = self._believed_identity(metadata)
+            return self._to_degrees(raw, transfer, metadata, identity, calibration)
         except FrameRejectedError as error:
             self.rejected[error.reason] += 1
             raise
 
-    def _check_identity(self, metadata: Metadata) -> None:
-        identity = _Identity(metadata.constants, metadata.firmware)
+    def _believed_identity(self, metadata: Metadata) -> _Identity:
+        identity = _Identity(metadata.variant, metadata.constants, metadata.firmware)
+        if self._identity is None:
+            return identity
         if identity == self._identity:
-            self._candidate, self._candidate_seen = None, 0
-            return
-        if identity != self._candidate:
-            self._candidate, self._candidate_seen = identity, 0
-        self._candidate_seen += 1
-        if self._identity is not None and self._candidate_seen < _CONSTANTS_CONFIRMED_AFTER:
+            self._new_identity.forget()
+        elif not self._new_identity.confirmed(identity):
             raise FrameRejectedError(
                 RejectReason.CONSTANTS_CHANGED, f"expected {self._identity}, got {identity}; waiting for confirmation"
             )
-        self._identity, self._candidate, self._candidate_seen = identity, None, 0
+        return identity
 
     def _to_degrees(
-        self, raw: RawFrame, transfer: NDArray[np.uint16], metadata: Metadata, calibration: Calibration | None
+        self,
+        raw: RawFrame,
+        transfer: NDArray[np.uint16],
+        metadata: Metadata,
+        identity: _Identity,
+        given: Calibration | None,
     ) -> ThermalFrame:
         image = transfer[:IMAGE_HEIGHT].tobytes()
         repeated = not self._still and image == self._last_image
-        table, in_force = self._table_for(metadata, calibration, after_event=self._frozen and not repeated)
-        counts = transfer[:IMAGE_HEIGHT]
-        flags = self._base_flags
-        if metadata.variant is Variant.V2:
-            if self.correction is None:
-                flags |= FrameFlag.UNCERTAIN
-            else:
-                counts = self.correction.apply(counts, metadata.constants.reference_count)
-                if not self.correction.has_gain:
-                    flags |= FrameFlag.UNCERTAIN
+        thawed = self._frozen and not repeated
+        calibration = given or self._calibration_for(metadata, after_event=thawed)
+        table = self._table if calibration == self._calibration else temperature_table(calibration)
+        counts, flags = self._corrected(transfer[:IMAGE_HEIGHT], metadata)
         # From here on nothing can fail: the state moves on only with a good frame.
-        if self._frozen and not repeated:
-            self._settled_at_ns = raw.captured_monotonic_ns + round(SETTLING_S * NS_PER_S)
-        self._frozen = repeated
-        self._last_image = image
-        flags |= self._flags_of(raw, metadata, in_force, repeated)
+        self._note_settling(raw.captured_monotonic_ns, identity, calibration, thawed)
+        self._identity = identity
+        self._calibration, self._table, self._latched_correction = calibration, table, self.correction
+        self._last_image, self._frozen = image, repeated
+        flags |= self._base_flags | self._flags_of(raw, metadata, calibration, repeated)
         if metadata.constants.high_range:
             flags |= FrameFlag.HIGH_RANGE
         elif int(counts.max()) >= OVER_RANGE_COUNT:
@@ -155,34 +180,56 @@ class FrameDecoder:
             sequence=raw.sequence,
             captured_utc_ns=raw.captured_utc_ns,
             captured_monotonic_ns=raw.captured_monotonic_ns,
-            celsius=table[counts],
+            celsius=table.take(counts),
             transfer=transfer,
             metadata=metadata,
-            calibration=in_force,
+            calibration=calibration,
             flags=flags,
         )
 
-    def _table_for(
-        self, metadata: Metadata, given: Calibration | None, *, after_event: bool
-    ) -> tuple[NDArray[np.float32], Calibration]:
-        """The table in force; a new one at the start, after a shutter event, and when what it rests on changes."""
-        wanted = given or self._calibration_for(metadata, after_event=after_event)
-        if wanted != self._calibration:
-            self._table = temperature_table(wanted)
-            self._calibration = wanted
-        return self._table, wanted
+    def _corrected(self, counts: NDArray[np.uint16], metadata: Metadata) -> tuple[NDArray[np.uint16], FrameFlag]:
+        """The counts that the table is for, and whether they can be believed."""
+        if metadata.variant is Variant.V1:
+            return counts, FrameFlag.NONE
+        if self.correction is None:
+            return counts, FrameFlag.UNCERTAIN
+        corrected = self.correction.apply(counts, metadata.constants.reference_count)
+        return corrected, FrameFlag.NONE if self.correction.has_gain else FrameFlag.UNCERTAIN
 
     def _calibration_for(self, metadata: Metadata, *, after_event: bool) -> Calibration:
+        """The calibration in force; a new one at the start, after a shutter event, and when what it rests on changes.
+
+        Shutter and detector temperature are latched: between shutter events they wander without the picture's offset
+        having changed. A v1 moves its shutter register in shutter cycles only, so a lasting change of it is a cycle,
+        even when its frozen picture was not seen; a v2 reads its sensor all the time, and there a new `correction` is
+        the event.
+        """
         fresh, held = calibration_of(metadata, self._overrides), self._calibration
-        if (
-            held is None
-            or after_event
-            or fresh.shutter_celsius != held.shutter_celsius
-            or fresh.constants != held.constants
-            or fresh.environment != held.environment
-        ):
+        if held is None or fresh.constants != held.constants or self.correction is not self._latched_correction:
+            self._new_calibration.forget()
             return fresh
-        return held
+        cycles = metadata.variant is Variant.V1
+        if after_event and cycles:
+            held = replace(held, fpa_celsius=fresh.fpa_celsius)
+        moved = cycles and fresh.shutter_celsius != held.shutter_celsius
+        if not moved and fresh.environment == held.environment:
+            self._new_calibration.forget()
+            return held
+        wanted = fresh if moved else replace(held, environment=fresh.environment)
+        stated = (wanted.shutter_celsius, wanted.environment)  # the detector's temperature is never quite the same
+        return wanted if self._new_calibration.confirmed(stated) else held
+
+    def _note_settling(self, now_ns: int, identity: _Identity, calibration: Calibration, thawed: bool) -> None:
+        """After a shutter event or a range switch readings are not yet steady."""
+        if self._identity is None or self._calibration is None:
+            return
+        if identity.constants.high_range != self._identity.constants.high_range:
+            settling_s = RANGE_SETTLING_S
+        elif thawed or calibration.shutter_celsius != self._calibration.shutter_celsius:
+            settling_s = SETTLING_S
+        else:
+            return
+        self._settled_at_ns = max(self._settled_at_ns, now_ns + round(settling_s * NS_PER_S))
 
     def _flags_of(self, raw: RawFrame, metadata: Metadata, calibration: Calibration, repeated: bool) -> FrameFlag:
         flags = FrameFlag.SHUTTER if repeated else FrameFlag.NONE

@@ -40,3 +40,11 @@ class RecordingError(VivariumError):
 
 class MaterialError(VivariumError):
     """A file to be replayed is not what it should be: say what was expected and what came."""
+
+
+class StoreError(VivariumError):
+    """The database cannot be read or written at present: nothing was half done, the same call may be made again."""
+
+
+class StoreRejectedError(StoreError):
+    """Rows contradict each other or a rule of the schema: the same call will never succeed, do not repeat it."""

@@ -114,6 +114,18 @@ class HostCorrection:
     gain: NDArray[np.uint16] | None
     """Gain words, shape (192, 256); None when the map could not be had: the gain is then taken as 1 everywhere."""
 
+    def __post_init__(self) -> None:
+        for name, words in (("offset", self.offset), ("gain", self.gain)):
+            if words is not None and (words.dtype != np.uint16 or words.shape != (IMAGE_HEIGHT, IMAGE_WIDTH)):
+                raise ValueError(
+                    f"{name} must be ({IMAGE_HEIGHT}, {IMAGE_WIDTH}) uint16, got {words.dtype} {words.shape}"
+                )
+        if self.gain is not None and np.count_nonzero(self.gain) <= self.gain.size // 2:
+            raise ValueError(
+                f"a gain map has few dead pixels, this one has {self.gain.size - np.count_nonzero(self.gain)} "
+                f"of {self.gain.size}: fetch it from the camera again"
+            )
+
     @property
     def has_gain(self) -> bool:
         """Whether the degrees can be trusted away from the shutter's temperature."""

@@ -36,7 +36,7 @@ _METADATA_BYTES = METADATA_ROWS * IMAGE_WIDTH * 2
 _FPA_COUNT_AT_20_C = 8617
 _FPA_COUNTS_PER_C = 37.682
 
-_ROW0 = struct.Struct("<12H6x4HH")
+_ROW0 = struct.Struct("<17H")
 _ROW0_STATISTICS = slice(4, 32)
 _CONSTANTS = struct.Struct("<3H5f")
 _ENVIRONMENT = struct.Struct("<5fH")
@@ -53,6 +53,22 @@ _SHUTTER_TRIM_OFFSET = 1119
 
 # How far row 0 may be from the true mean of the picture.
 _AVERAGE_TOLERANCE_COUNTS = 10
+
+# A v2's shutter register is 12 bits: up to here it counts upwards from 0 °C, above it downwards from 4095.
+_V2_SHUTTER_POSITIVE_MAX = 2048
+_V2_SHUTTER_TOP = 4095
+_V2_SHUTTER_CELSIUS_PER_COUNT = 0.0625
+_V2_TRIM_CELSIUS_PER_COUNT = 0.1
+
+# What a v2's shutter register holds between about -25 and 87 °C; a v1's kelvin x 10 are never there.
+_V2_SHUTTER_WARM = range(1400)
+_V2_SHUTTER_COLD = range(3700, _V2_SHUTTER_TOP + 1)
+
+# Detector, shutter and housing of a camera that works are within these, °C.
+_INSIDE_MIN_CELSIUS = -20
+_INSIDE_MAX_CELSIUS = 80
+
+_CONSTANT_A_MAX = 1e3  # real ones are 0.027 to 0.235
 
 
 class Variant(StrEnum):
@@ -99,6 +115,26 @@ class Environment:
     emissivity: float = 0.98
     """Of the surface, in (0, 1]."""
     distance_m: float = 1.0
+
+
+_SCENE_CELSIUS = (-50.0, 400.0)
+
+_ENVIRONMENT_LIMITS = {
+    "correction_celsius": (-400.0, 400.0),  # the whole range of the camera: beyond it there is only damage
+    "reflected_celsius": _SCENE_CELSIUS,
+    "air_celsius": _SCENE_CELSIUS,
+    "humidity": (0.0, 1.0),
+    "emissivity": (0.0, 1.0),  # 0 itself is excluded: such a surface does not radiate
+    "distance_m": (0.0, float(0xFFFF)),
+}
+
+
+def environment_fault(name: str, value: float) -> str | None:
+    """What is wrong with the value of one field of an `Environment`; None when it can be true."""
+    least, greatest = _ENVIRONMENT_LIMITS[name]
+    if least <= value <= greatest and not (name == "emissivity" and value == 0):  # NaN fails the first comparison
+        return None
+    return f"{name} must be in {'(' if name == 'emissivity' else '['}{least:g}, {greatest:g}], got {value:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,8 +234,8 @@ def shutter_celsius(raw: int, trim: int, variant: Variant) -> float:
     """Shutter temperature, °C: v1 sends kelvin x 10, v2 sixteenths of a degree (12 bits, signed) plus a trim."""
     if variant is Variant.V1:
         return raw / 10 - KELVIN
-    sixteenths = raw if raw <= 2048 else -(4095 - raw)
-    return sixteenths * 0.0625 + trim * 0.1
+    steps = raw if raw <= _V2_SHUTTER_POSITIVE_MAX else raw - _V2_SHUTTER_TOP
+    return steps * _V2_SHUTTER_CELSIUS_PER_COUNT + trim * _V2_TRIM_CELSIUS_PER_COUNT
 
 
 def _text(block: bytes) -> str:
@@ -219,7 +255,9 @@ def _environment(block: bytes, offset: int) -> Environment:
 
 
 def _looks_like_v2(block: bytes, shutter: int, core: int) -> bool:
-    return core == 0 and not any(block[_ROW0_STATISTICS]) and (shutter < 1400 or 3700 <= shutter <= 4095)
+    return (
+        core == 0 and not any(block[_ROW0_STATISTICS]) and (shutter in _V2_SHUTTER_WARM or shutter in _V2_SHUTTER_COLD)
+    )
 
 
 def transfer_from_bytes(payload: bytes) -> NDArray[np.uint16]:
@@ -301,36 +339,41 @@ def gain(constants: Constants, fpa: float) -> float:
 
 def _check_constants(constants: Constants, fpa: float) -> None:
     values = (constants.a, constants.b, constants.ka, constants.kb, constants.kc)
-    if not all(map(math.isfinite, values)) or not 0 < constants.a < 1e3 or constants.reference_count >= COUNT_LEVELS:
-        raise FrameRejectedError(RejectReason.CONSTANTS, f"constants must be finite with a > 0, got {constants}")
+    if not all(map(math.isfinite, values)) or not 0 < constants.a < _CONSTANT_A_MAX:
+        raise FrameRejectedError(
+            RejectReason.CONSTANTS, f"constants must be finite with 0 < a < {_CONSTANT_A_MAX:.0f}, got {constants}"
+        )
+    if constants.reference_count >= COUNT_LEVELS:
+        raise FrameRejectedError(
+            RejectReason.CONSTANTS, f"reference count must be below {COUNT_LEVELS}, got {constants.reference_count}"
+        )
     if gain(constants, fpa) <= 0:
         raise FrameRejectedError(RejectReason.CONSTANTS, f"gain must be positive, got {gain(constants, fpa)}")
 
 
+def _believable_inside(celsius: float) -> bool:
+    return _INSIDE_MIN_CELSIUS <= celsius <= _INSIDE_MAX_CELSIUS
+
+
 def _check_temperatures(metadata: Metadata) -> None:
     # In the high range the register decodes to about 70 °C or more and says nothing.
-    if not metadata.constants.high_range and not -20 <= metadata.fpa_celsius <= 80:
+    if not metadata.constants.high_range and not _believable_inside(metadata.fpa_celsius):
         raise FrameRejectedError(
             RejectReason.FPA_TEMPERATURE, f"detector must be at -20..80 °C, got {metadata.fpa_celsius:.1f}"
         )
     core = metadata.core_celsius
     for name, celsius in (("shutter", metadata.shutter_celsius), ("core", core)):
-        if celsius is not None and not -20 <= celsius <= 80:
+        if celsius is not None and not _believable_inside(celsius):
             raise FrameRejectedError(
                 RejectReason.SHUTTER_TEMPERATURE, f"{name} must be at -20..80 °C, got {celsius:.1f}"
             )
 
 
 def _check_environment(environment: Environment) -> None:
-    plausible = (
-        0 < environment.emissivity <= 1
-        and 0 <= environment.humidity <= 1
-        and -50 <= environment.reflected_celsius <= 400
-        and -50 <= environment.air_celsius <= 400
-        and math.isfinite(environment.correction_celsius)
-    )
-    if not plausible:
-        raise FrameRejectedError(RejectReason.ENVIRONMENT, f"the user area cannot be true: {environment}")
+    for name in _ENVIRONMENT_LIMITS:
+        fault = environment_fault(name, getattr(environment, name))
+        if fault:
+            raise FrameRejectedError(RejectReason.ENVIRONMENT, f"user area: {fault}")
 
 
 def _check_statistics(image: NDArray[np.uint16], statistics: Statistics, highest: int, lowest: int) -> None:
@@ -342,7 +385,7 @@ def _check_statistics(image: NDArray[np.uint16], statistics: Statistics, highest
             raise FrameRejectedError(
                 RejectReason.STATISTICS, f"row 0 says {name} {count} at ({x}, {y}), the picture has {true_count}"
             )
-    mean = float(image.mean(dtype=np.float64))
+    mean = int(image.sum(dtype=np.uint32)) / image.size  # 14-bit counts: the sum stays below 2^32
     if abs(statistics.average_count - mean) > _AVERAGE_TOLERANCE_COUNTS:
         raise FrameRejectedError(
             RejectReason.STATISTICS, f"row 0 says average {statistics.average_count}, the picture has {mean:.1f}"
@@ -378,6 +421,11 @@ def build_transfer(image: NDArray[np.uint16], metadata: Metadata) -> NDArray[np.
     Returns
     -------
     (196, 256) uint16
+
+    Raises
+    ------
+    ValueError
+        If a text is not ASCII or does not fit its field.
     """
     statistics = metadata.statistics
     block = bytearray(_METADATA_BYTES)
@@ -432,15 +480,21 @@ def build_transfer(image: NDArray[np.uint16], metadata: Metadata) -> NDArray[np.
         (_SERIAL_OFFSET, metadata.serial),
         (_PRODUCT_OFFSET, metadata.product),
     ):
-        encoded = text.encode("ascii")[: _TEXT_BYTES - 1]
+        encoded = _encoded(text)
         block[offset : offset + len(encoded)] = encoded
-    packed = f"{metadata.serial}\0{metadata.product}\0".encode("ascii")[:_PACKED_TEXT_BYTES]
+    packed = b"%s\0%s\0" % (_encoded(metadata.serial), _encoded(metadata.product))
     block[_PACKED_TEXT_OFFSET : _PACKED_TEXT_OFFSET + len(packed)] = packed
     struct.pack_into("<b", block, _SHUTTER_TRIM_OFFSET, metadata.shutter_trim)
     transfer = np.empty((TRANSFER_ROWS, IMAGE_WIDTH), dtype=np.uint16)
     transfer[:IMAGE_HEIGHT] = image
     transfer[IMAGE_HEIGHT:] = np.frombuffer(block, dtype="<u2").reshape(METADATA_ROWS, IMAGE_WIDTH)
     return transfer
+
+
+def _encoded(text: str) -> bytes:
+    if not text.isascii() or len(text) > _TEXT_BYTES:
+        raise ValueError(f"texts of the camera are at most {_TEXT_BYTES} ASCII characters, got {text!r}")
+    return text.encode("ascii")
 
 
 class Command(IntEnum):
@@ -469,6 +523,16 @@ class UserField(IntEnum):
     DISTANCE = 0x14
 
 
+_FIELD_NAMES = {
+    UserField.CORRECTION: "correction_celsius",
+    UserField.REFLECTED: "reflected_celsius",
+    UserField.AIR: "air_celsius",
+    UserField.HUMIDITY: "humidity",
+    UserField.EMISSIVITY: "emissivity",
+    UserField.DISTANCE: "distance_m",
+}
+
+
 def user_area_words(field: UserField, value: float) -> tuple[int, ...]:
     """Command words that write one value into the user area, in the order in which they must be sent.
 
@@ -482,16 +546,18 @@ def user_area_words(field: UserField, value: float) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If the distance is not a whole number of metres in 0..65535, or a value is not finite.
+        If the value cannot be true (frames with it in their user area would be refused), or the distance is not a
+        whole number of metres.
     """
-    if field is UserField.DISTANCE:
-        if value != int(value) or not 0 <= value <= 0xFFFF:
-            raise ValueError(f"the camera's distance is whole metres in 0..65535, got {value}")
+    fault = environment_fault(_FIELD_NAMES[field], value)
+    if fault:
+        raise ValueError(fault)
+    if field is not UserField.DISTANCE:
+        encoded = struct.pack("<f", value)
+    elif value == int(value):
         encoded = struct.pack("<H", int(value))
     else:
-        if not math.isfinite(value):
-            raise ValueError(f"{field.name.lower()} must be finite, got {value}")
-        encoded = struct.pack("<f", value)
+        raise ValueError(f"the camera's distance is whole metres, got {value:g}; use the host's distance instead")
     return tuple((field + index) << 8 | byte for index, byte in enumerate(encoded))
 
 

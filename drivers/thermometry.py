@@ -1,6 +1,5 @@
 """Counts to degrees."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,14 +64,16 @@ def calibration_of(metadata: Metadata, overrides: EnvironmentOverrides = _NO_OVE
 def atmospheric_transmission(environment: Environment) -> float:
     """Share of the radiation that passes the air between surface and camera, 1 at distance 0.
 
+    Far outside its validity (steam, hundreds of metres) the model leaves 0..1 or is NaN.
     Source: the model of doi 10.3390/s17081718 with the constants of the vendor's library.
     """
-    air = environment.air_celsius
-    water = environment.humidity * math.exp(1.5587 + 0.06939 * air - 2.7816e-4 * air**2 + 6.8455e-7 * air**3)
-    path = math.sqrt(environment.distance_m)
-    return 1.9 * math.exp(-path * (0.006569 - 0.002276 * math.sqrt(water))) - 0.9 * math.exp(
-        -path * (0.01262 - 0.00667 * math.sqrt(water))
-    )
+    air, path = np.float64(environment.air_celsius), np.sqrt(np.float64(environment.distance_m))
+    with np.errstate(over="ignore", invalid="ignore"):  # NumPy gives inf or NaN where math.exp would raise
+        water = environment.humidity * np.exp(1.5587 + 0.06939 * air - 2.7816e-4 * air**2 + 6.8455e-7 * air**3)
+        transmission = 1.9 * np.exp(-path * (0.006569 - 0.002276 * np.sqrt(water))) - 0.9 * np.exp(
+            -path * (0.01262 - 0.00667 * np.sqrt(water))
+        )
+    return float(transmission)
 
 
 def temperature_table(calibration: Calibration) -> NDArray[np.float32]:
@@ -102,21 +103,26 @@ def temperature_table(calibration: Calibration) -> NDArray[np.float32]:
     shutter, distance = calibration.shutter_celsius, environment.distance_m
     reference = constants.reference_count - (0 if constants.high_range else _NORMAL_RANGE_OFFSET)
     half = constants.b / (2 * constants.a)
+    transmission = atmospheric_transmission(environment)
+    if not 0 < transmission <= 1:  # true for NaN too
+        raise FrameRejectedError(
+            RejectReason.TABLE, f"air must let through a share in (0, 1], got {transmission:g} from {environment}"
+        )
     counts = np.arange(COUNT_LEVELS, dtype=np.float64)
     with np.errstate(all="ignore"):  # what overflows or is negative becomes NaN, and is judged below
         signal = (counts - reference) * gain(constants, calibration.fpa_celsius)
         apparent = np.sqrt((signal + constants.a * shutter**2 + constants.b * shutter) / constants.a + half**2) - half
-        transmission = atmospheric_transmission(environment)
         stray = (1 - environment.emissivity) * transmission * (environment.reflected_celsius + KELVIN) ** 4
         stray += (1 - transmission) * (environment.air_celsius + KELVIN) ** 4
         balance = ((apparent + KELVIN) ** 4 - stray) / (environment.emissivity * transmission)
         celsius = np.sqrt(np.sqrt(np.where(balance > 0, balance, np.nan))) - KELVIN
         lens_term = (0.85 * min(distance, 20.0) - 1.125) / 100
         celsius += lens_term * (celsius - environment.air_celsius) + environment.correction_celsius
-    valid = np.flatnonzero(np.isfinite(celsius))
-    if valid.size < 2 or not np.all(np.isfinite(celsius[valid[0] :])) or not np.all(np.diff(celsius[valid[0] :]) > 0):
+        table = celsius.astype(np.float32)
+        valid = np.flatnonzero(np.isfinite(table))
+        usable = valid.size >= 2 and bool(np.all(np.diff(table[valid[0] :]) > 0)) and np.isfinite(table[-1])
+    if not usable:
         raise FrameRejectedError(RejectReason.TABLE, f"no rising table of temperatures follows from {calibration}")
-    table = celsius.astype(np.float32)
     table.setflags(write=False)
     return table
 

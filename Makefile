@@ -1,0 +1,104 @@
+# `make run` starts the service and `make test` checks everything; both prepare the machine themselves.
+# As root on Debian missing system packages are installed; anybody else is told which ones are missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+CONFIG ?= config.toml
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What the wheel of opencv-python links to and does not bring along (ldd on cv2/*.so).
+LIBRARIES := libgl1 libglib2.0-0 libxcb1
+
+# Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
+export PATH := $(PATH):/usr/sbin
+
+# $(call install,PACKAGES,WHAT FOR): install Debian packages, or say what to do.
+define install
+{ if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+    echo "Installing $(1) ($(2))"; \
+    export DEBIAN_FRONTEND=noninteractive; \
+    apt-get update -qq; \
+    apt-get install -qq --yes --no-install-recommends $(1) >/dev/null; \
+  else \
+    echo "Missing on this machine: $(2). Install, then run make again:" >&2; \
+    echo "  sudo apt-get install --no-install-recommends $(1)" >&2; \
+    exit 1; \
+  fi; }
+endef
+
+.PHONY: help
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+.PHONY: venv
+venv: $(VENV)/.installed $(VENV)/.libraries ## Prepare .venv with the service
+
+.PHONY: run
+run: venv ## Start the service with config.toml (CONFIG=another)
+	@exec $(BIN)/vivarium run --config $(CONFIG)
+
+.PHONY: test
+test: tools lint ## Check everything: format, lint, types, imports, tests
+	$(BIN)/python -m pytest --ignore=tests/bench
+
+.PHONY: lint
+lint: $(VENV)/.installed-dev $(VENV)/.libraries ## Check format, lint, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(VENV)/.installed-dev ## Format the code and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(VENV)/.installed-dev $(VENV)/.libraries ## Measure the speed of what has a limit
+	$(BIN)/python -m pytest tests/bench --benchmark-columns=median,iqr,max,rounds
+
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send a million malformed frames
+	VIVARIUM_MALFORMED_FRAMES=1000000 $(BIN)/python -m pytest -s tests/faults/test_malformed_frames.py
+
+.PHONY: clean
+clean: ## Remove .venv and caches; never what was measured
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The tests talk to a real broker and read recordings with the ffmpeg command.
+.PHONY: tools
+tools:
+	@command -v ffmpeg >/dev/null || $(call install,ffmpeg,the command that reads recordings in the tests)
+	@if ! command -v mosquitto >/dev/null; then \
+	  $(call install,mosquitto,the broker of the tests); \
+	  if [ -d /run/systemd/system ]; then systemctl disable --quiet --now mosquitto; fi; \
+	fi # Debian starts the broker at once, on the port of our embedded one; the tests start their own
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	    "name another: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3-venv,Python's module venv)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/pip
+	@echo "Installing the service into $(VENV) (once, takes a minute or two)"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
+	@echo "Installing the service and the development tools into $(VENV) (once, takes a minute or two)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.libraries: | $(VENV)/.installed
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(call install,$(LIBRARIES),libraries of OpenCV)
+	@$(BIN)/python -c 'import cv2'
+	@touch $@

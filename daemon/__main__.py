@@ -1,0 +1,5 @@
+"""`python -m daemon` is `vivarium`."""
+
+from daemon.cli import main
+
+main()

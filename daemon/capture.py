@@ -1,0 +1,242 @@
+"""The capture thread: reads the camera for ever, and opens it anew for ever."""
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
+from drivers.camera import ThermalCamera
+from drivers.clock import NS_PER_S, Clock
+from drivers.decoder import DRIFT_LIMIT_CELSIUS
+from drivers.errors import CameraError, CameraLostError, FrameRejectedError, FrameTimeoutError, ReplayEndedError
+from drivers.frame import FrameFlag, ThermalFrame
+
+logger = logging.getLogger(__name__)
+
+CAMERA_LOST = "camera_lost"
+
+READ_TIMEOUT_S = 0.5
+"""How long one read waits: the loop looks at the clock and at the stop signal at least so often."""
+
+FIRST_RETRY_S = 0.5
+
+RATE_OVER_FRAMES = 50
+
+MIN_RECALIBRATION_INTERVAL_S = 15.0
+"""Shutter cycles closer together warm the blade and make readings worse."""
+
+MAX_FREEZE_S = 10.0
+"""A repeated picture is a shutter event for so long at most (at power-up 9 s); then the stream is stuck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSettings:
+    """The patience of the capture loop."""
+
+    frame_timeout_s: float
+    retry_max_s: float
+    recalibrate_after_s: float
+
+
+class RecalibrationPolicy:
+    """When to ask for a shutter cycle: by drift of the detector and by age, never twice in quick succession.
+
+    Within a block it waits for the age alone to double before it interrupts, but drift is corrected at once:
+    readings move by about 1.2 °C per °C of the detector.
+    """
+
+    def __init__(self, *, after_s: float) -> None:
+        self._after_s = after_s
+        self._last_ns: int | None = None
+
+    def wanted(self, frame: ThermalFrame, *, in_block: bool) -> bool:
+        """Whether to calibrate now; the answer yes counts as done."""
+        now_ns = frame.captured_monotonic_ns
+        if self._last_ns is None:
+            self._last_ns = now_ns
+        age_s = (now_ns - self._last_ns) / NS_PER_S
+        drifted = abs(frame.metadata.fpa_celsius - frame.calibration.fpa_celsius) > DRIFT_LIMIT_CELSIUS
+        old = age_s >= self._after_s * (2 if in_block else 1)
+        if not (old or (drifted and age_s >= MIN_RECALIBRATION_INTERVAL_S)):
+            return False
+        self._last_ns = now_ns
+        return True
+
+
+class CaptureLoop:
+    """Keeps a camera running and hands every good frame to the sampler.
+
+    Parameters
+    ----------
+    open_camera : callable
+        Makes a closed camera; entering it opens it.
+    sampler : Sampler
+        Takes what it wants.
+    beat : callable
+        Told whenever a unit of work is done.
+    """
+
+    def __init__(
+        self,
+        open_camera: Callable[[], AbstractContextManager[ThermalCamera]],
+        sampler: Sampler,
+        *,
+        clock: Clock,
+        settings: CaptureSettings,
+        beat: Callable[[], None],
+    ) -> None:
+        self._open_camera = open_camera
+        self._sampler = sampler
+        self._clock = clock
+        self._settings = settings
+        self._beat = beat
+        self._stop = threading.Event()
+        self.frames = 0
+        """Good frames so far."""
+        self.rejected: Counter[str] = Counter()
+        """Refused transfers by reason."""
+        self.ended = threading.Event()
+        """Set when recorded material is over."""
+        self.last_good_monotonic_ns: int | None = None
+        """Of the last good, changing frame."""
+        self.calibrated_at_ns: int | None = None
+        """Monotonic time at which a shutter cycle was last asked for."""
+        self._recent_ns: deque[int] = deque(maxlen=RATE_OVER_FRAMES)
+        self._lost_at_ns: int | None = None
+        self._announced_lost = False
+        self._policy = RecalibrationPolicy(after_s=settings.recalibrate_after_s)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Rate of good frames over the last two seconds or so; 0 while none comes."""
+        times = tuple(self._recent_ns)
+        if len(times) < 2 or self._clock.monotonic_ns() - times[-1] > NS_PER_S * self._settings.frame_timeout_s:
+            return 0.0
+        return (len(times) - 1) * NS_PER_S / max(times[-1] - times[0], 1)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the camera is announced as lost."""
+        return self._announced_lost
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Capture until stopped or the material is over."""
+        retry_s = FIRST_RETRY_S
+        while not self._stop.is_set():
+            before = self.frames
+            try:
+                with self._open_camera() as camera:
+                    self.run_connection(camera)
+            except ReplayEndedError as error:
+                logger.info("the recorded material is over: %s", error)
+                self.ended.set()
+                return
+            except CameraError as error:
+                self._lose(str(error))
+            if self.frames > before:
+                retry_s = FIRST_RETRY_S
+            self._pause(retry_s)
+            retry_s = min(2 * retry_s, self._settings.retry_max_s)
+
+    def _pause(self, duration_s: float) -> None:
+        """Wait before the next attempt, and account for planned moments meanwhile."""
+        until_ns = self._clock.monotonic_ns() + round(duration_s * NS_PER_S)
+        while not self._stop.is_set():
+            self._beat()
+            self._look()
+            left_s = (until_ns - self._clock.monotonic_ns()) / NS_PER_S
+            if left_s <= 0:
+                return
+            self._clock.wait(min(left_s, READ_TIMEOUT_S), self._stop)
+
+    def _look(self) -> None:
+        self._sampler.look(utc_ns=self._clock.utc_ns(), monotonic_ns=self._clock.monotonic_ns())
+
+    def run_connection(self, camera: ThermalCamera) -> None:
+        """Read one open camera until it is lost, silent or stuck for too long, or the loop is stopped.
+
+        Raises
+        ------
+        CameraError
+            Why the connection is of no use any more.
+        """
+        last_good_ns = self._clock.monotonic_ns()
+        while not self._stop.is_set():
+            self._beat()
+            frame = self.step(camera)
+            now_ns = self._clock.monotonic_ns()
+            if frame is not None and not frame.flags & FrameFlag.SHUTTER:
+                last_good_ns = now_ns
+            allowed_s = MAX_FREEZE_S if frame is not None else self._settings.frame_timeout_s
+            if now_ns - last_good_ns > allowed_s * NS_PER_S:
+                raise CameraLostError(f"{camera.info.location}: no good, changing frame for {allowed_s:g} s")
+
+    def step(self, camera: ThermalCamera) -> ThermalFrame | None:
+        """Read and hand on one frame: what the thread repeats, and what a simulated day drives. None if none came.
+
+        Raises
+        ------
+        CameraError
+            If the camera is lost or the material over.
+        """
+        frame = self._read(camera)
+        if frame is None:
+            self._look()
+        else:
+            self._process(camera, frame)
+        return frame
+
+    def _read(self, camera: ThermalCamera) -> ThermalFrame | None:
+        try:
+            return camera.read(min(READ_TIMEOUT_S, self._settings.frame_timeout_s))
+        except FrameTimeoutError:
+            self._sampler.trouble(NO_FRAME)
+        except FrameRejectedError as error:
+            if not self.rejected[error.reason]:
+                logger.warning("first transfer refused for this reason: %s", error)
+            self.rejected[error.reason] += 1
+            self._sampler.trouble(f"rejected_{error.reason}")
+        return None
+
+    def _process(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+        if frame.flags & FrameFlag.SHUTTER:
+            self._sampler.trouble(SHUTTER)
+        else:
+            self.frames += 1
+            self.last_good_monotonic_ns = frame.captured_monotonic_ns
+            self._recent_ns.append(frame.captured_monotonic_ns)
+            self._find(camera, frame)
+        self._sampler.offer(frame)
+        if self._policy.wanted(frame, in_block=self._sampler.block is not None):
+            logger.debug("asking for a shutter cycle")
+            self.calibrated_at_ns = frame.captured_monotonic_ns
+            camera.calibrate()
+
+    def _find(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+        if self.frames > 1 and not self._announced_lost:
+            return
+        away_s = 0.0
+        if self._lost_at_ns is not None:
+            away_s = (self._clock.monotonic_ns() - self._lost_at_ns) / NS_PER_S
+        self._lost_at_ns, self._announced_lost = None, False
+        logger.info("camera found: %s at %s", camera.info.serial, camera.info.location)
+        self._sampler.camera(
+            CameraFound(
+                at_utc_ns=frame.captured_utc_ns, info=camera.info, variant=frame.metadata.variant, away_s=away_s
+            )
+        )
+
+    def _lose(self, why: str) -> None:
+        if self._announced_lost:
+            logger.debug("camera still away: %s", why)
+            return
+        logger.error("camera lost: %s", why)
+        self._lost_at_ns, self._announced_lost = self._clock.monotonic_ns(), True
+        self._sampler.camera(CameraLost(at_utc_ns=self._clock.utc_ns(), reason=CAMERA_LOST))

@@ -1,0 +1,264 @@
+"""`vivarium`: the map of the product."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from daemon.analyze import AnalysisSettings, analyze
+from daemon.app import VERSION, Outcome, run_service
+from daemon.doctor import examine
+from daemon.inspect import inspect_frame
+from daemon.logs import configure_logging
+from daemon.schedule import StratifiedDay, describe_day
+from daemon.settings import (
+    LogSettings,
+    ReadingSettings,
+    Settings,
+    describe_keys,
+    example_toml,
+    load_settings,
+)
+from daemon.simulate import DaySimulation
+from drivers.clock import NS_PER_S
+from drivers.errors import ConfigError, VivariumError
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="vivarium",
+    help="Watches laboratory rats by their heat: a T2S+ camera, per-part temperatures, SQLite, MQTT.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_is_help=True)
+app.add_typer(schedule_app, name="schedule")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")]
+RangeOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--range", metavar="LOW HIGH", help="False colour: °C of the coldest and the hottest colour."),
+]
+ReadingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reading", metavar="X,Y,C", help="False colour: a temperature read off the picture; give two or more."
+    ),
+]
+
+_DEFAULT_CONFIG = Path("config.toml")
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose is one line on standard error and exit code 2."""
+    try:
+        app()
+    except VivariumError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+
+
+@app.command()
+def run(config: ConfigOption = _DEFAULT_CONFIG) -> None:
+    """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
+    if run_service(config, os.environ) is Outcome.MATERIAL_OVER:
+        logger.info("nothing more to replay")
+
+
+@app.command()
+def doctor(config: ConfigOption = _DEFAULT_CONFIG) -> None:
+    """Say what is wrong with this box and how to repair it; exit code 1 if anything must be repaired."""
+    findings = examine(config, os.environ)
+    table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    marks = {True: "[green]ok[/]", False: "[bold red]wrong[/]", None: "[yellow]note[/]"}
+    for finding in findings:
+        table.add_row(marks[finding.good], finding.subject, finding.found, finding.remedy or "")
+    Console().print(table)
+    if any(finding.good is False for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A recording, raw transfer, degree array, table or picture.")],
+    frame: Annotated[int, typer.Option(help="Which frame, from 0.")] = 0,
+    celsius: Annotated[
+        Path | None, typer.Option("--celsius", metavar="OUT.npy", help="Write the degrees, float32 (192, 256).")
+    ] = None,
+    emissivity: Annotated[float | None, typer.Option(help="In place of the camera's.", min=0.01, max=1)] = None,
+    distance_m: Annotated[float | None, typer.Option(help="In place of the camera's.", min=0, max=20)] = None,
+    range_celsius: RangeOption = None,
+    reading: ReadingOption = None,
+) -> None:
+    """Print metadata and temperatures of one frame."""
+    report = inspect_frame(
+        file,
+        index=frame,
+        emissivity=emissivity,
+        distance_m=distance_m,
+        range_celsius=range_celsius,
+        readings=_readings(reading),
+    )
+    table = Table("field", "value", box=None, pad_edge=False, show_header=False)
+    for name, value in report.rows():
+        table.add_row(f"[bold]{name}[/]", value)
+    Console().print(table)
+    if celsius is not None:
+        with celsius.open("wb") as file_out:
+            np.save(file_out, report.frame.celsius)
+        Console().print(f"degrees written to {celsius}")
+
+
+@app.command(name="analyze")
+def analyze_command(
+    paths: Annotated[list[Path], typer.Argument(help="Recordings, transfers, tables, pictures, videos, folders.")],
+    output: OutputOption,
+    animals: Annotated[int, typer.Option(help="How many animals there are at most.", min=1, max=6)] = 1,
+    min_area_px: Annotated[int, typer.Option(help="Smaller warm areas are no animals.", min=10)] = 150,
+    mm_per_px: Annotated[
+        float | None, typer.Option(help="Size of a pixel at the animals' distance.", min=0.001)
+    ] = None,
+    range_celsius: RangeOption = None,
+    reading: ReadingOption = None,
+) -> None:
+    """Measure recorded material as the service would: a CSV row per frame and part, masks, overlay picture or video."""
+    settings = AnalysisSettings(
+        animals=animals,
+        min_area_px=min_area_px,
+        mm_per_px=mm_per_px,
+        range_celsius=range_celsius,
+        readings=_readings(reading),
+    )
+    for result in analyze(paths, output, settings):
+        Console().print(
+            f"{result.path}: {result.frames} frames, {result.measured} measured, {result.rows} rows -> {result.output}"
+        )
+        for note in result.notes:
+            Console().print(f"  [yellow]note:[/] {note}", highlight=False)
+
+
+@app.command()
+def simulate(
+    output: OutputOption,
+    days: Annotated[int, typer.Option(help="How many local days.", min=1)] = 1,
+    first_day: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day; today when left out.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of animal, box and noise; the config's when left out.")] = None,
+    outside_rate_hz: Annotated[float, typer.Option(help="Frames per second measured outside blocks.", min=0, max=1)] = 1
+    / 60,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Config file; defaults when left out.")] = None,
+) -> None:
+    """Run scheduled days with simulated clock and camera into DIR/vivarium.db and DIR/recordings/."""
+    configure_logging(LogSettings(level="warning"))
+    settings = Settings() if config is None else load_settings(config)
+    settings = settings.model_copy(
+        update={
+            "measure": settings.measure.model_copy(update={"outside_rate_hz": outside_rate_hz}),
+            "camera": settings.camera.model_copy(
+                update={
+                    "simulated": settings.camera.simulated.model_copy(update={} if seed is None else {"seed": seed})
+                }
+            ),
+        }
+    )
+    day = first_day.date() if first_day else datetime.now(settings.zone).date()
+    simulation = DaySimulation(settings, first_day=day, days=days, output=output, version=VERSION)
+    with _progress() as progress:
+        seconds = (simulation.stop_utc_ns - simulation.start_utc_ns) // NS_PER_S
+        task = progress.add_task("simulated seconds", total=seconds)
+        result = simulation.run(
+            lambda utc_ns: progress.update(task, completed=(utc_ns - simulation.start_utc_ns) // NS_PER_S)
+        )
+    Console().print(
+        f"{result.blocks} blocks, {result.captured} of {result.expected} planned frames captured\n"
+        f"database   {result.database}\nrecordings {result.recordings}",
+        highlight=False,
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress
+
+
+@schedule_app.command(name="show")
+def schedule_show(
+    day: Annotated[datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Today when left out.")] = None,
+    config: ConfigOption = _DEFAULT_CONFIG,
+) -> None:
+    """Print the blocks of one day."""
+    settings = load_settings(config)
+    chosen: date = day.date() if day else datetime.now(settings.zone).date()
+    plan = StratifiedDay.of(chosen, settings.schedule, settings.zone)
+    table = Table("block", "local start", "local end", "ZT", "UTC start", "frames", box=None, pad_edge=False)
+    for row in describe_day(plan):
+        table.add_row(
+            row.key.partition("/")[2],
+            f"{row.start_local:%Y-%m-%d %H:%M %z}",
+            f"{row.end_local:%H:%M %z}",
+            row.zeitgeber,
+            f"{row.start_local.astimezone(UTC):%H:%M:%S}",
+            str(row.frames),
+        )
+    Console().print(f"{chosen} in {settings.zone.key}", highlight=False)
+    Console().print(table)
+    Console().print(f"{len(plan)} blocks, {plan.frames} frames", highlight=False)
+
+
+@app.command(name="config")
+def config_command(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every key with type, default and meaning.")] = False,
+    example: Annotated[bool, typer.Option("--example", help="Print a config file with every key.")] = False,
+) -> None:
+    """Check the config file and print what is in force."""
+    if explain:
+        for key in describe_keys():
+            heading = key.key if not key.default else f"{key.key} = {key.default}"
+            Console().print(
+                f"[bold]{heading.replace('[', chr(92) + '[')}[/]  [dim]{key.kind}[/]", soft_wrap=True, highlight=False
+            )
+            Console().print(f"    {key.description}", soft_wrap=True, highlight=False, markup=False)
+        return
+    if example:
+        typer.echo(example_toml(), nl=False)
+        return
+    typer.echo(load_settings(config).model_dump_json(indent=2))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(VERSION)
+
+
+def _readings(texts: list[str] | None) -> tuple[ReadingSettings, ...]:
+    readings = []
+    for text in texts or ():
+        try:
+            x, y, celsius = (float(part) for part in text.split(","))
+            readings.append(ReadingSettings(x=x, y=y, celsius=celsius))
+        except ValueError:
+            raise ConfigError(f"--reading: expected X,Y,CELSIUS with points as decimal marks, got {text!r}") from None
+    return tuple(readings)

@@ -1,0 +1,250 @@
+"""What is wrong with this box, and how to repair it."""
+
+import grp
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daemon.cameras import camera_opener
+from daemon.lock import DataDirectoryLock
+from daemon.messaging.probe import probe_broker
+from daemon.schedule import StratifiedDay
+from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
+from daemon.status import LOW_DISK_BYTES
+from daemon.store.engine import checked_url, sqlite_path
+from daemon.store.sqlite_file import why_damaged
+from daemon.store.upgrade import head_revision
+from drivers.clock import SystemClock
+from drivers.errors import CameraError, CameraLostError, ConfigError, MaterialError, VivariumError
+from drivers.frame import ThermalFrame
+
+USB_DEVICES = Path("/sys/bus/usb/devices")
+
+_T2S_IDS = (("1514", None), ("04b4", "0100"))
+"""Vendor and product of the two cameras; vendor 1514 makes a family of them."""
+
+_SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"))
+_EARLIEST_YEAR = 2026
+_READ_TIMEOUT_S = 2.0
+_READ_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    good: bool | None
+    """None for what is worth knowing and needs no repair."""
+    found: str
+    remedy: str | None = None
+
+
+def examine(config: Path, environment: Mapping[str, str]) -> list[Finding]:
+    """Look at everything the service needs; a config that cannot be read is the only finding."""
+    try:
+        settings = load_settings(config)
+    except ConfigError as error:
+        return [
+            Finding(subject="config", good=False, found=str(error), remedy="mend the file; vivarium config --explain")
+        ]
+    findings = [Finding(subject="config", good=True, found=str(config))]
+    with ExitStack() as stack:
+        running = not _lock(settings, stack)
+        for check in (_schedule, _clock, _disk, _usb, _models, _database):
+            findings += check(settings)
+        if running:
+            findings.append(
+                Finding(subject="service", good=None, found="running: camera and ports are its own, not examined")
+            )
+        else:
+            findings += _camera(settings)
+            findings += _ports(settings)
+        findings += _broker(settings, environment.get(MQTT_PASSWORD_VARIABLE))
+    return findings
+
+
+def _lock(settings: Settings, stack: ExitStack) -> bool:
+    """Take the place of the service, so that it does not start meanwhile; False when it runs."""
+    if not settings.box.data_dir.is_dir():
+        return True
+    try:
+        stack.enter_context(DataDirectoryLock(settings.box.data_dir))
+    except (ConfigError, PermissionError):
+        return False
+    return True
+
+
+def _schedule(settings: Settings) -> Iterator[Finding]:
+    today = datetime.now(settings.zone).date()
+    try:
+        plan = StratifiedDay.of(today, settings.schedule, settings.zone)
+    except ConfigError as error:
+        yield Finding(subject="schedule", good=False, found=str(error), remedy="change [schedule]")
+        return
+    yield Finding(subject="schedule", good=True, found=f"{len(plan)} blocks, {plan.frames} frames today")
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    if now.year < _EARLIEST_YEAR:
+        yield Finding(
+            subject="clock", good=False, found=f"{now:%Y-%m-%d %H:%M} UTC", remedy="set the clock: timedatectl set-time"
+        )
+    elif any(path.exists() for path in _SYNCHRONISED):
+        yield Finding(subject="clock", good=True, found=f"synchronised, zone {settings.zone.key}")
+    else:
+        yield Finding(
+            subject="clock",
+            good=None,
+            found=f"not known to be synchronised, zone {settings.zone.key}",
+            remedy="apt install systemd-timesyncd, or chrony",
+        )
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    directory = settings.box.data_dir
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding(
+            subject="disk",
+            good=False,
+            found=f"{existing} cannot be written",
+            remedy=f"chown it to the service's user, or change box.data_dir ({directory})",
+        )
+        return
+    free_bytes = shutil.disk_usage(existing).free
+    yield Finding(
+        subject="disk",
+        good=free_bytes >= LOW_DISK_BYTES,
+        found=f"{free_bytes / 1024**3:.1f} GiB free for {directory}",
+        remedy=None if free_bytes >= LOW_DISK_BYTES else "free some: a day of recordings takes about 0.4 GiB",
+    )
+
+
+def _usb(_settings: Settings) -> Iterator[Finding]:
+    """T2S+ cameras on the bus, and whether this user may open video devices."""
+    found = [path for path in sorted(USB_DEVICES.glob("*")) if _is_t2s(path)] if USB_DEVICES.is_dir() else []
+    if not found:
+        yield Finding(subject="usb", good=None, found="no T2S+ camera is attached")
+        return
+    for path in found:
+        product = (path / "product").read_text().strip() if (path / "product").exists() else "unnamed"
+        yield Finding(subject="usb", good=True, found=f"{product} at {path.name}")
+    nodes = sorted(Path("/dev").glob("video*"))
+    denied = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
+    if denied:
+        group = grp.getgrgid(denied[0].stat().st_gid).gr_name
+        yield Finding(
+            subject="permissions",
+            good=False,
+            found=f"{denied[0]} belongs to group {group}",
+            remedy=f"usermod -aG {group} USER, then log in again",
+        )
+
+
+def _is_t2s(device: Path) -> bool:
+    try:
+        vendor, product = ((device / name).read_text().strip() for name in ("idVendor", "idProduct"))
+    except OSError:  # an interface or a hub port, not a device
+        return False
+    return any(vendor == wanted and known in (None, product) for wanted, known in _T2S_IDS)
+
+
+def _models(_settings: Settings) -> Iterator[Finding]:
+    yield Finding(subject="models", good=True, found="none needed: animals are found by their warmth")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        path = sqlite_path(checked_url(settings.database_url))
+        problem = None if path is None else why_damaged(path, head_revision())
+    except VivariumError as error:
+        yield Finding(subject="database", good=False, found=str(error), remedy="see database.url")
+        return
+    if path is None:
+        yield Finding(subject="database", good=None, found="on a server: its own tools examine it")
+    elif problem is not None:
+        yield Finding(
+            subject="database",
+            good=False,
+            found=f"{path}: {problem}",
+            remedy="the next start sets the file aside and begins a new one; restore a backup to keep the history",
+        )
+    else:
+        size = f"{path.stat().st_size / 1024**2:.1f} MiB, sound" if path.exists() else "will be made"
+        yield Finding(subject="database", good=True, found=f"{path}: {size}")
+
+
+def _camera(settings: Settings) -> Iterator[Finding]:
+    kind = settings.camera.kind
+    try:
+        with camera_opener(settings.camera, SystemClock())() as camera:
+            frame = _first_good(lambda: camera.read(_READ_TIMEOUT_S))
+            found = (
+                f"{kind}: {camera.info.product} {camera.info.serial}, "
+                f"centre {frame.celsius[frame.celsius.shape[0] // 2, frame.celsius.shape[1] // 2]:.1f} °C"
+            )
+    except (CameraError, MaterialError, ConfigError) as error:
+        yield Finding(subject="camera", good=False, found=f"{kind}: {error}", remedy="check cable, path and [camera]")
+        return
+    yield Finding(subject="camera", good=True, found=found)
+
+
+def _first_good(read: Callable[[], ThermalFrame]) -> ThermalFrame:
+    for attempt in range(_READ_ATTEMPTS):
+        try:
+            return read()
+        except CameraLostError:
+            raise
+        except CameraError:
+            if attempt == _READ_ATTEMPTS - 1:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    wanted = []
+    if settings.web.enabled and settings.web.port:
+        wanted.append(("web.port", settings.web.host, settings.web.port))
+    if settings.mqtt.enabled and settings.mqtt.broker == "embedded":
+        wanted.append(("mqtt.port", settings.mqtt.host, settings.mqtt.port))
+    for key, host, port in wanted:
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as error:
+            yield Finding(
+                subject=key,
+                good=False,
+                found=f"{host}:{port}: {error.strerror}",
+                remedy="stop the program that listens there, or choose another port",
+            )
+        else:
+            yield Finding(subject=key, good=True, found=f"{host}:{port} is free")
+
+
+def _broker(settings: Settings, password: str | None) -> Iterator[Finding]:
+    mqtt = settings.mqtt
+    if not mqtt.enabled:
+        yield Finding(subject="broker", good=None, found="MQTT is switched off")
+    elif mqtt.broker == "embedded":
+        yield Finding(
+            subject="broker", good=None, found="embedded, for trials", remedy="apt install mosquitto for real use"
+        )
+    else:
+        try:
+            version = probe_broker(mqtt, password=password, box=settings.box.name)
+        except VivariumError as error:
+            yield Finding(
+                subject="broker",
+                good=False,
+                found=f"{mqtt.host}:{mqtt.port}: {error}",
+                remedy="check [mqtt] and the broker",
+            )
+        else:
+            yield Finding(subject="broker", good=True, found=f"{mqtt.host}:{mqtt.port} speaks MQTT {version}")

@@ -1,0 +1,70 @@
+"""Whether the service makes progress, and telling systemd so."""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+
+from drivers.clock import NS_PER_S, Clock
+
+logger = logging.getLogger(__name__)
+
+STALLED_AFTER_S = 15.0
+"""A thread that has not finished a unit of work for so long is stuck; opening a hanging camera takes 7 s."""
+
+
+class Heartbeats:
+    """When each thread last finished a unit of work."""
+
+    def __init__(self, names: Iterable[str], clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        now_ns = clock.monotonic_ns()
+        self._last_ns = dict.fromkeys(names, now_ns)
+
+    def beat(self, name: str) -> None:
+        """A unit of work is done."""
+        with self._lock:
+            self._last_ns[name] = self._clock.monotonic_ns()
+
+    def stalled(self) -> list[str]:
+        """Names of the threads that make no progress."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            return [name for name, last_ns in self._last_ns.items() if now_ns - last_ns > STALLED_AFTER_S * NS_PER_S]
+
+
+class FrameProgress:
+    """Whether frames that were handed to the worker also come out of it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._finished = -1
+        self._changed_ns = clock.monotonic_ns()
+
+    def stalled(self, *, finished: int, waiting: int) -> bool:
+        """True when frames wait and none has been finished for a while."""
+        now_ns = self._clock.monotonic_ns()
+        if finished != self._finished or waiting == 0:
+            self._finished, self._changed_ns = finished, now_ns
+        return now_ns - self._changed_ns > STALLED_AFTER_S * NS_PER_S
+
+
+class ServiceManager:
+    """The notification protocol of systemd (man 3 sd_notify); silent where there is no socket to talk to."""
+
+    def __init__(self, notify_socket: str | None) -> None:
+        # A leading @ stands for the zero byte of an abstract socket.
+        self._address = notify_socket and ("\0" + notify_socket[1:] if notify_socket[0] == "@" else notify_socket)
+
+    def tell(self, **states: str | int) -> None:
+        """Send assignments such as `READY=1`; a manager that does not listen is no error."""
+        if not self._address:
+            return
+        message = "\n".join(f"{name}={value}" for name, value in states.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+                connection.connect(self._address)
+                connection.sendall(message.encode())
+        except OSError as error:
+            logger.debug("the service manager does not listen: %s", error)

@@ -1,0 +1,393 @@
+"""What the messages say: frozen models that become JSON.
+
+Every payload carries `schema`, the version of its shape. A moment stands twice: as ISO 8601 in UTC, to the microsecond,
+and as nanoseconds since the Unix epoch. What is not known is null; NaN and infinity never appear. Temperatures are
+rounded to a thousandth of a degree, places to a hundredth of a pixel or millimetre; the database keeps the rest.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from daemon.events import Event, EventState, Severity
+from daemon.messaging import topics
+from daemon.messaging.outbox import OutboxMessage, Priority
+from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.vision.parts import BodyPart
+from drivers.camera import CameraInfo
+from drivers.clock import NS_PER_S
+from drivers.frame import FrameFlag
+
+SCHEMA_VERSION: Final = 1
+
+_CELSIUS_DECIMALS = 3
+_PLACE_DECIMALS = 2
+_SHARE_DECIMALS = 4
+_NS_PER_US = 1_000
+
+_PART_NAMES: dict[BodyPart, Literal["head", "body", "tail"]] = {
+    BodyPart.HEAD: "head",
+    BodyPart.BODY: "body",
+    BodyPart.TAIL: "tail",
+}
+
+
+def _rounded(decimals: int) -> BeforeValidator:
+    def to_finite(value: float | None) -> float | None:
+        return None if value is None or not math.isfinite(value) else round(float(value), decimals)
+
+    return BeforeValidator(to_finite)
+
+
+def _plain(value: str | int | float | bool | None) -> str | int | float | bool | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Celsius = Annotated[float | None, _rounded(_CELSIUS_DECIMALS)]
+Place = Annotated[float | None, _rounded(_PLACE_DECIMALS)]
+Share = Annotated[float | None, _rounded(_SHARE_DECIMALS)]
+Scalar = Annotated[str | int | float | bool | None, BeforeValidator(_plain)]
+
+
+def iso_utc(utc_ns: int) -> str:
+    """ISO 8601 with microseconds and a Z; what is finer than that is cut off.
+
+    Whole numbers throughout: a float of seconds would be wrong by a tenth of a microsecond today.
+    """
+    seconds, rest_ns = divmod(utc_ns, NS_PER_S)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // _NS_PER_US)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, serialize_by_alias=True)
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
+    """Version of the shape of this message; it rises when a reader would have to change."""
+
+    def to_json(self) -> bytes:
+        """The bytes to publish."""
+        return self.model_dump_json().encode()
+
+
+class StatusPayload(_Payload):
+    """Whether the service is connected to the broker. The broker itself sends the last one when it is not."""
+
+    state: Literal["online", "offline"]
+    reason: Literal["started", "stopped", "connection_lost"]
+    at: str | None = None
+    """Since when; null in the last will, which is written before its time."""
+    at_utc_ns: int | None = None
+
+
+class InfoPayload(_Payload):
+    """Who publishes here."""
+
+    box: str
+    version: str
+    """Of the program."""
+    started: str
+    started_utc_ns: int
+    run: int | None
+    """Number of the run in the database."""
+    config_sha256: str | None
+    segmenter: str | None
+    """What finds the animals, with its version."""
+    camera_kind: str | None
+    camera_product: str | None
+    camera_serial: str | None
+    camera_firmware: str | None
+    camera_location: str | None
+
+
+class PartPayload(BaseModel):
+    """One body part of one animal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    part: Literal["head", "body", "tail"]
+    x_px: Place
+    """Centroid, column."""
+    y_px: Place
+    """Centroid, row."""
+    x_mm: Place
+    y_mm: Place
+    area_px: int
+    area_mm2: Place
+    valid_px: int
+    """Pixels that have a temperature; the figures below are theirs."""
+    mean_celsius: Celsius
+    median_celsius: Celsius
+    p95_celsius: Celsius
+    min_celsius: Celsius
+    max_celsius: Celsius
+
+
+class AnimalInFramePayload(BaseModel):
+    """One animal in an observation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    animal: int
+    """Its number, from 1."""
+    parts: tuple[PartPayload, ...]
+
+
+class AnimalPayload(_Payload):
+    """The newest reading of one animal."""
+
+    animal: int
+    captured: str
+    captured_utc_ns: int
+    flags: tuple[str, ...]
+    parts: tuple[PartPayload, ...]
+
+
+class ObservationPayload(_Payload):
+    """One measured frame."""
+
+    sequence: int
+    captured: str
+    captured_utc_ns: int
+    flags: tuple[str, ...]
+    """What is to be known before a degree is believed."""
+    not_measured: str | None
+    """Why there are no animals in it; null when they are what was seen."""
+    block: str | None
+    """Key of the block that planned this frame."""
+    planned: str | None
+    planned_utc_ns: int | None
+    fpa_celsius: Celsius
+    """Temperature of the detector."""
+    shutter_celsius: Celsius
+    background_celsius: Celsius
+    animals: tuple[AnimalInFramePayload, ...]
+
+
+class EventPayload(_Payload):
+    """Something happened."""
+
+    event_id: str
+    """Unique for ever: who sees it twice has seen one event."""
+    kind: str
+    state: Literal["opened", "closed", "occurred"]
+    severity: Literal["notice", "alert", "emergency"]
+    at: str
+    at_utc_ns: int
+    animal: int | None
+    opened_event_id: str | None
+    """For a closed condition: the event that opened it."""
+    data: dict[str, Scalar]
+    """The evidence: numbers with their units in the names."""
+
+
+class BlockPayload(_Payload):
+    """A block of the schedule and how much of it was captured."""
+
+    block: str
+    """Its key."""
+    state: str
+    """`open`, or how it ended."""
+    start: str
+    start_utc_ns: int
+    end: str
+    end_utc_ns: int
+    expected_frames: int
+    captured_frames: int
+    missing_frames: dict[str, int]
+    """Planned moments without a frame, by reason."""
+    coverage: Share
+    """Captured of expected, 0 to 1; null when nothing was expected."""
+
+
+class HealthPayload(_Payload):
+    """How the service does."""
+
+    at: str
+    at_utc_ns: int
+    last_frame_age_s: Place
+    """Since the last good, changing frame; null before the first."""
+    coverage: Share
+    """Share of the planned moments of the current or last block that were captured so far."""
+    frames_dropped: int
+    """Frames that gave way because measuring was too slow."""
+    frames_rejected: dict[str, int]
+    """Transfers that were no good frames, by reason."""
+    outbox_depth: int
+    """Events that wait for the broker."""
+    outbox_dropped: int
+    """Events that gave way to the limit of the outbox."""
+    observations_dropped: int
+    """Observations that no broker took in time."""
+
+
+def flag_names(flags: FrameFlag) -> tuple[str, ...]:
+    """The flags as lower-case words, in the order of their bits."""
+    return tuple(flag.name.lower() for flag in FrameFlag if flag in flags and flag.name)
+
+
+def status_payload(
+    state: Literal["online", "offline"],
+    reason: Literal["started", "stopped", "connection_lost"],
+    *,
+    at_utc_ns: int | None = None,
+) -> bytes:
+    """For the topic `status`."""
+    at = None if at_utc_ns is None else iso_utc(at_utc_ns)
+    return StatusPayload(state=state, reason=reason, at=at, at_utc_ns=at_utc_ns).to_json()
+
+
+def info_payload(
+    *,
+    box: str,
+    version: str,
+    started_utc_ns: int,
+    run: int | None = None,
+    config_sha256: str | None = None,
+    segmenter: str | None = None,
+    camera: CameraInfo | None = None,
+) -> bytes:
+    """For the topic `info`; without a camera when none was found yet."""
+    return InfoPayload(
+        box=box,
+        version=version,
+        started=iso_utc(started_utc_ns),
+        started_utc_ns=started_utc_ns,
+        run=run,
+        config_sha256=config_sha256,
+        segmenter=segmenter,
+        camera_kind=camera.kind if camera else None,
+        camera_product=camera.product if camera else None,
+        camera_serial=camera.serial if camera else None,
+        camera_firmware=camera.firmware if camera else None,
+        camera_location=camera.location if camera else None,
+    ).to_json()
+
+
+def observation_payload(observation: FrameObservation) -> bytes:
+    """For the topic `observation`."""
+    planned_utc_ns = observation.planned_utc_ns
+    return ObservationPayload(
+        sequence=observation.sequence,
+        captured=iso_utc(observation.captured_utc_ns),
+        captured_utc_ns=observation.captured_utc_ns,
+        flags=flag_names(observation.flags),
+        not_measured=observation.not_measured,
+        block=observation.block_key,
+        planned=None if planned_utc_ns is None else iso_utc(planned_utc_ns),
+        planned_utc_ns=planned_utc_ns,
+        fpa_celsius=observation.fpa_celsius,
+        shutter_celsius=observation.shutter_celsius,
+        background_celsius=observation.background_celsius,
+        animals=tuple(
+            AnimalInFramePayload(animal=animal.animal, parts=_parts(animal)) for animal in observation.animals
+        ),
+    ).to_json()
+
+
+def animal_payload(observation: FrameObservation, animal: AnimalObservation) -> bytes:
+    """For the topic `animal/<id>`: one animal of this observation."""
+    return AnimalPayload(
+        animal=animal.animal,
+        captured=iso_utc(observation.captured_utc_ns),
+        captured_utc_ns=observation.captured_utc_ns,
+        flags=flag_names(observation.flags),
+        parts=_parts(animal),
+    ).to_json()
+
+
+def event_message(event: Event) -> OutboxMessage:
+    """The message to be stored with an event; what opens or closes an alert is never dropped."""
+    alarming = event.severity is not Severity.NOTICE or event.state is EventState.CLOSED
+    payload = EventPayload(
+        event_id=event.event_id,
+        kind=event.kind.value,
+        state=event.state.value,
+        severity=event.severity.value,
+        at=iso_utc(event.at_utc_ns),
+        at_utc_ns=event.at_utc_ns,
+        animal=event.animal,
+        opened_event_id=event.opened_event_id,
+        data=dict(event.data),
+    )
+    return OutboxMessage(
+        topic=topics.event(event.kind),
+        payload=payload.to_json(),
+        created_utc_ns=event.at_utc_ns,
+        priority=Priority.ALARM if alarming else Priority.NOTICE,
+    )
+
+
+def block_payload(
+    *,
+    block: str,
+    state: str,
+    start_utc_ns: int,
+    end_utc_ns: int,
+    expected: int,
+    captured: int,
+    missing_by_reason: Mapping[str, int],
+) -> bytes:
+    """For the topic `block`."""
+    return BlockPayload(
+        block=block,
+        state=state,
+        start=iso_utc(start_utc_ns),
+        start_utc_ns=start_utc_ns,
+        end=iso_utc(end_utc_ns),
+        end_utc_ns=end_utc_ns,
+        expected_frames=expected,
+        captured_frames=captured,
+        missing_frames=dict(sorted(missing_by_reason.items())),
+        coverage=captured / expected if expected else None,
+    ).to_json()
+
+
+def health_payload(
+    *,
+    at_utc_ns: int,
+    last_frame_age_s: float | None,
+    coverage: float | None,
+    frames_dropped: int,
+    frames_rejected: Mapping[str, int],
+    outbox_depth: int,
+    outbox_dropped: int,
+    observations_dropped: int,
+) -> bytes:
+    """For the topic `health`."""
+    return HealthPayload(
+        at=iso_utc(at_utc_ns),
+        at_utc_ns=at_utc_ns,
+        last_frame_age_s=last_frame_age_s,
+        coverage=coverage,
+        frames_dropped=frames_dropped,
+        frames_rejected=dict(sorted(frames_rejected.items())),
+        outbox_depth=outbox_depth,
+        outbox_dropped=outbox_dropped,
+        observations_dropped=observations_dropped,
+    ).to_json()
+
+
+def _parts(animal: AnimalObservation) -> tuple[PartPayload, ...]:
+    return tuple(_part(part) for part in animal.parts)
+
+
+def _part(part: PartObservation) -> PartPayload:
+    return PartPayload(
+        part=_PART_NAMES[part.part],
+        x_px=part.x_px,
+        y_px=part.y_px,
+        x_mm=part.x_mm,
+        y_mm=part.y_mm,
+        area_px=part.area_px,
+        area_mm2=part.area_mm2,
+        valid_px=part.valid_px,
+        mean_celsius=part.mean_celsius,
+        median_celsius=part.median_celsius,
+        p95_celsius=part.p95_celsius,
+        min_celsius=part.min_celsius,
+        max_celsius=part.max_celsius,
+    )

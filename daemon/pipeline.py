@@ -1,0 +1,51 @@
+"""One frame to one observation: segment, number, measure. The service and the offline analysis share it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from daemon.measure import measure, unmeasurable
+from daemon.observation import FrameObservation
+from daemon.track import NearestNumbering
+from daemon.vision.parts import Segmentation, Segmenter
+from drivers.frame import ThermalFrame
+from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measured:
+    """An observation and the masks it was made from."""
+
+    observation: FrameObservation
+    segmentation: Segmentation
+    """Empty where the frame was not measured."""
+
+
+class Pipeline:
+    """Keeps the numbering of the animals from frame to frame; belongs to one thread."""
+
+    def __init__(self, segmenter: Segmenter, *, animals: int, mm_per_px: float | None) -> None:
+        self.segmenter = segmenter
+        self._numbering = NearestNumbering(animals)
+        self._mm_per_px = mm_per_px
+
+    def process(
+        self, frame: ThermalFrame, *, block_key: str | None = None, planned_utc_ns: int | None = None
+    ) -> Measured:
+        """Measure one frame; frames that are no measurement come out with the reason and no animals."""
+        if unmeasurable(frame.flags) is not None:
+            empty = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
+            segmentation = Segmentation(parts=empty, instances=empty.copy())
+            numbers: dict[int, int] = {}
+        else:
+            segmentation = self.segmenter.segment(frame.celsius)
+            numbers = self._numbering.number(segmentation)
+        observation = measure(
+            frame,
+            segmentation,
+            numbers=numbers,
+            mm_per_px=self._mm_per_px,
+            block_key=block_key,
+            planned_utc_ns=planned_utc_ns,
+        )
+        return Measured(observation=observation, segmentation=segmentation)

@@ -1,0 +1,175 @@
+"""Alert rules: thresholds with patience and hysteresis, per animal."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from daemon.events import Event, EventKind, EventState, Severity
+from daemon.observation import AnimalObservation, FrameObservation
+from daemon.settings import AlertSettings, LimitSettings
+from daemon.vision.parts import BodyPart
+from drivers.clock import NS_PER_S
+from drivers.frame import FrameFlag
+
+CANNOT_TELL_AFTER_S = 60.0
+"""A gap between measured frames after which a condition's patience starts anew: nobody saw what was in between."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """One look at one condition."""
+
+    at_utc_ns: int
+    at_monotonic_ns: int
+    beyond: bool
+    """On the wrong side of the threshold."""
+    back: bool
+    """Safely on the right side, hysteresis included."""
+    celsius: float | None
+
+
+class _Condition:
+    """One condition of one animal: closed, suspected since, or open."""
+
+    def __init__(self, kind: EventKind, severity: Severity, animal: int) -> None:
+        self._kind, self._severity, self._animal = kind, severity, animal
+        self._since: _Reading | None = None
+        self._last_monotonic_ns: int | None = None
+        self._opened: str | None = None
+
+    def restore(self, event: Event) -> None:
+        """Go on from a condition that was open when the service stopped."""
+        self._opened = event.event_id
+
+    def update(self, reading: _Reading, duration_s: float, threshold: float | None) -> Event | None:
+        last, self._last_monotonic_ns = self._last_monotonic_ns, reading.at_monotonic_ns
+        if last is not None and reading.at_monotonic_ns - last > CANNOT_TELL_AFTER_S * NS_PER_S:
+            self._since = None
+        if self._opened is not None:
+            return self._close(reading, threshold) if reading.back else None
+        if not reading.beyond:
+            self._since = None
+            return None
+        self._since = self._since or reading
+        held_s = (reading.at_monotonic_ns - self._since.at_monotonic_ns) / NS_PER_S
+        if held_s < duration_s:
+            return None
+        event = Event(
+            kind=self._kind,
+            state=EventState.OPENED,
+            severity=self._severity,
+            at_utc_ns=reading.at_utc_ns,
+            animal=self._animal,
+            data={
+                "since_utc_ns": self._since.at_utc_ns,
+                "held_s": round(held_s, 3),
+                "celsius": reading.celsius,
+                "threshold_celsius": threshold,
+                "duration_s": duration_s,
+            },
+        )
+        self._opened, self._since = event.event_id, None
+        return event
+
+    def _close(self, reading: _Reading, threshold: float | None) -> Event:
+        event = Event(
+            kind=self._kind,
+            state=EventState.CLOSED,
+            severity=self._severity,
+            at_utc_ns=reading.at_utc_ns,
+            animal=self._animal,
+            data={"celsius": reading.celsius, "threshold_celsius": threshold},
+            opened_event_id=self._opened,
+        )
+        self._opened = None
+        return event
+
+
+_SEVERITIES = {
+    EventKind.ANIMAL_TOO_HOT: Severity.ALERT,
+    EventKind.ANIMAL_TOO_COLD: Severity.ALERT,
+    EventKind.ANIMAL_NOT_SEEN: Severity.ALERT,
+}
+
+_NOT_A_TEMPERATURE = FrameFlag.SETTLING
+"""Flags of frames that show where an animal is but not yet how warm it is."""
+
+
+def trunk_p95_celsius(animal: AnimalObservation) -> float | None:
+    """The warmer of the 95th percentiles of head and body, °C; None when neither has a temperature."""
+    values = [
+        part.p95_celsius
+        for part in animal.parts
+        if part.part in (BodyPart.HEAD, BodyPart.BODY) and part.p95_celsius is not None
+    ]
+    return max(values, default=None)
+
+
+class AlertRules:
+    """Turns measured frames into events that open and close.
+
+    Parameters
+    ----------
+    settings : AlertSettings
+        Thresholds and durations.
+    animals : int
+        How many animals are expected; each that is not seen is missed by its number.
+    still_open : iterable of Event
+        Conditions that were open when the service last stopped.
+    """
+
+    def __init__(self, settings: AlertSettings, *, animals: int, still_open: Iterable[Event] = ()) -> None:
+        self.settings = settings
+        self._animals = animals
+        self._conditions = {
+            (kind, animal): _Condition(kind, severity, animal)
+            for kind, severity in _SEVERITIES.items()
+            for animal in range(1, animals + 1)
+        }
+        for event in still_open:
+            condition = self._conditions.get((event.kind, event.animal or 0))
+            if condition is not None:
+                condition.restore(event)
+
+    def update(self, observation: FrameObservation) -> list[Event]:
+        """Judge one frame. Frames that could not be measured say nothing, neither good nor bad."""
+        if observation.not_measured is not None:
+            return []
+        seen = {animal.animal: animal for animal in observation.animals}
+        return [
+            event
+            for number in range(1, self._animals + 1)
+            for event in self._judge(observation, seen.get(number), number)
+        ]
+
+    def _judge(self, observation: FrameObservation, animal: AnimalObservation | None, number: int) -> Iterator[Event]:
+        def look(*, beyond: bool, back: bool, celsius: float | None = None) -> _Reading:
+            return _Reading(
+                at_utc_ns=observation.captured_utc_ns,
+                at_monotonic_ns=observation.captured_monotonic_ns,
+                beyond=beyond,
+                back=back,
+                celsius=celsius,
+            )
+
+        missing = look(beyond=animal is None, back=animal is not None)
+        not_seen = self._conditions[EventKind.ANIMAL_NOT_SEEN, number]
+        if event := not_seen.update(missing, self.settings.not_seen_after_s, None):
+            yield event
+        celsius = None if animal is None or observation.flags & _NOT_A_TEMPERATURE else trunk_p95_celsius(animal)
+        if celsius is None:
+            return
+        for kind, limit, sign in (
+            (EventKind.ANIMAL_TOO_HOT, self.settings.too_hot, 1.0),
+            (EventKind.ANIMAL_TOO_COLD, self.settings.too_cold, -1.0),
+        ):
+            reading = look(
+                beyond=_excess(celsius, limit, sign) > 0,
+                back=_excess(celsius, limit, sign) <= -limit.hysteresis_celsius,
+                celsius=round(celsius, 3),
+            )
+            if event := self._conditions[kind, number].update(reading, limit.duration_s, limit.celsius):
+                yield event
+
+
+def _excess(celsius: float, limit: LimitSettings, sign: float) -> float:
+    return sign * (celsius - limit.celsius)

@@ -1,0 +1,250 @@
+"""Which frames are kept: one for each planned moment of a block, a few outside, and a reason for each that is missing.
+
+The sampler stands between capture and everything behind it. What it passes on are `Item`s, in one order for all sinks.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.schedule import PlannedBlock
+from daemon.timetable import BlockChange, BlockClosed, BlockMissed, BlockOpened
+from drivers.camera import CameraInfo
+from drivers.clock import NS_PER_S
+from drivers.frame import FrameFlag, ThermalFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """A frame to be measured; within a block also to be recorded."""
+
+    frame: ThermalFrame
+    block_key: str | None
+    planned_utc_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingSamples:
+    """Planned moments of the open block that no frame stands for."""
+
+    block_key: str
+    planned_utc_ns: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStarted:
+    """From here on samples belong to this block."""
+
+    block: PlannedBlock
+    at_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockEnded:
+    """No sample of this block follows."""
+
+    block: PlannedBlock
+    at_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPassed:
+    """A block of which nothing was captured, because the service was not there."""
+
+    block: PlannedBlock
+    at_utc_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraLost:
+    """No good, changing frame any more."""
+
+    at_utc_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraFound:
+    """A good frame again, or for the first time."""
+
+    at_utc_ns: int
+    info: CameraInfo
+    variant: str
+    away_s: float
+    """How long there was none; 0 at the first start."""
+
+
+Item = Sample | MissingSamples | BlockStarted | BlockEnded | BlockPassed | CameraLost | CameraFound
+
+
+def may_be_lost(item: Item) -> bool:
+    """Frames may give way when a consumer is too slow; what tells about them may not."""
+    return isinstance(item, Sample)
+
+
+CLOCK_STEP_S = 2.0
+"""Difference between wall and monotonic time, between two looks at both, that counts as a step of the wall clock."""
+
+NO_FRAME = "no_frame"
+SHUTTER = "shutter"
+CLOCK_STEP = "clock_step"
+
+
+class Sampler:
+    """Chooses frames and accounts for every planned moment. Thread-safe: capture and schedule both talk to it.
+
+    Parameters
+    ----------
+    sinks : sequence of callables
+        Each receives every item, in the same order; they must not wait.
+    outside_rate_hz : float
+        Frames per second passed on outside blocks; 0 for none.
+    """
+
+    def __init__(self, sinks: Sequence[Callable[[Item], None]], *, outside_rate_hz: float) -> None:
+        self._sinks = tuple(sinks)
+        self._outside_period_ns = round(NS_PER_S / outside_rate_hz) if outside_rate_hz else None
+        self._next_outside_ns: int | None = None
+        self._block: PlannedBlock | None = None
+        self._next_index = 0
+        self._condition: str | None = None
+        self._last_look: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self.taken = 0
+        """Frames passed on so far."""
+
+    @property
+    def block(self) -> PlannedBlock | None:
+        """The open block."""
+        return self._block
+
+    @property
+    def progress(self) -> int:
+        """How many planned moments of the open block are accounted for."""
+        return self._next_index
+
+    def start_block(self, block: PlannedBlock, *, at_utc_ns: int) -> None:
+        """Open a block; of one that began earlier only the moments from now on are ours to account for."""
+        with self._lock:
+            self._block = block
+            passed = at_utc_ns - block.start_utc_ns
+            self._next_index = max(0, passed // block.period_ns)
+            self._condition = None
+            self._send(BlockStarted(block=block, at_utc_ns=at_utc_ns))
+
+    def end_block(self, *, at_utc_ns: int) -> None:
+        """Close the open block, if any; moments that have passed without a frame are missing."""
+        with self._lock:
+            block = self._block
+            if block is None:
+                return
+            self._miss_until(block, self._index_at(block, at_utc_ns), self._condition or NO_FRAME)
+            self._send(BlockEnded(block=block, at_utc_ns=at_utc_ns))
+            self._block = None
+
+    def passed_block(self, block: PlannedBlock, *, at_utc_ns: int, reason: str) -> None:
+        """Account for a block that nobody was there for."""
+        with self._lock:
+            self._send(BlockPassed(block=block, at_utc_ns=at_utc_ns, reason=reason))
+
+    def camera(self, item: CameraLost | CameraFound) -> None:
+        """Pass on that the camera went or came, in its place among the samples."""
+        with self._lock:
+            self._condition = item.reason if isinstance(item, CameraLost) else self._condition
+            self._send(item)
+
+    def trouble(self, reason: str) -> None:
+        """Remember why no frame is good at present: the reason of moments that pass until one is."""
+        with self._lock:
+            self._condition = reason
+
+    def look(self, *, utc_ns: int, monotonic_ns: int) -> None:
+        """Account for the moments that have passed; to be called about once a second while no frame comes."""
+        with self._lock:
+            self._look(utc_ns, monotonic_ns)
+
+    def wanted_in_s(self, *, utc_ns: int, monotonic_ns: int) -> float | None:
+        """How long until the next frame is wanted, as things are; None when none is."""
+        with self._lock:
+            block = self._block
+            if block is not None and self._next_index < block.frames:
+                return max(0, block.start_utc_ns + self._next_index * block.period_ns - utc_ns) / NS_PER_S
+            if self._outside_period_ns is None:
+                return None
+            return max(0, (self._next_outside_ns or monotonic_ns) - monotonic_ns) / NS_PER_S
+
+    def offer(self, frame: ThermalFrame) -> bool:
+        """Take the frame if it is wanted; True when it was passed on."""
+        with self._lock:
+            self._look(frame.captured_utc_ns, frame.captured_monotonic_ns)
+            if frame.flags & FrameFlag.SHUTTER:
+                self._condition = SHUTTER
+                return False
+            block = self._block
+            if block is not None and block.start_utc_ns <= frame.captured_utc_ns < block.end_utc_ns:
+                return self._offer_to_block(frame, block)
+            return self._offer_outside(frame)
+
+    def _offer_to_block(self, frame: ThermalFrame, block: PlannedBlock) -> bool:
+        index = self._index_at(block, frame.captured_utc_ns)
+        if index < self._next_index:
+            return False
+        planned = block.start_utc_ns + index * block.period_ns
+        self._next_index = index + 1
+        self._condition = None
+        self._send(Sample(frame=frame, block_key=block.key, planned_utc_ns=planned))
+        self.taken += 1
+        return True
+
+    def _offer_outside(self, frame: ThermalFrame) -> bool:
+        if self._outside_period_ns is None:
+            return False
+        now = frame.captured_monotonic_ns
+        if self._next_outside_ns is not None and now < self._next_outside_ns:
+            return False
+        late = self._next_outside_ns is None or now - self._next_outside_ns > self._outside_period_ns
+        self._next_outside_ns = (now if late else self._next_outside_ns or now) + self._outside_period_ns
+        self._condition = None
+        self._send(Sample(frame=frame, block_key=None, planned_utc_ns=None))
+        self.taken += 1
+        return True
+
+    def _look(self, utc_ns: int, monotonic_ns: int) -> None:
+        stepped = False
+        if self._last_look is not None:
+            difference = (utc_ns - self._last_look[0]) - (monotonic_ns - self._last_look[1])
+            stepped = abs(difference) > CLOCK_STEP_S * NS_PER_S
+        self._last_look = (utc_ns, monotonic_ns)
+        if self._block is not None:
+            reason = CLOCK_STEP if stepped else self._condition or NO_FRAME
+            self._miss_until(self._block, self._index_at(self._block, utc_ns), reason)
+
+    def _index_at(self, block: PlannedBlock, utc_ns: int) -> int:
+        """Number of the planned moment whose window holds this time; the count of all when the block is over."""
+        index = (utc_ns - block.start_utc_ns) // block.period_ns
+        return min(max(index, 0), block.frames)
+
+    def _miss_until(self, block: PlannedBlock, index: int, reason: str) -> None:
+        if index <= self._next_index:
+            return
+        missed = tuple(block.start_utc_ns + k * block.period_ns for k in range(self._next_index, index))
+        self._next_index = index
+        self._send(MissingSamples(block_key=block.key, planned_utc_ns=missed, reason=reason))
+
+    def _send(self, item: Item) -> None:
+        for sink in self._sinks:
+            sink(item)
+
+
+def carry_out(changes: Sequence[BlockChange], sampler: Sampler) -> None:
+    """Tell the sampler what the timetable has decided."""
+    for change in changes:
+        match change:
+            case BlockOpened(block=block, at_utc_ns=at_utc_ns):
+                sampler.start_block(block, at_utc_ns=at_utc_ns)
+            case BlockClosed(at_utc_ns=at_utc_ns):
+                sampler.end_block(at_utc_ns=at_utc_ns)
+            case BlockMissed(block=block, at_utc_ns=at_utc_ns, cause=cause):
+                sampler.passed_block(block, at_utc_ns=at_utc_ns, reason=cause.value)

@@ -1,0 +1,194 @@
+"""The state of the whole service in one value: for page, terminal, MQTT and doctor alike."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Verdict(StrEnum):
+    """What a technician does next."""
+
+    FINE = "fine"
+    LOOK = "look"
+    ACT = "act"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+ReasonCode = Literal[
+    "open_alert",
+    "camera_lost",
+    "late_frame",
+    "observations_lost",
+    "not_recorded",
+    "low_disk",
+    "no_broker",
+]
+
+
+class Reason(_Part):
+    """Why a verdict is not fine, for a page that speaks several languages."""
+
+    code: ReasonCode
+    detail: str
+    """What belongs into the sentence: a number, a name, an error; may be empty."""
+
+    def __str__(self) -> str:
+        return _REASON_TEXTS[self.code].format(self.detail)
+
+
+_REASON_TEXTS: dict[ReasonCode, str] = {
+    "open_alert": "open alert: {}",
+    "camera_lost": "the camera is lost",
+    "late_frame": "the last good frame is {} s old",
+    "observations_lost": "{} observations could not be stored",
+    "not_recorded": "nothing is recorded: {}",
+    "low_disk": "only {} GiB of disk are free",
+    "no_broker": "the broker is not reached",
+}
+
+
+class CameraStatus(_Part):
+    """The camera."""
+
+    state: Literal["starting", "running", "lost"]
+    kind: str
+    serial: str | None
+    frames_per_second: float
+    """Good frames over the last interval."""
+    last_good_age_s: float | None
+    """Age of the last good, changing frame; None before the first."""
+    rejected: dict[str, int]
+    """Refused transfers by reason."""
+
+
+class BlockStatus(_Part):
+    """The schedule."""
+
+    key: str | None
+    """Of the open block."""
+    accounted: int
+    """Planned moments of it that are captured or known to be missing."""
+    planned: int
+    next_start_utc_ns: int | None
+    """Start of the next block."""
+    captured_24h: int
+    """Planned moments of the last 24 hours that were captured."""
+    expected_24h: int
+
+
+class StoreStatus(_Part):
+    """The database."""
+
+    frames: int
+    part_observations: int
+    events: int
+    outbox: int
+    waiting: int
+    """Frames between capture and database."""
+    lost: int
+    """Observations given up because the database could not be written."""
+
+
+class MqttStatus(_Part):
+    """The way to the broker."""
+
+    state: Literal["off", "connecting", "connected"]
+    broker: str | None
+    protocol: str | None
+    published: int
+    last_error: str | None
+
+
+class AnimalStatus(_Part):
+    """The latest of one animal."""
+
+    animal: int
+    age_s: float
+    head_celsius: float | None
+    body_celsius: float | None
+    tail_celsius: float | None
+
+
+class Status(_Part):
+    """Everything."""
+
+    box: str
+    version: str
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    """Why it is not fine, worst first."""
+    uptime_s: float
+    camera: CameraStatus
+    block: BlockStatus
+    animals: tuple[AnimalStatus, ...]
+    background_celsius: float | None
+    store: StoreStatus
+    mqtt: MqttStatus
+    recording_error: str | None
+    disk_free_bytes: int
+    open_alerts: tuple[str, ...]
+
+
+LOW_DISK_BYTES = 2 * 1024**3
+
+LATE_FRAME_S = 10.0
+
+
+def judge(
+    *,
+    camera: CameraStatus,
+    store: StoreStatus,
+    mqtt: MqttStatus,
+    recording_error: str | None,
+    disk_free_bytes: int,
+    open_alerts: tuple[str, ...],
+) -> tuple[Verdict, tuple[Reason, ...]]:
+    """Fine, look or act, with the reasons, worst first."""
+    act = [Reason(code="open_alert", detail=alert) for alert in open_alerts]
+    look: list[Reason] = []
+    if camera.state == "lost":
+        act.append(Reason(code="camera_lost", detail=""))
+    elif camera.last_good_age_s is not None and camera.last_good_age_s > LATE_FRAME_S:
+        act.append(Reason(code="late_frame", detail=f"{camera.last_good_age_s:.0f}"))
+    if store.lost:
+        act.append(Reason(code="observations_lost", detail=str(store.lost)))
+    if recording_error is not None:
+        act.append(Reason(code="not_recorded", detail=recording_error))
+    if disk_free_bytes < LOW_DISK_BYTES:
+        look.append(Reason(code="low_disk", detail=f"{disk_free_bytes / 1024**3:.1f}"))
+    if mqtt.state == "connecting":
+        look.append(Reason(code="no_broker", detail=""))
+    verdict = Verdict.ACT if act else Verdict.LOOK if look else Verdict.FINE
+    return verdict, (*act, *look)
+
+
+def status_line(status: Status) -> str:
+    """One line for the terminal."""
+    animals = "; ".join(
+        f"animal {animal.animal}: "
+        + ", ".join(
+            f"{name} {celsius:.1f}"
+            for name, celsius in (
+                ("head", animal.head_celsius),
+                ("body", animal.body_celsius),
+                ("tail", animal.tail_celsius),
+            )
+            if celsius is not None
+        )
+        + " °C"
+        for animal in status.animals
+    )
+    block = (
+        "no block"
+        if status.block.key is None
+        else (f"block {status.block.key} {status.block.accounted}/{status.block.planned}")
+    )
+    return (
+        f"{status.verdict} | camera {status.camera.state} {status.camera.frames_per_second:.1f} fps | "
+        f"{animals or 'no animal'} | {block} | {status.store.frames} frames stored | mqtt {status.mqtt.state}"
+        + (f" | {'; '.join(map(str, status.reasons))}" if status.reasons else "")
+    )

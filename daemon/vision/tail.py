@@ -1,0 +1,109 @@
+"""The tail: the thin, warm appendage of a trunk."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.vision.shape import Mask, depth_px, disc, grown, opened, pieces, square, window
+
+_WIDEST_PX = 13
+"""A tail of a rat that fills a 256 x 192 picture is 6 px wide and its blur adds 3; what is twice as wide is no tail."""
+
+_LEAST_CELSIUS = 0.6
+"""Above its surroundings. Tails of cold animals come near the floor; the reflections of bodies are wider than tails."""
+
+_LEAST_SIGMAS = 4.0
+"""And out of what the box itself shows."""
+
+_EDGE_SHARE = 0.5
+"""The outline runs where the heat has fallen to half of the tail's own: there a sharp edge lies that optics blur."""
+
+_EDGE_REACH_PX = 3
+"""How far from the middle line of a tail its outline is."""
+
+_TAIL_TO_TRUNK_WIDTH = 0.45
+"""What is narrower than this share of the trunk may be tail: a rat's tail has a sixth of the trunk's width at its base
+and the optics add two or three pixels; head and rump taper from more than half."""
+
+_BASE_TO_MIDDLE_WIDTH = 2.0
+"""The tail begins where it is no wider than this many times its middle: it tapers to its half, and before is rump."""
+
+_LENGTH_TO_TRUNK_WIDTH = 0.6
+"""A thin piece is a tail if its length is at least this share of the trunk's width; ears, feet and a pointed nose are
+shorter, and even half a tail is longer."""
+
+
+def thin_warmth(warm: NDArray[np.float32], sigma_celsius: float) -> tuple[Mask, NDArray[np.float32]]:
+    """What is warmer than both its sides and narrow enough to be a tail.
+
+    Parameters
+    ----------
+    warm : (height, width) float32
+        Above the background, °C, without NaN.
+    sigma_celsius : float
+        Spread of the background.
+
+    Returns
+    -------
+    mask : (height, width) bool
+    height : (height, width) float32
+        How much warmer than its sides, °C.
+
+    Notes
+    -----
+    White top-hat: an opening takes away all that is narrower than its square, and what is missing then was thin.
+    This does not look at how warm a tail is beside its trunk, so cold tails and cold tips are found as well.
+    """
+    height = warm - cv2.morphologyEx(warm, cv2.MORPH_OPEN, square(_WIDEST_PX // 2))
+    least = max(_LEAST_CELSIUS, _LEAST_SIGMAS * sigma_celsius)
+    around = cv2.dilate(height, square(_EDGE_REACH_PX))
+    return np.asarray((height >= least) & (height >= _EDGE_SHARE * around)), height
+
+
+def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
+    """The tail of one animal; empty when none is seen.
+
+    Parameters
+    ----------
+    body : (height, width) bool
+        The warm component: the trunk, with or without its tail.
+    thin, height
+        From `thin_warmth`.
+
+    Notes
+    -----
+    Two openings find it. The first takes a disc that fits into the trunk but not into a tail; of the thin pieces
+    that begin at this trunk and are long enough the warmest as a whole is the tail (others are its reflections).
+    The second takes a disc just wider than this tail, and so finds where it begins.
+    """
+    here = window(body)
+    depth = depth_px(body[here])
+    trunk_radius = float(depth.max())
+    trunk = np.zeros_like(body)
+    trunk[here] = opened(body[here], depth, _TAIL_TO_TRUNK_WIDTH * trunk_radius)
+    beside = grown(trunk, _EDGE_REACH_PX)
+    least_px = 2 * trunk_radius * _LENGTH_TO_TRUNK_WIDTH
+    long_enough = (
+        piece
+        for piece in pieces((thin | body) & ~trunk, round(least_px))
+        if (piece & beside).any() and np.count_nonzero(piece) >= least_px * (2 * _middle_depth(piece) - 1)
+    )
+    piece = max(long_enough, key=lambda one: float(height[one].sum()), default=None)
+    if piece is None:
+        return np.zeros_like(body)
+    whole = body | piece
+    here = window(whole)
+    rump = np.zeros_like(body)
+    rump[here] = opened(whole[here], depth_px(whole[here]), _BASE_TO_MIDDLE_WIDTH * _middle_depth(piece))
+    tail = np.zeros_like(body)
+    here = window(piece)
+    for longest in pieces(piece[here] & ~rump[here])[:1]:
+        tail[here] = longest
+    return tail
+
+
+def _middle_depth(piece: Mask) -> float:
+    """Median distance between middle line and outside; a piece n pixels wide has (n + 1) / 2."""
+    depth = depth_px(piece[window(piece)])
+    ridge = (depth > 0) & (depth >= cv2.dilate(depth, disc(1)))
+    return float(np.median(depth[ridge]))

@@ -1,0 +1,319 @@
+"""The worker thread: measures samples, judges them, stores all in order and only then tells of it."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from daemon.events import Event, EventKind, EventState, Severity
+from daemon.handoff import HandOff
+from daemon.messaging.payloads import event_message
+from daemon.observation import FrameObservation
+from daemon.pipeline import Measured, Pipeline
+from daemon.rules import AlertRules
+from daemon.sampling import (
+    BlockEnded,
+    BlockPassed,
+    BlockStarted,
+    CameraFound,
+    CameraLost,
+    Item,
+    MissingSamples,
+    Sample,
+)
+from daemon.schedule import PlannedBlock
+from daemon.store.repository import Coverage, Store
+from drivers.clock import NS_PER_S, Clock
+from drivers.errors import StoreError, StoreRejectedError
+from drivers.frame import ThermalFrame
+
+logger = logging.getLogger(__name__)
+
+SERVICE_DOWN = "service_down"
+OVERRUN = "overrun"
+
+MAX_WAITING_OBSERVATIONS = 20_000
+"""Observations kept in memory (about 20 MB) while the database cannot be written; beyond that the oldest are lost."""
+
+RETRY_S = 1.0
+
+IDLE_S = 0.1
+"""How long the worker waits for an item before it looks at the clock."""
+
+
+class Announcer(Protocol):
+    """Whoever tells others; no method waits."""
+
+    def observed(self, observation: FrameObservation) -> None:
+        """A stored observation."""
+        ...
+
+    def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:
+        """A block began or ended, and is stored."""
+        ...
+
+    def events_stored(self) -> None:
+        """The outbox has new messages."""
+        ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What goes into one transaction."""
+
+    observations: list[FrameObservation] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+class Worker:
+    """Consumes items in order. Everything it writes waits, in order, until the database takes it."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        rules: AlertRules,
+        store: Store,
+        run_id: int,
+        clock: Clock,
+        announcer: Announcer,
+        commit_interval_s: float,
+        on_measured: Callable[[ThermalFrame, Measured], None],
+        beat: Callable[[], None],
+    ) -> None:
+        self.rules = rules
+        self._pipeline = pipeline
+        self._store = store
+        self._run_id = run_id
+        self._clock = clock
+        self._announcer = announcer
+        self._commit_interval_ns = round(commit_interval_s * NS_PER_S)
+        self._on_measured = on_measured
+        self._beat = beat
+        self._writes: deque[_Batch | Callable[[], None]] = deque()
+        self._commit_due_ns: int | None = None
+        self._retry_at_ns: int | None = None
+        self._waiting = 0
+        self._camera_id: int | None = None
+        self._camera_lost_event: str | None = None
+        self.measured_frames = 0
+        """Samples measured so far."""
+        self.lost_observations = 0
+        """Given up because the database could not be written for too long."""
+
+    def restore(self, open_events: Sequence[Event]) -> None:
+        """Go on from conditions that were open when the service stopped."""
+        for event in open_events:
+            if event.kind is EventKind.CAMERA_LOST:
+                self._camera_lost_event = event.event_id
+
+    def run(self, items: HandOff[Item]) -> None:
+        """Consume until the hand-off is closed and empty; then everything is written, if the database lets us."""
+        while not items.exhausted:
+            self._beat()
+            item = items.get(IDLE_S)
+            if item is not None:
+                self.handle(item)
+            self.write_if_due()
+        self.write()
+
+    def handle(self, item: Item) -> None:
+        """Take one item. What it changes in the database is queued; `write_if_due` and `write` carry it out."""
+        match item:
+            case Sample():
+                self._measure(item)
+            case MissingSamples():
+                self._later(lambda: self._store.record_missing(item.block_key, item.planned_utc_ns, item.reason))
+            case BlockStarted():
+                self._start_block(item)
+            case BlockEnded():
+                self._end_block(item)
+            case BlockPassed():
+                self._later(
+                    lambda: self._store.miss_block(
+                        item.block, run_id=self._run_id, at_utc_ns=item.at_utc_ns, reason=item.reason
+                    )
+                )
+            case CameraLost():
+                self._lose_camera(item)
+            case CameraFound():
+                self._find_camera(item)
+
+    def sample_gave_way(self, sample: Sample) -> None:
+        """A sample was dropped because measuring is too slow: its moment is missing, with that reason."""
+        if sample.block_key is not None and sample.planned_utc_ns is not None:
+            key, planned = sample.block_key, sample.planned_utc_ns
+            self._later(lambda: self._store.record_missing(key, [planned], OVERRUN))
+
+    def _measure(self, sample: Sample) -> None:
+        measured = self._pipeline.process(
+            sample.frame, block_key=sample.block_key, planned_utc_ns=sample.planned_utc_ns
+        )
+        self.measured_frames += 1
+        self._on_measured(sample.frame, measured)
+        batch = self._batch()
+        batch.observations.append(measured.observation)
+        batch.events.extend(self.rules.update(measured.observation))
+        self._waiting += 1
+        if self._waiting > MAX_WAITING_OBSERVATIONS:
+            self._give_up_oldest()
+
+    def _start_block(self, item: BlockStarted) -> None:
+        block = item.block
+        self._later(lambda: self._open_block(item))
+        self._tell(
+            Event(
+                kind=EventKind.BLOCK_STARTED,
+                state=EventState.OCCURRED,
+                severity=Severity.NOTICE,
+                at_utc_ns=item.at_utc_ns,
+                data={
+                    "block": block.key,
+                    "planned_frames": len(block.planned_utc_ns),
+                    "planned_start_utc_ns": block.start_utc_ns,
+                    "planned_end_utc_ns": block.end_utc_ns,
+                },
+            )
+        )
+
+    def _open_block(self, item: BlockStarted) -> None:
+        self._store.open_block(item.block, run_id=self._run_id, at_utc_ns=item.at_utc_ns)
+        self._announcer.block_changed(item.block, "open", self._store.coverage(item.block.key))
+
+    def _end_block(self, item: BlockEnded) -> None:
+        def finish() -> None:
+            coverage = self._store.finish_block(
+                item.block.key, at_utc_ns=item.at_utc_ns, reason_for_unaccounted=SERVICE_DOWN
+            )
+            logger.info("block %s: %d of %d captured", item.block.key, coverage.captured, coverage.expected)
+            self._announcer.block_changed(item.block, "finished", coverage)
+            # In front of what waits: the event belongs right behind the end of its block.
+            self._writes.insert(1, _Batch(events=[block_finished(item.block.key, coverage, item.at_utc_ns)]))
+
+        self._later(finish)
+
+    def _lose_camera(self, item: CameraLost) -> None:
+        event = Event(
+            kind=EventKind.CAMERA_LOST,
+            state=EventState.OPENED,
+            severity=Severity.ALERT,
+            at_utc_ns=item.at_utc_ns,
+            data={"reason": item.reason},
+        )
+        self._camera_lost_event = event.event_id
+        self._tell(event)
+        self._later(lambda: self._store.open_gap(run_id=self._run_id, start_utc_ns=item.at_utc_ns, reason=item.reason))
+
+    def _find_camera(self, item: CameraFound) -> None:
+        lost, self._camera_lost_event = self._camera_lost_event, None
+
+        def register() -> None:
+            self._camera_id = self._store.register_camera(item.info, item.variant)
+            self._store.close_gaps(run_id=self._run_id, end_utc_ns=item.at_utc_ns)
+
+        self._later(register)
+        self._tell(
+            Event(
+                kind=EventKind.CAMERA_FOUND,
+                state=EventState.CLOSED if lost else EventState.OCCURRED,
+                severity=Severity.NOTICE,
+                at_utc_ns=item.at_utc_ns,
+                data={
+                    "product": item.info.product,
+                    "serial": item.info.serial,
+                    "location": item.info.location,
+                    "variant": item.variant,
+                    "away_s": round(item.away_s, 3),
+                },
+                opened_event_id=lost,
+            )
+        )
+
+    def _tell(self, event: Event) -> None:
+        logger.info("event %s %s %s", event.kind, event.state, event.data_json())
+        self._batch().events.append(event)
+
+    def _batch(self) -> _Batch:
+        """The transaction that is being gathered."""
+        if not self._writes or not isinstance(self._writes[-1], _Batch):
+            self._writes.append(_Batch())
+        if self._commit_due_ns is None:
+            self._commit_due_ns = self._clock.monotonic_ns() + self._commit_interval_ns
+        batch = self._writes[-1]
+        assert isinstance(batch, _Batch)
+        return batch
+
+    def _later(self, action: Callable[[], object]) -> None:
+        self._writes.append(lambda: void(action()))
+        if self._commit_due_ns is None:
+            self._commit_due_ns = self._clock.monotonic_ns() + self._commit_interval_ns
+
+    def write_if_due(self) -> None:
+        """Carry out what is queued when its time has come."""
+        now_ns = self._clock.monotonic_ns()
+        if self._retry_at_ns is not None and now_ns < self._retry_at_ns:
+            return
+        if self._commit_due_ns is not None and now_ns >= self._commit_due_ns:
+            self.write()
+
+    def write(self) -> None:
+        """Carry out everything that is queued, in order; stop at the first thing the database refuses."""
+        while self._writes:
+            try:
+                self._carry_out(self._writes[0])
+            except StoreRejectedError:  # a mistake of ours, which no repetition mends: it must not hold up the rest
+                logger.exception("something could not be stored and is lost")
+            except StoreError as error:
+                if self._retry_at_ns is None:
+                    logger.error("the database cannot be written, measurements wait in memory: %s", error)
+                self._retry_at_ns = self._clock.monotonic_ns() + round(RETRY_S * NS_PER_S)
+                return
+            self._writes.popleft()
+        if self._retry_at_ns is not None:
+            logger.warning("the database can be written again; %d observations were lost", self.lost_observations)
+        self._commit_due_ns = self._retry_at_ns = None
+
+    def _carry_out(self, write: _Batch | Callable[[], None]) -> None:
+        if not isinstance(write, _Batch):
+            write()
+            return
+        messages = [event_message(event) for event in write.events]
+        self._store.add(
+            write.observations,
+            run_id=self._run_id,
+            camera_id=self._camera_id,
+            events=write.events,
+            messages=messages,
+        )
+        self._waiting -= len(write.observations)
+        for observation in write.observations:
+            self._announcer.observed(observation)
+        if messages:
+            self._announcer.events_stored()
+
+    def _give_up_oldest(self) -> None:
+        batch = next(write for write in self._writes if isinstance(write, _Batch) and write.observations)
+        del batch.observations[0]
+        self._waiting -= 1
+        self.lost_observations += 1
+
+
+def void(_value: object) -> None:
+    """Nothing: for an action whose result nobody needs."""
+
+
+def block_finished(key: str, coverage: Coverage, at_utc_ns: int) -> Event:
+    """The event that ends a block, with its coverage."""
+    return Event(
+        kind=EventKind.BLOCK_FINISHED,
+        state=EventState.OCCURRED,
+        severity=Severity.NOTICE,
+        at_utc_ns=at_utc_ns,
+        data={
+            "block": key,
+            "expected": coverage.expected,
+            "captured": coverage.captured,
+            **{f"missing_{reason}": count for reason, count in sorted(coverage.missing_by_reason.items())},
+        },
+    )
