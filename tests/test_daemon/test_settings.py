@@ -1,0 +1,84 @@
+"""config.toml: what is refused, how it is said, and what is printed about it."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.settings import Settings, describe_keys, example_toml, load_settings, parse_settings
+from drivers.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('[camera]\nknid = "simulated"', r"camera\.knid: unknown key; did you mean 'kind'", id="mistyped"),
+        pytest.param("[camara]", r"camara: unknown key; did you mean 'camera'", id="mistyped table"),
+        pytest.param("[web]\nzzz = 1", r"web\.zzz: unknown key; known here: enabled, host, port", id="nothing near"),
+        pytest.param('[camera]\nkind = "replay"', r"camera: .*needs camera\.replay\.path", id="replay without path"),
+        pytest.param('[schedule]\nlights_on = "7"', r"schedule\.lights_on: expected a time of day", id="time"),
+        pytest.param("[mqtt]\nport = 70000", r"mqtt\.port: .*65535, got 70000", id="range"),
+        pytest.param('[box]\ntime_zone = "Europe/Berln"', r"did you mean Europe/Berlin", id="zone"),
+        pytest.param('[box]\nname = "a/b"', r"box\.name", id="name that makes no topic"),
+        pytest.param("[alerts.too_hot]\ncelsius = nan", r"alerts\.too_hot\.celsius", id="nan"),
+        pytest.param("[[camera.replay.readings]]\nx = 1\ny = 2", r"readings\.0\.celsius: Field required", id="missing"),
+        pytest.param("box = ", r"not valid TOML", id="no toml"),
+    ],
+)
+def test_a_wrong_config_is_refused_with_the_path_of_the_key(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(text, origin="config.toml")
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings('[web]\nport = -1\n[mqtt]\nprotocol = "4"', origin="config.toml")
+    assert "web.port" in str(caught.value)
+    assert "mqtt.protocol" in str(caught.value)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    try:
+        settings = parse_settings(text, origin="config.toml")
+    except ConfigError as error:
+        assert str(error).startswith("config.toml")
+    else:
+        assert isinstance(settings, Settings)
+
+
+def test_a_missing_file_is_told_with_the_way_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file.*--example"):
+        load_settings(tmp_path / "config.toml")
+
+
+def test_relative_paths_count_from_the_config_file(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[box]\ndata_dir = "data"\n[camera]\nkind = "replay"\n[camera.replay]\npath = "rat.png"\n')
+    settings = load_settings(config)
+    assert settings.box.data_dir == tmp_path / "data"
+    assert settings.camera.replay.path == tmp_path / "rat.png"
+    assert settings.database_url == f"sqlite:///{tmp_path}/data/vivarium.db"
+
+
+def test_the_example_says_what_is_the_default_anyway() -> None:
+    assert parse_settings(example_toml(), origin="example") == Settings()
+
+
+def test_every_key_is_explained() -> None:
+    keys = list(describe_keys())
+    assert {"[camera]", "camera.kind", "[[camera.replay.readings]]", "alerts.too_hot.celsius"} <= {k.key for k in keys}
+    assert [key.key for key in keys if not key.description] == []
+
+
+def test_the_shipped_config_is_accepted() -> None:
+    settings = load_settings(Path(__file__).parents[2] / "config.toml")
+    assert settings.camera.kind == "simulated"
+
+
+def test_two_configs_have_one_hash_only_when_they_mean_the_same() -> None:
+    plain = parse_settings("", origin="a")
+    same = parse_settings("[web]\nport = 8080", origin="b")
+    other = parse_settings("[web]\nport = 8081", origin="c")
+    assert plain.config_hash() == same.config_hash() != other.config_hash()
