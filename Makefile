@@ -22,7 +22,7 @@ export PATH := $(PATH):/usr/sbin
 define install
 { if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
     echo "Installing $(1) ($(2))"; \
-    export DEBIAN_FRONTEND=noninteractive; \
+    export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes; \
     apt-get update -qq; \
     apt-get install -qq --yes --no-install-recommends $(1) >/dev/null; \
   else \

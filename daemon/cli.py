@@ -32,6 +32,7 @@ from daemon.settings import (
 from daemon.simulate import DaySimulation
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError, VivariumError
+from drivers.thermometry import EnvironmentOverrides
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +107,7 @@ def inspect(
     report = inspect_frame(
         file,
         index=frame,
-        emissivity=emissivity,
-        distance_m=distance_m,
+        overrides=EnvironmentOverrides(emissivity=emissivity, distance_m=distance_m),
         range_celsius=range_celsius,
         readings=_readings(reading),
     )

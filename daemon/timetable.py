@@ -279,6 +279,18 @@ class _StepProofJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler 3
         return due_jobs
 
 
+class _StepProofScheduler(BackgroundScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
+    """Looks at its jobs at least so often; a step back while it reckons its wait would make that as long as the step."""
+
+    def __init__(self, longest_wait_s: float, **options: object) -> None:
+        super().__init__(**options)
+        self._longest_wait_s = longest_wait_s
+
+    def _process_jobs(self) -> float:
+        wait_s: float | None = super()._process_jobs()
+        return self._longest_wait_s if wait_s is None else min(wait_s, self._longest_wait_s)
+
+
 class TimetableKeeper:
     """Asks a timetable by APScheduler: at a steady interval, and at each boundary of a block.
 
@@ -311,7 +323,7 @@ class TimetableKeeper:
         self._interval_s = interval_s
         self._pending: list[BlockChange] = []
         self._lock = threading.Lock()
-        self._scheduler: BackgroundScheduler | None = None
+        self._scheduler: _StepProofScheduler | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -325,7 +337,8 @@ class TimetableKeeper:
         with self._lock:
             if self._scheduler is not None:
                 raise RuntimeError("the timetable keeper has been started already")
-            self._scheduler = BackgroundScheduler(
+            self._scheduler = _StepProofScheduler(
+                self._interval_s,
                 jobstores={"default": _StepProofJobStore()},
                 executors={"default": ThreadPoolExecutor(max_workers=1)},
                 # A question that is late is still to be asked; a boundary may be planned while one is being answered.

@@ -42,6 +42,10 @@ class MaterialError(VivariumError):
     """A file to be replayed is not what it should be: say what was expected and what came."""
 
 
+class UnscaledColoursError(MaterialError):
+    """A picture has colours and nobody said which degrees they stand for."""
+
+
 class StoreError(VivariumError):
     """The database cannot be read or written at present: nothing was half done, the same call may be made again."""
 

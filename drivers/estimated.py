@@ -77,8 +77,8 @@ def transfer_of(celsius: NDArray[np.floating], source: str) -> bytes:
         lowest, highest = float(np.nanmin(celsius)), float(np.nanmax(celsius))
         if lowest < MIN_CELSIUS or highest > MAX_CELSIUS:
             raise MaterialError(
-                f"{source}: expected degrees C in {MIN_CELSIUS:.0f}..{MAX_CELSIUS:.0f}, got {lowest:.1f}..{highest:.1f}; "
-                "convert kelvin, centikelvin or sensor counts to degrees C first"
+                f"{source}: expected degrees C in {MIN_CELSIUS:.0f}..{MAX_CELSIUS:.0f}, "
+                f"got {lowest:.1f}..{highest:.1f}; convert kelvin, centikelvin or sensor counts to degrees C first"
             )
     counts = counts_from_celsius(celsius, _TABLE)
     metadata = replace(_METADATA, statistics=picture_statistics(counts))

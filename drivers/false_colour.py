@@ -158,9 +158,9 @@ def recognise(picture: NDArray[np.uint8], source: str, *, name: str | None = Non
     best = min(ranked, key=lambda candidate: candidate.residual_levels)
     if best.residual_levels > RESIDUAL_MAX_LEVELS:
         raise MaterialError(
-            f"{source}: the colours fit no known palette: expected at most {RESIDUAL_MAX_LEVELS:.0f} levels of distance, "
-            f"the nearest is {best.palette.name} with {best.residual_levels:.0f}; known are {', '.join(palettes)}. "
-            "Paint the picture in one of these, crop what is not thermal, or use the radiometric file"
+            f"{source}: the colours fit no known palette: expected at most {RESIDUAL_MAX_LEVELS:.0f} levels of "
+            f"distance, the nearest is {best.palette.name} with {best.residual_levels:.0f}; known are "
+            f"{', '.join(palettes)}. Paint the picture in one of these, crop what is not thermal, or use the radiometric file"
         )
     return best
 
@@ -200,7 +200,7 @@ def positions(
     table[present] = step / (STEPS - 1)
     far = np.zeros(_COLOUR_CELLS**3, np.uint8)
     far[present] = distance > _OFF_PALETTE_LEVELS
-    found = table[codes]
+    found: NDArray[np.float32] = table[codes]
     found[_painted(found, far[codes], pixels_per_sensor_pixel)] = np.nan
     return found
 
@@ -252,7 +252,7 @@ def filled(field: NDArray[np.float32], placement: Placement) -> NDArray[np.float
 def _relaxed(field: NDArray[np.float32], gaps: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Gaps take the nearest value and then settle to the mean of their neighbours: smooth, without new extremes."""
     nearest = distance_transform_edt(gaps, return_distances=False, return_indices=True)
-    settled = field[tuple(nearest)]
+    settled: NDArray[np.float32] = field[tuple(nearest)]
     for _ in range(_FILL_ROUNDS):
         settled[gaps] = cv2.blur(settled, (3, 3))[gaps]
     return settled

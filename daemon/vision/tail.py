@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.vision.shape import Mask, depth_px, disc, grown, opened, pieces, square, window
+from daemon.vision.shape import Mask, depth_px, grown, opened, pieces, square, window
 
 _WIDEST_PX = 13
 """A tail of a rat that fills a 256 x 192 picture is 6 px wide and its blur adds 3; what is twice as wide is no tail."""
@@ -21,16 +21,19 @@ _EDGE_SHARE = 0.5
 _EDGE_REACH_PX = 3
 """How far from the middle line of a tail its outline is."""
 
-_TAIL_TO_TRUNK_WIDTH = 0.45
+_TAIL_TO_TRUNK_WIDTH = 0.35
 """What is narrower than this share of the trunk may be tail: a rat's tail has a sixth of the trunk's width at its base
 and the optics add two or three pixels; head and rump taper from more than half."""
 
-_BASE_TO_MIDDLE_WIDTH = 2.0
-"""The tail begins where it is no wider than this many times its middle: it tapers to its half, and before is rump."""
-
 _LENGTH_TO_TRUNK_WIDTH = 0.6
-"""A thin piece is a tail if its length is at least this share of the trunk's width; ears, feet and a pointed nose are
-shorter, and even half a tail is longer."""
+"""A thin piece is a tail if it is at least this long, as a share of the trunk's width: ears and feet are shorter, and
+even a third of a tail is longer."""
+
+_LENGTH_TO_WIDTH = 4.0
+"""And if it is so many times longer than wide: a whole tail is 15 to 20 times, a pointed head 1 to 2."""
+
+_BASE_TO_TAIL_WIDTH = 2.0
+"""The tail begins where it is no wider than this many times its mean: it tapers to a third, and before is rump."""
 
 
 def thin_warmth(warm: NDArray[np.float32], sigma_celsius: float) -> tuple[Mask, NDArray[np.float32]]:
@@ -83,18 +86,19 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     trunk[here] = opened(body[here], depth, _TAIL_TO_TRUNK_WIDTH * trunk_radius)
     beside = grown(trunk, _EDGE_REACH_PX)
     least_px = 2 * trunk_radius * _LENGTH_TO_TRUNK_WIDTH
-    long_enough = (
+    tails = (
         piece
         for piece in pieces((thin | body) & ~trunk, round(least_px))
-        if (piece & beside).any() and np.count_nonzero(piece) >= least_px * (2 * _middle_depth(piece) - 1)
+        if (piece & beside).any() and _length_px(piece) >= max(least_px, _LENGTH_TO_WIDTH * _width_px(piece))
     )
-    piece = max(long_enough, key=lambda one: float(height[one].sum()), default=None)
+    piece = max(tails, key=lambda one: float(height[one].sum()), default=None)
     if piece is None:
         return np.zeros_like(body)
     whole = body | piece
     here = window(whole)
     rump = np.zeros_like(body)
-    rump[here] = opened(whole[here], depth_px(whole[here]), _BASE_TO_MIDDLE_WIDTH * _middle_depth(piece))
+    base_depth = _BASE_TO_TAIL_WIDTH * (_width_px(piece) + 1) / 2
+    rump[here] = opened(whole[here], depth_px(whole[here]), base_depth)
     tail = np.zeros_like(body)
     here = window(piece)
     for longest in pieces(piece[here] & ~rump[here])[:1]:
@@ -102,8 +106,12 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     return tail
 
 
-def _middle_depth(piece: Mask) -> float:
-    """Median distance between middle line and outside; a piece n pixels wide has (n + 1) / 2."""
-    depth = depth_px(piece[window(piece)])
-    ridge = (depth > 0) & (depth >= cv2.dilate(depth, disc(1)))
-    return float(np.median(depth[ridge]))
+def _width_px(strip: Mask) -> float:
+    """Mean width of a strip: across one that is w pixels wide the mean depth is (w + 2) / 4."""
+    depth = depth_px(strip[window(strip)])
+    return 4 * float(depth[depth > 0].mean()) - 2
+
+
+def _length_px(strip: Mask) -> float:
+    """Length of a strip, however it is bent."""
+    return np.count_nonzero(strip) / _width_px(strip)

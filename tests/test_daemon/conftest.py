@@ -49,7 +49,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "user root",
             "persistence false",
-            "log_dest stdout",
+            "log_dest stderr",
             "log_type information",
             options or "allow_anonymous true",
         ]
@@ -57,9 +57,9 @@ class Mosquitto:
 
     def start(self) -> None:
         """Return when it takes connections."""
-        self._process = subprocess.Popen([self._program, "-c", self._config], stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        self._process = subprocess.Popen([self._program, "-c", self._config], stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
             if "running" in line:
                 return
         raise AssertionError(f"mosquitto did not start with {self._config.read_text()}")
@@ -69,8 +69,8 @@ class Mosquitto:
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(DEADLINE_S)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+            assert self._process.stderr is not None
+            self._process.stderr.close()
             self._process = None
 
 
@@ -104,25 +104,30 @@ class Subscriber:
         self.messages: list[tuple[str, bytes, bool]] = []
         """Topic, payload, whether it was a retained one."""
         self._changed = threading.Condition()
-        self._subscribed = threading.Event()
+        self._subscriptions = 0
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe("vivarium/#", qos=1)
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_disconnect = lambda *_: self._subscribed.clear()
+        self._client.on_subscribe = self._count
         self._client.on_message = self._hear
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         self.wait_subscribed()
+
+    def _count(self, *_: object) -> None:
+        with self._changed:
+            self._subscriptions += 1
+            self._changed.notify_all()
 
     def _hear(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         with self._changed:
             self.messages.append((message.topic, bytes(message.payload), message.retain))
             self._changed.notify_all()
 
-    def wait_subscribed(self) -> None:
-        """Also after the broker was away."""
-        assert self._subscribed.wait(DEADLINE_S), "the subscriber found no broker"
+    def wait_subscribed(self, *, times: int = 1) -> None:
+        """Until it has subscribed so often: once more after each time the broker was away."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._subscriptions >= times, DEADLINE_S), "no broker found"
 
     def wait_for(self, heard: Callable[[list[tuple[str, bytes, bool]]], bool], what: str) -> None:
         """Until the messages so far fulfil the condition."""

@@ -49,7 +49,7 @@ PART = PartObservation(
 RAT = AnimalObservation(animal=1, parts=(PART,))
 
 
-def observation(
+def _observation(
     second: int = 0,
     *,
     block_key: str | None = None,
@@ -74,7 +74,7 @@ def observation(
     )
 
 
-def planned_block(*, number: int = 1, start_second: int = 0, seconds: int = 10, period_s: float = 1.0) -> PlannedBlock:
+def _planned_block(*, number: int = 1, start_second: int = 0, seconds: int = 10, period_s: float = 1.0) -> PlannedBlock:
     """A block of ten seconds at one frame a second."""
     return PlannedBlock(
         day=date(2026, 11, 18),
@@ -86,7 +86,7 @@ def planned_block(*, number: int = 1, start_second: int = 0, seconds: int = 10, 
     )
 
 
-def begin_run(store: Store) -> tuple[int, int]:
+def _begin_run(store: Store) -> tuple[int, int]:
     """Ids of a run and its camera."""
     run_id = store.start_run(
         version="0.1.0",
@@ -98,6 +98,24 @@ def begin_run(store: Store) -> tuple[int, int]:
         started_utc_ns=START_UTC_NS,
     )
     return run_id, store.register_camera(CAMERA, "v1")
+
+
+@pytest.fixture
+def observation() -> Callable[..., FrameObservation]:
+    """Makes the frame of a second after the start, of a block if one is named."""
+    return _observation
+
+
+@pytest.fixture
+def planned_block() -> Callable[..., PlannedBlock]:
+    """Makes a block; by default ten seconds at one frame a second."""
+    return _planned_block
+
+
+@pytest.fixture
+def begin_run() -> Callable[[Store], tuple[int, int]]:
+    """Starts a run in a store and registers a camera: their ids."""
+    return _begin_run
 
 
 @pytest.fixture
@@ -122,7 +140,7 @@ def store(url: str) -> Iterator[Store]:
 @pytest.fixture
 def ids(store: Store) -> tuple[int, int]:
     """Run and camera of the store."""
-    return begin_run(store)
+    return _begin_run(store)
 
 
 @pytest.fixture

@@ -1,0 +1,304 @@
+"""Tables, their constraints, and the way from an older schema to the newest."""
+
+import logging
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, make_url
+
+from daemon.store.engine import Database
+from daemon.store.repository import Store, open_store
+from daemon.store.schema import metadata
+from daemon.store.upgrade import MIGRATIONS, head_revision, upgrade
+from drivers.errors import ConfigError, StoreError
+
+NOW_UTC_NS = 1_795_000_000_000_000_000
+STAMP = "20261118T110640Z"
+
+
+def schema_of(path: Path) -> dict[str, str]:
+    """The SQL of all tables and indexes, each line alone, in any order of lines."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {
+        name: "\n".join(sorted(line.strip().rstrip(",") for line in sql.splitlines()))
+        for name, sql in rows
+        if name != "alembic_version"
+    }
+
+
+def test_revisions_lead_to_the_schema_of_the_program(store: Store, database_path: Path, tmp_path: Path) -> None:
+    direct = tmp_path / "direct.db"
+    engine = create_engine(f"sqlite:///{direct}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert schema_of(database_path) == schema_of(direct)
+
+
+def test_alembic_sees_nothing_left_to_migrate(store: Store, url: str) -> None:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_opening_again_keeps_the_data_and_makes_no_copy(
+    url: str, database_path: Path, begin_run: Callable[[Store], tuple[int, int]]
+) -> None:
+    with open_store(url, outbox_limit=100) as store:
+        run_id, _ = begin_run(store)
+    with open_store(url, outbox_limit=100) as store:
+        assert begin_run(store)[0] == run_id + 1
+        assert store.set_aside is None
+        assert store.copy is None
+    assert [path.name for path in database_path.parent.iterdir()] == [database_path.name]
+
+
+def test_directory_of_the_database_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep 100%" / "vivarium.db"
+    with open_store(f"sqlite:///{path}", outbox_limit=100):
+        assert path.exists()
+
+
+@pytest.fixture
+def row_ids(store: Store, ids: tuple[int, int], database_path: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection to a database in which run, camera, calibration, block and frame 1 exist."""
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        values = ", ".join(["1", "6000", *["0.5"] * 13])
+        connection.execute(f"INSERT INTO calibration VALUES (1, {values})")
+        connection.execute(
+            "INSERT INTO block VALUES (1, 1, 'k', 'night', '2026-11-18', 0, 10, 1, 10, 'open', NULL, NULL, 0, NULL)"
+        )
+        connection.execute("INSERT INTO frame VALUES (1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL)")
+        yield connection
+
+
+PART_COLUMNS = (
+    "frame_id, animal, part, x_px, y_px, x_mm, y_mm, area_px, area_mm2, valid_px, "
+    "mean_celsius, median_celsius, p95_celsius, min_celsius, max_celsius"
+)
+SAMPLE_COLUMNS = "block_id, planned_utc_ns, frame_id, missing_reason"
+BLOCK_COLUMNS = (
+    "run_id, key, stratum, day, start_utc_ns, end_utc_ns, period_ns, expected, state, captured, missing, "
+    "opened_utc_ns, finished_utc_ns"
+)
+FRAME_COLUMNS = (
+    "run_id, camera_id, calibration_id, sequence, captured_utc_ns, captured_monotonic_ns, flags, fpa_celsius, "
+    "shutter_celsius"
+)
+EVENT_COLUMNS = "event_id, run_id, kind, state, severity, at_utc_ns, data_json, opened_event_id"
+FIGURES = "30.0, 30.0, 31.0, 29.0, 32.0"
+
+GOOD_ROWS = [
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}"),
+    ("part_observation", PART_COLUMNS, "1, 1, 1, 2.0, 3.0, 1.0, 1.0, 10, 5.0, 0, NULL, NULL, NULL, NULL, NULL"),
+    ("planned_sample", SAMPLE_COLUMNS, "1, 0, 1, NULL"),
+    ("planned_sample", SAMPLE_COLUMNS, "1, 0, NULL, 'camera_lost'"),
+    ("block", BLOCK_COLUMNS, "1, 'j', 'night', '2026-11-18', 0, 10, 1, 10, 'finished', 4, 6, 0, 11"),
+    ("frame", FRAME_COLUMNS, "1, 1, 1, 0, 0, 0, 0, 30.0, 30.0"),
+    ("event", EVENT_COLUMNS, "'e', 1, 'camera_lost', 'opened', 'alert', 0, '{}', NULL"),
+    ("recording", "block_id, path, frames, size_bytes, state", "1, 'a.part.mkv', 1, 1, 'unfinished'"),
+    ("gap", "run_id, start_utc_ns, end_utc_ns, end_run_id, reason", "1, 5, 3, 1, 'clock set back'"),
+]
+
+BAD_ROWS = [
+    ("part_observation", PART_COLUMNS, f"1, 1, 4, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "ck.*_part"),
+    ("part_observation", PART_COLUMNS, f"1, 0, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "animal"),
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, -1, NULL, 0, {FIGURES}", "CHECK"),
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, -1.0, 9, {FIGURES}", "area_mm2"),
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 11, {FIGURES}", "valid_px"),
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, 1.0, NULL, 10, NULL, 9, {FIGURES}", "mm"),
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 0, {FIGURES}", "figures"),
+    (
+        "part_observation",
+        PART_COLUMNS,
+        "1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, 30.0, NULL, 31.0, 29.0, 32.0",
+        "figures",
+    ),
+    (
+        "part_observation",
+        PART_COLUMNS,
+        "1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, 30.0, 30.0, 31.0, 33.0, 32.0",
+        "range",
+    ),
+    ("part_observation", PART_COLUMNS, f"1, 1, 1, NULL, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "NOT NULL.*x_px"),
+    ("part_observation", PART_COLUMNS, f"9, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "FOREIGN KEY"),
+    ("planned_sample", SAMPLE_COLUMNS, "1, 0, 1, 'camera_lost'", "captured_xor_missing"),
+    ("planned_sample", SAMPLE_COLUMNS, "1, 0, NULL, NULL", "captured_xor_missing"),
+    ("planned_sample", SAMPLE_COLUMNS, "1, 0, NULL, ''", "reason"),
+    ("planned_sample", SAMPLE_COLUMNS, "2, 0, NULL, 'camera_lost'", "FOREIGN KEY"),
+    ("block", BLOCK_COLUMNS, "1, 'k', 'n', 'd', 0, 10, 1, 10, 'open', NULL, NULL, 0, NULL", "UNIQUE.*key"),
+    ("block", BLOCK_COLUMNS, "1, 'j', 'n', 'd', 0, 10, 1, 10, 'closed', 4, 6, 0, 11", "state"),
+    ("block", BLOCK_COLUMNS, "1, 'j', 'n', 'd', 0, 10, 1, 10, 'finished', 4, 5, 0, 11", "accounted"),
+    ("block", BLOCK_COLUMNS, "1, 'j', 'n', 'd', 0, 10, 1, 10, 'open', 4, 6, 0, NULL", "accounted"),
+    ("block", BLOCK_COLUMNS, "1, 'j', 'n', 'd', 0, 10, 1, 10, 'missed', 4, 6, 0, 11", "missed"),
+    ("block", BLOCK_COLUMNS, "1, 'j', 'n', 'd', 10, 10, 1, 10, 'open', NULL, NULL, 0, NULL", "end"),
+    ("frame", FRAME_COLUMNS, "1, 2, 1, 0, 0, 0, 0, 30.0, 30.0", "FOREIGN KEY"),
+    ("frame", FRAME_COLUMNS, "1, 1, 1, 0, 0, 0, -1, 30.0, 30.0", "flags"),
+    ("frame", FRAME_COLUMNS, "1, 1, 1, 0, 'yesterday', 0, 0, 30.0, 30.0", "TEXT value in INTEGER"),
+    ("event", EVENT_COLUMNS, "'e', 1, 'camera_lost', 'begun', 'alert', 0, '{}', NULL", "state"),
+    ("event", EVENT_COLUMNS, "'e', 1, 'camera_lost', 'opened', 'panic', 0, '{}', NULL", "severity"),
+    ("event", EVENT_COLUMNS, "'e', 1, 'camera_lost', 'opened', 'alert', 0, '{}', 'd'", "closed"),
+    ("recording", "block_id, path, sha256, frames, size_bytes, state", "1, 'a', 'x', 1, 1, 'complete'", "sha256"),
+    ("recording", "block_id, path, frames, size_bytes, state", "1, 'a', 1, 1, 'complete'", "unfinished"),
+    ("camera", "kind, product, serial, firmware, location, variant, frame_rate_hz", "'', '', '', '', '', 'v3', 25.0", "v"),
+    ("counter", "name, value", "'frames', -1", "value"),
+    ("run", "version, config_hash, config_json, segmenter, models_json, host, boot_id, started_utc_ns, end_reason",
+     "'', '', '', '', '', '', '', 0, 'stopped'", "end"),
+    ("gap", "run_id, start_utc_ns, end_utc_ns, reason", "1, 0, 1, 'camera_lost'", "end"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "columns", "values"), GOOD_ROWS)
+def test_a_row_that_makes_sense_is_taken(row_ids: sqlite3.Connection, table: str, columns: str, values: str) -> None:
+    assert row_ids.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})").rowcount == 1
+
+
+@pytest.mark.parametrize(("table", "columns", "values", "constraint"), BAD_ROWS)
+def test_a_row_that_contradicts_itself_is_refused(
+    row_ids: sqlite3.Connection, table: str, columns: str, values: str, constraint: str
+) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match=constraint):
+        row_ids.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})")
+
+
+def test_a_part_of_an_animal_occurs_once_in_a_frame(row_ids: sqlite3.Connection) -> None:
+    table, columns, values = GOOD_ROWS[0]
+    statement = f"INSERT INTO {table} ({columns}) VALUES ({values})"
+    row_ids.execute(statement)
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        row_ids.execute(statement)
+
+
+def test_a_numpy_integer_is_refused_rather_than_stored_as_bytes(row_ids: sqlite3.Connection) -> None:
+    statement = f"INSERT INTO frame ({FRAME_COLUMNS}) VALUES (1, 1, 1, ?, 0, 0, 0, 30.0, 30.0)"
+    with pytest.raises(sqlite3.IntegrityError, match="BLOB value in INTEGER"):
+        row_ids.execute(statement, (np.int64(5),))
+
+
+@pytest.fixture
+def database(store: Store, url: str) -> Iterator[Database]:
+    """Connections like those of the store."""
+    database = Database(make_url(url))
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("pragma", "expected"), [("synchronous", 2), ("journal_mode", "wal"), ("foreign_keys", 1), ("query_only", 0)]
+)
+def test_the_writer_waits_for_the_disk_and_watches_references(
+    database: Database, pragma: str, expected: int | str
+) -> None:
+    with database.writing("look at a setting") as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == expected
+
+
+def test_readers_cannot_write(database: Database) -> None:
+    with (
+        pytest.raises(StoreError, match="cannot write by mistake: attempt to write a readonly database"),
+        database.reading("write by mistake") as connection,
+    ):
+        connection.exec_driver_sql("DELETE FROM run")
+
+
+@pytest.fixture
+def newer_migrations(tmp_path: Path) -> Path:
+    """The revisions of this program and one more, which adds a column."""
+    location = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, location, ignore=shutil.ignore_patterns("__pycache__"))
+    (location / "versions" / "r9999_note.py").write_text(
+        "import sqlalchemy as sa\n"
+        "from alembic import op\n"
+        f"revision, down_revision = '9999', '{head_revision()}'\n"
+        "def upgrade():\n"
+        "    with op.batch_alter_table('run') as batch:\n"
+        "        batch.add_column(sa.Column('note', sa.Text()))\n"
+        "        batch.alter_column('host', nullable=True)\n"
+    )
+    return location
+
+
+@pytest.fixture
+def old_database(url: str, database_path: Path, begin_run: Callable[[Store], tuple[int, int]]) -> Path:
+    """A database with a run and a camera, closed."""
+    with open_store(url, outbox_limit=100) as store:
+        begin_run(store)
+    return database_path
+
+
+def rows_of(path: Path, statement: str) -> list[tuple[object, ...]]:
+    """What a plain connection reads."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_an_older_database_is_copied_and_then_upgraded(
+    old_database: Path, url: str, newer_migrations: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = schema_of(old_database)
+    copy = upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations)
+    assert copy == old_database.with_name(f"vivarium.db.before-9999-{STAMP}")
+    assert rows_of(old_database, "SELECT id, host, note FROM run") == [(1, "box", None)]
+    assert schema_of(copy) == before
+    assert rows_of(copy, "SELECT id, host FROM run") == [(1, "box")]
+    assert str(copy) in caplog.text
+    assert upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations) is None
+
+
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
+    old_database: Path, url: str, newer_migrations: Path
+) -> None:
+    revision = newer_migrations / "versions" / "r9999_note.py"
+    revision.write_text(revision.read_text() + "    op.execute('INSERT INTO nothing VALUES (1)')\n")
+    before = schema_of(old_database)
+    with pytest.raises(StoreError, match=r"cannot bring the database .* up to date: no such table: nothing"):
+        upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations)
+    assert schema_of(old_database) == before
+    assert rows_of(old_database, "SELECT version_num FROM alembic_version") == [(head_revision(),)]
+
+
+def test_an_upgrade_that_leaves_dangling_references_is_undone(
+    old_database: Path, url: str, newer_migrations: Path
+) -> None:
+    revision = newer_migrations / "versions" / "r9999_note.py"
+    revision.write_text(
+        revision.read_text()
+        + "    op.execute(\"INSERT INTO gap (run_id, start_utc_ns, reason) VALUES (77, 0, 'x')\")\n"
+    )
+    with pytest.raises(StoreError, match="1 rows that refer to nothing"):
+        upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations)
+    assert rows_of(old_database, "SELECT version_num FROM alembic_version") == [(head_revision(),)]
+
+
+def test_a_database_of_a_newer_program_is_refused_and_not_touched(
+    old_database: Path, url: str, newer_migrations: Path
+) -> None:
+    upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations)
+    with pytest.raises(StoreError, match=r"has revision 9999, this program knows .* install the newer version again"):
+        with open_store(url, outbox_limit=100):
+            pass
+    assert rows_of(old_database, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        pytest.param("sqlite://", "the path of a file", id="in memory"),
+        pytest.param("sqlite:///:memory:", "the path of a file", id="in memory by name"),
+        pytest.param("vivarium.db", "expected for instance sqlite:///", id="a bare path"),
+        pytest.param("sqlite+nothing:////tmp/x.db", "no driver", id="unknown driver"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_a_mistake_in_the_config(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message), open_store(url, outbox_limit=100):
+        pass
