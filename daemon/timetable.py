@@ -280,7 +280,7 @@ class _StepProofJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler 3
 
 
 class _StepProofScheduler(BackgroundScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Looks at its jobs at least so often; a step back while it reckons its wait would make that as long as the step."""
+    """Looks at its jobs so often at least: a step back while it reckons its wait would stretch that by the step."""
 
     def __init__(self, longest_wait_s: float, **options: object) -> None:
         super().__init__(**options)

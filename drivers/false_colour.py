@@ -160,7 +160,8 @@ def recognise(picture: NDArray[np.uint8], source: str, *, name: str | None = Non
         raise MaterialError(
             f"{source}: the colours fit no known palette: expected at most {RESIDUAL_MAX_LEVELS:.0f} levels of "
             f"distance, the nearest is {best.palette.name} with {best.residual_levels:.0f}; known are "
-            f"{', '.join(palettes)}. Paint the picture in one of these, crop what is not thermal, or use the radiometric file"
+            f"{', '.join(palettes)}. Paint the picture in one of these, crop what is not thermal, or replay the "
+            "radiometric file"
         )
     return best
 

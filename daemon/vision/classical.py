@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from daemon.vision.axis import split
 from daemon.vision.background import Excess, excess_over_background
 from daemon.vision.parts import Segmentation
-from daemon.vision.shape import Mask, disc, pieces, square, window
-from daemon.vision.tail import tail_of, thin_warmth
+from daemon.vision.shape import Mask, disc, grown, pieces, square, window
+from daemon.vision.tail import FOOT_PX, tail_of, thin_warmth
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 
 _LEAST_CELSIUS = 2.0
@@ -25,9 +25,6 @@ _EDGE_REACH_PX = 3
 
 _EDGE_STEEPNESS = 0.5
 """Share of its heat that an animal loses within that reach; a patch of warmed floor loses it over many pixels."""
-
-_SEAM_PX = 2
-"""Gaps between a trunk and its tail up to twice this are closed: beside a hot trunk a cold tail has a dark foot."""
 
 _SQUARE = square(1)
 
@@ -86,7 +83,7 @@ class ClassicalSegmenter:
         thin, height = thin_warmth(warm, excess.sigma_celsius)
         for number, body in enumerate(bodies, start=1):
             tail = tail_of(body, thin, height)
-            animal = _closed(body | tail) & (instances == 0)
+            animal = _joined(body, tail) & (instances == 0)
             here = window(animal)
             labels = split(animal[here], tail[here] & animal[here], warm[here])
             parts[here][animal[here]] = labels[animal[here]]
@@ -112,9 +109,12 @@ def _has_an_edge(body: Mask, steepness: NDArray[np.float32], heat: float) -> boo
     return bool(outline.any()) and float(np.median(steepness[outline])) >= _EDGE_STEEPNESS * heat
 
 
-def _closed(animal: Mask) -> Mask:
-    """An animal without narrow gaps."""
-    return np.asarray(cv2.morphologyEx(animal.astype(np.uint8), cv2.MORPH_CLOSE, disc(_SEAM_PX)) > 0)
+def _joined(body: Mask, tail: Mask) -> Mask:
+    """All of an animal; a gap between its trunk and its tail is closed."""
+    animal = body | tail
+    if not tail.any() or (grown(tail, 1) & body & ~tail).any():
+        return animal
+    return np.asarray(cv2.morphologyEx(animal.astype(np.uint8), cv2.MORPH_CLOSE, disc(FOOT_PX // 2 + 1)) > 0)
 
 
 def _without_dead_pixels(celsius: NDArray[np.float32]) -> NDArray[np.float32]:

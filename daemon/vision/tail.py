@@ -21,6 +21,9 @@ _EDGE_SHARE = 0.5
 _EDGE_REACH_PX = 3
 """How far from the middle line of a tail its outline is."""
 
+FOOT_PX = 2 * _EDGE_REACH_PX
+"""How far from its trunk a cold tail may come into sight: nearer, the foot of the trunk's blurred edge outshines it."""
+
 _TAIL_TO_TRUNK_WIDTH = 0.35
 """What is narrower than this share of the trunk may be tail: a rat's tail has a sixth of the trunk's width at its base
 and the optics add two or three pixels; head and rump taper from more than half."""
@@ -77,19 +80,22 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     -----
     Two openings find it. The first takes a disc that fits into the trunk but not into a tail; of the thin pieces
     that begin at this trunk and are long enough the warmest as a whole is the tail (others are its reflections).
-    The second takes a disc just wider than this tail, and so finds where it begins.
+    The second takes a disc just wider than this tail, and so finds where it begins. A body that is a strip itself is
+    the tail of an animal beyond the edge of the picture.
     """
+    if _is_strip(body) and _width_px(body) <= _WIDEST_PX:
+        return body
     here = window(body)
     depth = depth_px(body[here])
     trunk_radius = float(depth.max())
     trunk = np.zeros_like(body)
     trunk[here] = opened(body[here], depth, _TAIL_TO_TRUNK_WIDTH * trunk_radius)
-    beside = grown(trunk, _EDGE_REACH_PX)
+    beside = grown(trunk, FOOT_PX)
     least_px = 2 * trunk_radius * _LENGTH_TO_TRUNK_WIDTH
     tails = (
         piece
         for piece in pieces((thin | body) & ~trunk, round(least_px))
-        if (piece & beside).any() and _length_px(piece) >= max(least_px, _LENGTH_TO_WIDTH * _width_px(piece))
+        if (piece & beside).any() and _is_strip(piece) and _length_px(piece) >= least_px
     )
     piece = max(tails, key=lambda one: float(height[one].sum()), default=None)
     if piece is None:
@@ -104,6 +110,10 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     for longest in pieces(piece[here] & ~rump[here])[:1]:
         tail[here] = longest
     return tail
+
+
+def _is_strip(shape: Mask) -> bool:
+    return _length_px(shape) >= _LENGTH_TO_WIDTH * _width_px(shape)
 
 
 def _width_px(strip: Mask) -> float:

@@ -12,6 +12,7 @@ from drivers.clock import NS_PER_S, Clock, SimulatedClock
 from drivers.decoder import FrameDecoder
 from drivers.errors import CameraError, FrameTimeoutError
 from drivers.frame import RawFrame
+from drivers.replay import ReplayCamera
 from drivers.simulated import SimulatedCamera
 from drivers.t2s_protocol import FRAME_RATE_HZ, TRANSFER_BYTES
 
@@ -24,8 +25,17 @@ def _simulated(folder: Path, clock: Clock) -> ThermalCamera:
     return SimulatedCamera.create(clock=clock, seed=7)
 
 
+def _replay(folder: Path, clock: Clock) -> ThermalCamera:
+    with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS), seed=8) as source:
+        transfers = [source.read(timeout_s=1).transfer for _ in range(12)]
+    path = folder / "transfers.npz"
+    np.savez(path, transfers=np.stack(transfers))
+    return ReplayCamera(path, clock=clock)
+
+
 CAMERAS = [
     pytest.param(_simulated, id="simulated"),
+    pytest.param(_replay, id="replay"),
 ]
 
 

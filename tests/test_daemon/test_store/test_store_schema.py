@@ -95,6 +95,8 @@ FRAME_COLUMNS = (
     "shutter_celsius"
 )
 EVENT_COLUMNS = "event_id, run_id, kind, state, severity, at_utc_ns, data_json, opened_event_id"
+CAMERA_COLUMNS = "kind, product, serial, firmware, location, variant, frame_rate_hz"
+RUN_COLUMNS = "version, config_hash, config_json, segmenter, models_json, host, boot_id, started_utc_ns, end_reason"
 FIGURES = "30.0, 30.0, 31.0, 29.0, 32.0"
 
 GOOD_ROWS = [
@@ -149,12 +151,11 @@ BAD_ROWS = [
     ("event", EVENT_COLUMNS, "'e', 1, 'camera_lost', 'opened', 'alert', 0, '{}', 'd'", "closed"),
     ("recording", "block_id, path, sha256, frames, size_bytes, state", "1, 'a', 'x', 1, 1, 'complete'", "sha256"),
     ("recording", "block_id, path, frames, size_bytes, state", "1, 'a', 1, 1, 'complete'", "unfinished"),
-    ("camera", "kind, product, serial, firmware, location, variant, frame_rate_hz", "'', '', '', '', '', 'v3', 25.0", "v"),
+    ("camera", CAMERA_COLUMNS, "'', '', '', '', '', 'v3', 25.0", "variant"),
     ("counter", "name, value", "'frames', -1", "value"),
-    ("run", "version, config_hash, config_json, segmenter, models_json, host, boot_id, started_utc_ns, end_reason",
-     "'', '', '', '', '', '', '', 0, 'stopped'", "end"),
+    ("run", RUN_COLUMNS, "'', '', '', '', '', '', '', 0, 'stopped'", "end"),
     ("gap", "run_id, start_utc_ns, end_utc_ns, reason", "1, 0, 1, 'camera_lost'", "end"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("table", "columns", "values"), GOOD_ROWS)
@@ -259,9 +260,9 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
     old_database: Path, url: str, newer_migrations: Path
 ) -> None:
     revision = newer_migrations / "versions" / "r9999_note.py"
-    revision.write_text(revision.read_text() + "    op.execute('INSERT INTO nothing VALUES (1)')\n")
+    revision.write_text(revision.read_text() + "    op.execute('INSERT INTO absent VALUES (1)')\n")
     before = schema_of(old_database)
-    with pytest.raises(StoreError, match=r"cannot bring the database .* up to date: no such table: nothing"):
+    with pytest.raises(StoreError, match=r"cannot bring the database .* up to date: no such table: absent"):
         upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations)
     assert schema_of(old_database) == before
     assert rows_of(old_database, "SELECT version_num FROM alembic_version") == [(head_revision(),)]
@@ -284,9 +285,9 @@ def test_a_database_of_a_newer_program_is_refused_and_not_touched(
     old_database: Path, url: str, newer_migrations: Path
 ) -> None:
     upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations)
-    with pytest.raises(StoreError, match=r"has revision 9999, this program knows .* install the newer version again"):
-        with open_store(url, outbox_limit=100):
-            pass
+    message = r"has revision 9999, this program knows .* install the newer version again"
+    with pytest.raises(StoreError, match=message), open_store(url, outbox_limit=100):
+        pass
     assert rows_of(old_database, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
