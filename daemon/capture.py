@@ -28,8 +28,11 @@ RATE_OVER_FRAMES = 50
 MIN_RECALIBRATION_INTERVAL_S = 15.0
 """Shutter cycles closer together warm the blade and make readings worse."""
 
-MAX_FREEZE_S = 10.0
+MAX_FREEZE_S = 15.0
 """A repeated picture is a shutter event for so long at most (at power-up 9 s); then the stream is stuck."""
+
+FIRST_FRAME_S = 5.0
+"""A camera that was just plugged in sends nothing for two seconds: its first frame is given longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +171,16 @@ class CaptureLoop:
             Why the connection is of no use any more.
         """
         last_good_ns = self._clock.monotonic_ns()
+        silence_s = max(FIRST_FRAME_S, self._settings.frame_timeout_s)
         while not self._stop.is_set():
             self._beat()
             frame = self.step(camera)
             now_ns = self._clock.monotonic_ns()
-            if frame is not None and not frame.flags & FrameFlag.SHUTTER:
-                last_good_ns = now_ns
-            allowed_s = MAX_FREEZE_S if frame is not None else self._settings.frame_timeout_s
+            if frame is not None:
+                silence_s = self._settings.frame_timeout_s
+                if not frame.flags & FrameFlag.SHUTTER:
+                    last_good_ns = now_ns
+            allowed_s = MAX_FREEZE_S if frame is not None else silence_s
             if now_ns - last_good_ns > allowed_s * NS_PER_S:
                 raise CameraLostError(f"{camera.info.location}: no good, changing frame for {allowed_s:g} s")
 
