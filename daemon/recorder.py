@@ -163,8 +163,8 @@ class BlockRecorder:
             segment += 1
 
     def _miss(self, planned_utc_ns: int | None, reason: str) -> None:
-        if planned_utc_ns is None:
-            return
+        if planned_utc_ns is None or planned_utc_ns < self._accounted_from_ns:
+            return  # not a moment of this segment
         if self._writer is None:
             self._missing.append((planned_utc_ns, reason))
             return

@@ -125,14 +125,28 @@ class Sampler:
         """How many planned moments of the open block are accounted for."""
         return self._next_index
 
-    def start_block(self, block: PlannedBlock, *, at_utc_ns: int) -> None:
-        """Open a block; of one that began earlier only the moments from now on are ours to account for."""
+    def start_block(
+        self, block: PlannedBlock, *, at_utc_ns: int, lost_utc_ns: Sequence[int] = (), reason: str = NO_FRAME
+    ) -> None:
+        """Open a block.
+
+        Parameters
+        ----------
+        block : PlannedBlock
+            Of one that began earlier only the moments from now on can still be captured.
+        at_utc_ns : int
+            Now.
+        lost_utc_ns : sequence of int
+            Planned moments that have passed; missing, with this reason, unless they were captured before a restart.
+        """
         with self._lock:
             self._block = block
             passed = at_utc_ns - block.start_utc_ns
             self._next_index = max(0, passed // block.period_ns)
             self._condition = None
             self._send(BlockStarted(block=block, at_utc_ns=at_utc_ns))
+            if lost_utc_ns:
+                self._send(MissingSamples(block_key=block.key, planned_utc_ns=tuple(lost_utc_ns), reason=reason))
 
     def end_block(self, *, at_utc_ns: int) -> None:
         """Close the open block, if any; moments that have passed without a frame are missing."""
@@ -242,8 +256,8 @@ def carry_out(changes: Sequence[BlockChange], sampler: Sampler) -> None:
     """Tell the sampler what the timetable has decided."""
     for change in changes:
         match change:
-            case BlockOpened(block=block, at_utc_ns=at_utc_ns):
-                sampler.start_block(block, at_utc_ns=at_utc_ns)
+            case BlockOpened(block=block, at_utc_ns=at_utc_ns, cause=cause, lost_utc_ns=lost):
+                sampler.start_block(block, at_utc_ns=at_utc_ns, lost_utc_ns=lost, reason=cause.value)
             case BlockClosed(at_utc_ns=at_utc_ns):
                 sampler.end_block(at_utc_ns=at_utc_ns)
             case BlockMissed(block=block, at_utc_ns=at_utc_ns, cause=cause):

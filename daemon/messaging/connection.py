@@ -254,8 +254,8 @@ class MqttConnection:
             self._client.connect(settings.host, settings.port, keepalive=keep_alive_s, clean_start=clean_start)
         except ssl.SSLCertVerificationError as error:
             raise BrokerRefusedError(f"the broker's certificate is not accepted: {error.verify_message}") from error
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-            raise BrokerAwayError("the connection was closed during the TLS handshake") from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError) as error:
+            raise BrokerAwayError("the connection was closed during the TLS handshake; is this a TLS port?") from error
         except ssl.SSLError as error:
             raise BrokerRefusedError(f"TLS failed, is this a TLS port? {error}") from error
         except (OSError, UnicodeError) as error:
@@ -266,7 +266,7 @@ class MqttConnection:
     def _watch_socket(self) -> None:
         connected = self._client.socket()
         if not isinstance(connected, socket.socket):
-            raise BrokerSilentError(self._lost or "the connection was closed at once")
+            raise self._silent_error("ends them at once")
         self._socket = connected
         self._selector.register(connected, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -278,20 +278,23 @@ class MqttConnection:
             if cancelled():
                 raise BrokerAwayError("the attempt was cancelled")
             if remaining_s <= 0:
-                raise BrokerSilentError(f"it takes connections but has not answered for {CONNACK_TIMEOUT_S:g} s")
+                raise self._silent_error("does not answer")
             try:
                 self.pump(remaining_s)
             except BrokerAwayError as error:
                 if self._refusal is None:
-                    raise self._unanswered(error) from error
+                    raise self._unanswered() from error
             if self._refusal is not None:
                 raise _refusal_error(self._refusal)
         self._client.on_log = None  # from here on it would only cost time
 
-    def _unanswered(self, error: BrokerAwayError) -> VivariumError:
+    def _unanswered(self) -> VivariumError:
         if self._last_error is not None and "SSL" in self._last_error:
             return BrokerRefusedError(f"TLS failed, does the broker want a client certificate? {self._last_error}")
-        return BrokerSilentError(str(error))
+        return self._silent_error("ends them instead of answering")
+
+    def _silent_error(self, what: str) -> BrokerSilentError:
+        return BrokerSilentError(f"it takes connections but {what} in MQTT {self.version.value}")
 
     @property
     def writable(self) -> bool:

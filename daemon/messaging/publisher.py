@@ -37,8 +37,8 @@ from drivers.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 1.0
-RETRY_AWAY_MAX_S = 8.0
-"""Longest pause between two attempts while no broker is there: it is found within 10 s of its return."""
+RETRY_AWAY_MAX_S = 5.0
+"""Longest pause between two attempts while no broker is there; with the attempt itself, 10 s from return to finding."""
 RETRY_REFUSED_MAX_S = 30.0
 """Longest pause while the broker refuses us: somebody must change something first."""
 _JITTER = 0.5

@@ -12,6 +12,9 @@ Profile = NDArray[np.float64]
 _LINE_SMOOTHING = 0.08
 """The middle line is smoothed over this share of the trunk's length to both sides: less than half a head."""
 
+_LEAST_TRUNK_PX = 50
+"""What is left of an animal at the edge of the picture is not told apart when it is less than this."""
+
 _STRIDE_PX = 2
 """The rough course of the axis is found on every second pixel, in a fifth of the time."""
 
@@ -58,7 +61,7 @@ def split(animal: Mask, tail: Mask, warm: NDArray[np.float32]) -> NDArray[np.uin
     """
     parts = np.where(animal, np.uint8(BodyPart.BODY), np.uint8(0))
     parts[tail] = BodyPart.TAIL
-    for trunk in pieces(animal & ~tail)[:1]:
+    for trunk in pieces(animal & ~tail, _LEAST_TRUNK_PX)[:1]:
         here = window(trunk)
         labels = parts[here]
         labels[_head(animal[here], trunk[here], tail[here], warm[here])] = BodyPart.HEAD

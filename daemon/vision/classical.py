@@ -112,7 +112,8 @@ def _has_an_edge(body: Mask, steepness: NDArray[np.float32], heat: float) -> boo
 def _joined(body: Mask, tail: Mask) -> Mask:
     """All of an animal; a gap between its trunk and its tail is closed."""
     animal = body | tail
-    if not tail.any() or (grown(tail, 1) & body & ~tail).any():
+    trunk = body & ~tail
+    if not trunk.any() or not tail.any() or (grown(tail, 1) & trunk).any():
         return animal
     return np.asarray(cv2.morphologyEx(animal.astype(np.uint8), cv2.MORPH_CLOSE, disc(FOOT_PX // 2 + 1)) > 0)
 

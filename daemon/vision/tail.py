@@ -80,14 +80,14 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     -----
     Two openings find it. The first takes a disc that fits into the trunk but not into a tail; of the thin pieces
     that begin at this trunk and are long enough the warmest as a whole is the tail (others are its reflections).
-    The second takes a disc just wider than this tail, and so finds where it begins. A body that is a strip itself is
-    the tail of an animal beyond the edge of the picture.
+    The second takes a disc just wider than this tail, and so finds where it begins. A body that is nothing but
+    a narrow strip is the tail of an animal beyond the edge of the picture.
     """
-    if _is_strip(body) and _width_px(body) <= _WIDEST_PX:
-        return body
     here = window(body)
     depth = depth_px(body[here])
     trunk_radius = float(depth.max())
+    if 2 * trunk_radius - 1 <= _WIDEST_PX and _is_strip(body):
+        return body
     trunk = np.zeros_like(body)
     trunk[here] = opened(body[here], depth, _TAIL_TO_TRUNK_WIDTH * trunk_radius)
     beside = grown(trunk, FOOT_PX)

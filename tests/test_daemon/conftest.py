@@ -49,6 +49,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "user root",
             "persistence false",
+            "max_queued_messages 0",  # by default it drops what a subscriber is slower to read than 1000 messages
             "log_dest stderr",
             "log_type information",
             options or "allow_anonymous true",
@@ -297,6 +298,8 @@ class FaultProxy:
         def order() -> None:
             self._running = False
 
+        if not self._running:
+            return
         self.refuse()
         self._order(order)
         self._thread.join()

@@ -67,18 +67,31 @@ def test_directory_of_the_database_is_made(tmp_path: Path) -> None:
         assert path.exists()
 
 
-@pytest.fixture
-def row_ids(store: Store, ids: tuple[int, int], database_path: Path) -> Iterator[sqlite3.Connection]:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     """A plain connection to a database in which run, camera, calibration, block and frame 1 exist."""
-    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+    path = tmp_path_factory.mktemp("filled") / "vivarium.db"
+    with open_store(f"sqlite:///{path}", outbox_limit=100):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
-        values = ", ".join(["1", "6000", *["0.5"] * 13])
-        connection.execute(f"INSERT INTO calibration VALUES (1, {values})")
-        connection.execute(
-            "INSERT INTO block VALUES (1, 1, 'k', 'night', '2026-11-18', 0, 10, 1, 10, 'open', NULL, NULL, 0, NULL)"
-        )
-        connection.execute("INSERT INTO frame VALUES (1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL)")
+        for table, values in (
+            ("run", "1, '0.1.0', 'abc', '{}', 'classical', '{}', 'box', 'boot', 0, NULL, NULL"),
+            ("camera", "1, 'simulated', 'T2S+', 'S1', '1.0', 'seed 1', 'v1', 25.0"),
+            ("calibration", f"1, 1, 6000, {', '.join(['0.5'] * 13)}"),
+            ("block", "1, 1, 'k', 'night', '2026-11-18', 0, 10, 1, 10, 'open', NULL, NULL, 0, NULL"),
+            ("frame", "1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL"),
+        ):
+            connection.execute(f"INSERT INTO {table} VALUES ({values})")
         yield connection
+
+
+@pytest.fixture
+def rows(filled: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """The same, as if nobody had written to it."""
+    filled.execute("BEGIN")
+    yield filled
+    filled.execute("ROLLBACK")
 
 
 PART_COLUMNS = (
@@ -159,30 +172,30 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("table", "columns", "values"), GOOD_ROWS)
-def test_a_row_that_makes_sense_is_taken(row_ids: sqlite3.Connection, table: str, columns: str, values: str) -> None:
-    assert row_ids.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})").rowcount == 1
+def test_a_row_that_makes_sense_is_taken(rows: sqlite3.Connection, table: str, columns: str, values: str) -> None:
+    assert rows.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})").rowcount == 1
 
 
 @pytest.mark.parametrize(("table", "columns", "values", "constraint"), BAD_ROWS)
 def test_a_row_that_contradicts_itself_is_refused(
-    row_ids: sqlite3.Connection, table: str, columns: str, values: str, constraint: str
+    rows: sqlite3.Connection, table: str, columns: str, values: str, constraint: str
 ) -> None:
     with pytest.raises(sqlite3.IntegrityError, match=constraint):
-        row_ids.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})")
+        rows.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})")
 
 
-def test_a_part_of_an_animal_occurs_once_in_a_frame(row_ids: sqlite3.Connection) -> None:
+def test_a_part_of_an_animal_occurs_once_in_a_frame(rows: sqlite3.Connection) -> None:
     table, columns, values = GOOD_ROWS[0]
     statement = f"INSERT INTO {table} ({columns}) VALUES ({values})"
-    row_ids.execute(statement)
+    rows.execute(statement)
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-        row_ids.execute(statement)
+        rows.execute(statement)
 
 
-def test_a_numpy_integer_is_refused_rather_than_stored_as_bytes(row_ids: sqlite3.Connection) -> None:
+def test_a_numpy_integer_is_refused_rather_than_stored_as_bytes(rows: sqlite3.Connection) -> None:
     statement = f"INSERT INTO frame ({FRAME_COLUMNS}) VALUES (1, 1, 1, ?, 0, 0, 0, 30.0, 30.0)"
     with pytest.raises(sqlite3.IntegrityError, match="BLOB value in INTEGER"):
-        row_ids.execute(statement, (np.int64(5),))
+        rows.execute(statement, (np.int64(5),))
 
 
 @pytest.fixture
