@@ -3,12 +3,13 @@
 import importlib.metadata
 import logging
 import platform
+import queue
 import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -30,8 +31,8 @@ from daemon.observation import FrameObservation
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder
 from daemon.rules import AlertRules
-from daemon.sampling import Item, Sample, Sampler, carry_out, may_be_lost
-from daemon.schedule import next_block
+from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun
+from daemon.schedule import block_at, check_plan, next_block
 from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
 from daemon.status import (
     AnimalStatus,
@@ -43,13 +44,14 @@ from daemon.status import (
     judge,
     status_line,
 )
-from daemon.store.repository import open_store
+from daemon.store.repository import RecordingState, open_store
 from daemon.timetable import LOOK_BACK_NS, Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart
 from daemon.web.api import create_api
 from daemon.web.server import WebServer
-from daemon.worker import SERVICE_DOWN, Worker, block_finished
+from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
+from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, Clock, SystemClock
 from drivers.errors import ConfigError, StoreError, StoreRejectedError, VivariumError
 from drivers.recording import RecordingSummary, close_leftovers
@@ -87,29 +89,37 @@ class Outcome(Enum):
 
 
 class Signals:
-    """What the operating system asks for, as events; installed from enter to exit, in the main thread."""
+    """What the operating system asks for; installed from enter to exit, in the main thread."""
 
     def __init__(self) -> None:
-        self.wake = threading.Event()
         self.stop = False
         self.reload = False
+        # A handler runs in the middle of whatever the main thread does: it must not take a lock that this thread may
+        # hold, as an Event has one. Of all queues only this one says that `put` may interrupt its own `get`.
+        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._receive)
+            self._before[number] = signal.signal(number, self.receive)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
+    def receive(self, number: int, _frame: FrameType | None = None) -> None:
+        """Take a signal, as its handler; from any thread."""
         if number == signal.SIGHUP:
             self.reload = True
         else:
             self.stop = True
-        self.wake.set()
+        self._received.put(number)
+
+    def wait(self, duration_s: float) -> None:
+        """Return when a signal has come or time is over."""
+        with suppress(queue.Empty):
+            self._received.get(timeout=duration_s)
 
 
 class Service:
@@ -122,7 +132,11 @@ class Service:
     mqtt_password : str, optional
         Of `settings.mqtt.username`.
     clock : Clock
-        The machine's own, except in tests.
+        The machine's own when left out.
+    manager : ServiceManager
+        Told how the service does; nobody when left out.
+    open_camera : callable
+        Makes a closed camera, in place of the one that the settings name.
     """
 
     def __init__(
@@ -132,13 +146,16 @@ class Service:
         mqtt_password: str | None = None,
         clock: Clock | None = None,
         manager: ServiceManager | None = None,
+        open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
     ) -> None:
         self.settings = settings
         self._password = mqtt_password
         self._clock = clock or SystemClock()
         self._manager = manager or ServiceManager(None)
+        self._open_camera = open_camera or camera_opener(settings.camera, self._clock)
         self._stack = ExitStack()
         self._failed: list[str] = []
+        self._stalled: list[str] = []
         self.live = LiveView()
         self._publisher: Publisher | None = None
         self._web: WebServer | None = None
@@ -164,11 +181,16 @@ class Service:
     def _start(self) -> None:
         settings, clock = self.settings, self._clock
         self._started_utc_ns, self._started_monotonic_ns = clock.utc_ns(), clock.monotonic_ns()
-        settings.box.data_dir.mkdir(parents=True, exist_ok=True)
+        check_plan(settings.schedule)
+        try:
+            settings.box.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"box.data_dir: {settings.box.data_dir} cannot be made: {error.strerror}") from error
         self._stack.enter_context(DataDirectoryLock(settings.box.data_dir))
         self.store = self._stack.enter_context(
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
+        last_seen_ns = self.store.last_sign_of_life_utc_ns()
         segmenter = ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
         self._run_id = self.store.start_run(
             version=VERSION,
@@ -180,7 +202,7 @@ class Service:
             started_utc_ns=self._started_utc_ns,
         )
         self._stack.callback(self._end_run)
-        self._tidy_up()
+        self._tidy_up(last_seen_ns)
         self._start_messaging(segmenter.name)
         self._start_consumers(segmenter)
         self._start_capture()
@@ -193,11 +215,13 @@ class Service:
         except StoreError as error:
             logger.error("the end of this run is not in the database: %s", error)
 
-    def _tidy_up(self) -> None:
+    def _tidy_up(self, last_seen_ns: int | None) -> None:
         """Close what an earlier run left open."""
         now_ns = self._clock.utc_ns()
-        last_ns = self.store.last_sign_of_life_utc_ns()
-        for summary in close_leftovers(self.settings.recordings_dir, accounted_until_utc_ns=now_ns):
+        current = block_at(now_ns, self.settings.schedule, self.settings.zone)
+        # The moment whose window is not yet over can still be captured.
+        until_ns = now_ns if current is None else now_ns - (now_ns - current.start_utc_ns) % current.period_ns
+        for summary in close_leftovers(self.settings.recordings_dir, accounted_until_utc_ns=until_ns):
             logger.warning("recording %s was left open and is closed now: %d frames", summary.path, summary.frames)
             if summary.header.block_key is not None:
                 self._keep_recording(summary.header.block_key, summary)
@@ -206,12 +230,12 @@ class Service:
                 coverage = self.store.finish_block(block.key, at_utc_ns=now_ns, reason_for_unaccounted=SERVICE_DOWN)
                 event = block_finished(block.key, coverage, now_ns)
                 self.store.add([], run_id=self._run_id, camera_id=None, events=[event], messages=[event_message(event)])
-        if last_ns is not None and last_ns < self._started_utc_ns:
-            self.store.open_gap(run_id=self._run_id, start_utc_ns=last_ns, reason=SERVICE_DOWN)
+        if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
+            self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
 
     def _keep_recording(self, block_key: str, summary: RecordingSummary) -> None:
         try:
-            self.store.add_recording(block_key, summary)
+            self.store.add_recording(block_key, summary, state=RecordingState.RECOVERED)
         except StoreRejectedError as error:  # of a database that was set aside
             logger.warning("recording %s is not entered into the database: %s", summary.path, error)
 
@@ -220,7 +244,9 @@ class Service:
         if not mqtt.enabled:
             return
         if mqtt.broker == "embedded":
-            self._stack.enter_context(EmbeddedBroker(mqtt.host, mqtt.port))
+            self._stack.enter_context(
+                EmbeddedBroker(mqtt.host, mqtt.port, username=mqtt.username, password=self._password)
+            )
         self._publisher = self._stack.enter_context(
             Publisher(mqtt, password=self._password, box=self.settings.box.name, store=self.store, clock=self._clock)
         )
@@ -253,9 +279,8 @@ class Service:
             beat=lambda: self._beats.beat("worker"),
         )
         self._worker.restore(still_open)
-        self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost)
-        self._thread("worker", lambda: self._worker.run(self._samples), self._samples.close)
-        sinks: list[Callable[[Item], None]] = [self._to_worker]
+        self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost, overrun)
+        sinks: list[Callable[[Item], None]] = [lambda item: void(self._samples.put(item))]
         self._recorder: BlockRecorder | None = None
         if settings.recording.enabled:
             recorder = BlockRecorder(
@@ -266,10 +291,12 @@ class Service:
                 software_version=VERSION,
                 provenance=self._provenance(),
             )
-            self._records: HandOff[Item] = HandOff(RECORDS_WAITING, may_be_lost)
+            records: HandOff[Item] = HandOff(RECORDS_WAITING, may_be_lost, overrun)
             self._recorder = recorder
-            self._thread("recorder", lambda: recorder.run(self._records), self._records.close)
-            sinks.append(self._to_recorder)
+            self._thread("recorder", lambda: recorder.run(records), records.close)
+            sinks.append(lambda item: void(records.put(item)))
+        # After the recorder, and so ended before it: a recording can be entered when its block has been.
+        self._thread("worker", lambda: self._worker.run(self._samples), self._samples.close)
         self._sampler = Sampler(sinks, outside_rate_hz=settings.measure.outside_rate_hz)
 
     def _provenance(self) -> Mapping[str, str]:
@@ -279,20 +306,10 @@ class Service:
             "config_sha256": self.settings.config_hash(),
         }
 
-    def _to_worker(self, item: Item) -> None:
-        gave_way = self._samples.put(item)
-        if isinstance(gave_way, Sample):
-            self._worker.sample_gave_way(gave_way)
-
-    def _to_recorder(self, item: Item) -> None:
-        gave_way = self._records.put(item)
-        if isinstance(gave_way, Sample) and self._recorder is not None:
-            self._recorder.sample_gave_way(gave_way)
-
     def _start_capture(self) -> None:
         camera = self.settings.camera
         self._capture = CaptureLoop(
-            camera_opener(camera, self._clock),
+            self._open_camera,
             self._sampler,
             clock=self._clock,
             settings=CaptureSettings(
@@ -328,9 +345,12 @@ class Service:
         def top() -> None:
             try:
                 work()
-            except Exception:  # the top of a thread: log it, and let the service manager start us anew
+            except VivariumError as error:
+                logger.error("the %s thread has failed: %s", name, error)
+                self._failed.append(f"{name}: {error}")
+            except Exception as error:  # the top of a thread: log it, and let the service manager start us anew
                 logger.exception("the %s thread has failed", name)
-                self._failed.append(name)
+                self._failed.append(f"{name}: {type(error).__name__}")
 
         thread = threading.Thread(target=top, name=name, daemon=True)
 
@@ -376,14 +396,14 @@ class Service:
             if now_ns >= next_status_ns:
                 next_status_ns = now_ns + round(STATUS_INTERVAL_S * NS_PER_S)
                 self._report()
-            if self._clock.wait(TICK_S, signals.wake):
-                signals.wake.clear()
+            signals.wait(TICK_S)
 
     def _reload(self, load: Callable[[], Settings]) -> Settings | None:
         """Apply a changed config as far as that goes without interruption; the settings when it does not."""
         self._manager.tell(RELOADING=1, MONOTONIC_USEC=self._clock.monotonic_ns() // 1000)
         try:
             new = load()
+            check_plan(new.schedule)
             interrupts = new.model_copy(update={name: getattr(self.settings, name) for name in _LIVE_SECTIONS})
             if interrupts != self.settings:
                 logger.info("the config has changed in a way that needs a restart of the parts")
@@ -403,10 +423,11 @@ class Service:
         stalled = self._beats.stalled()
         if self._progress.stalled(finished=self._worker.measured_frames, waiting=len(self._samples)):
             stalled.append("measuring")
-        if stalled:
-            logger.error("no progress: %s", ", ".join(stalled))
-        else:
+        if not stalled:
             self._manager.tell(WATCHDOG=1)
+        elif stalled != self._stalled:
+            logger.error("no progress: %s", ", ".join(stalled))
+        self._stalled = stalled
 
     def _report(self) -> None:
         """Tell terminal, service manager and broker how it stands."""
@@ -567,11 +588,12 @@ def run_service(config: Path, environment: Mapping[str, str]) -> Outcome:
                     logger.info("strong-vivarium %s runs with %s", VERSION, config)
                     fallback = None
                     outcome, new = service.supervise(signals, lambda: load_settings(config))
-            except ConfigError as error:
+            except VivariumError as error:  # also a port that is taken, or a database that cannot be opened
                 if fallback is None:
                     raise
                 logger.error("the new config does not start, back to the old one: %s", error)
                 settings, fallback = fallback, None
+                configure_logging(settings.log)
                 continue
             if outcome is not Outcome.RELOAD:
                 return outcome

@@ -5,7 +5,9 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
 from drivers.camera import ThermalCamera
@@ -108,6 +110,8 @@ class CaptureLoop:
         self.calibrated_at_ns: int | None = None
         """Monotonic time at which a shutter cycle was last asked for."""
         self._recent_ns: deque[int] = deque(maxlen=RATE_OVER_FRAMES)
+        self._last: ThermalFrame | None = None
+        self._before: ThermalFrame | None = None
         self._lost_at_ns: int | None = None
         self._announced_lost = False
         self._policy = RecalibrationPolicy(after_s=settings.recalibrate_after_s)
@@ -170,19 +174,21 @@ class CaptureLoop:
         CameraError
             Why the connection is of no use any more.
         """
-        last_good_ns = self._clock.monotonic_ns()
+        last_ns = last_change_ns = self._clock.monotonic_ns()
         silence_s = max(FIRST_FRAME_S, self._settings.frame_timeout_s)
+        self._before = self._last
         while not self._stop.is_set():
             self._beat()
             frame = self.step(camera)
             now_ns = self._clock.monotonic_ns()
             if frame is not None:
-                silence_s = self._settings.frame_timeout_s
+                last_ns, silence_s = now_ns, self._settings.frame_timeout_s
                 if not frame.flags & FrameFlag.SHUTTER:
-                    last_good_ns = now_ns
-            allowed_s = MAX_FREEZE_S if frame is not None else silence_s
-            if now_ns - last_good_ns > allowed_s * NS_PER_S:
-                raise CameraLostError(f"{camera.info.location}: no good, changing frame for {allowed_s:g} s")
+                    last_change_ns = now_ns
+            if now_ns - last_ns > silence_s * NS_PER_S:
+                raise CameraLostError(f"{camera.info.location}: no good frame for {silence_s:g} s")
+            if now_ns - last_change_ns > MAX_FREEZE_S * NS_PER_S:
+                raise CameraLostError(f"{camera.info.location}: one picture again and again for {MAX_FREEZE_S:g} s")
 
     def step(self, camera: ThermalCamera) -> ThermalFrame | None:
         """Read and hand on one frame: what the thread repeats, and what a simulated day drives. None if none came.
@@ -201,7 +207,7 @@ class CaptureLoop:
 
     def _read(self, camera: ThermalCamera) -> ThermalFrame | None:
         try:
-            return camera.read(min(READ_TIMEOUT_S, self._settings.frame_timeout_s))
+            return self._compared(camera.read(min(READ_TIMEOUT_S, self._settings.frame_timeout_s)))
         except FrameTimeoutError:
             self._sampler.trouble(NO_FRAME)
         except FrameRejectedError as error:
@@ -210,6 +216,16 @@ class CaptureLoop:
             self.rejected[error.reason] += 1
             self._sampler.trouble(f"rejected_{error.reason}")
         return None
+
+    def _compared(self, frame: ThermalFrame) -> ThermalFrame:
+        """Flag the first frame of a connection that repeats the last one of the connection before.
+
+        The decoder, new with each connection, cannot see it; a stuck camera would look alive at each opening.
+        """
+        before, self._before, self._last = self._before, None, frame
+        if before is None or not np.array_equal(before.counts, frame.counts):
+            return frame
+        return replace(frame, flags=frame.flags | FrameFlag.SHUTTER)
 
     def _process(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
         if frame.flags & FrameFlag.SHUTTER:

@@ -20,8 +20,10 @@ from daemon.app import VERSION, Outcome, run_service
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
 from daemon.logs import configure_logging
+from daemon.messaging.watch import watch
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.settings import (
+    MQTT_PASSWORD_VARIABLE,
     LogSettings,
     ReadingSettings,
     Settings,
@@ -89,6 +91,21 @@ def doctor(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     Console().print(table)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command(name="watch")
+def watch_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
+    """Print what the service publishes by MQTT, until Ctrl-C."""
+    settings = load_settings(config)
+    console = Console()
+    password = os.environ.get(MQTT_PASSWORD_VARIABLE)
+    try:
+        for message in watch(settings.mqtt, password=password, box=settings.box.name):
+            mark = "[dim](retained)[/] " if message.retained else ""
+            console.print(f"[bold]{message.topic}[/] {mark}", end="", highlight=False)
+            console.print(message.payload, soft_wrap=True, markup=False, highlight=False)
+    except KeyboardInterrupt:
+        return
 
 
 @app.command()

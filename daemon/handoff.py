@@ -8,6 +8,10 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
+def _nothing(_item: object) -> None:
+    """Nothing stands in for what gave way."""
+
+
 class HandOff(Generic[Item]):
     """A queue that holds at most `limit` items that may be lost; beyond that the oldest of them gives way, counted.
 
@@ -17,13 +21,18 @@ class HandOff(Generic[Item]):
         Of items that may be lost; the others (few by nature) always find room.
     may_be_lost : callable
         Whether an item is one of those.
+    stand_in : callable
+        What takes the place of an item that gives way, if anything; it must be one that may not be lost.
     """
 
-    def __init__(self, limit: int, may_be_lost: Callable[[Item], bool]) -> None:
+    def __init__(
+        self, limit: int, may_be_lost: Callable[[Item], bool], stand_in: Callable[[Item], Item | None] = _nothing
+    ) -> None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
         self._limit = limit
         self._may_be_lost = may_be_lost
+        self._stand_in = stand_in
         self._items: deque[Item] = deque()
         self._losable = 0
         self._dropped = 0
@@ -50,7 +59,11 @@ class HandOff(Generic[Item]):
     def _drop_oldest(self) -> Item:
         index = next(index for index, item in enumerate(self._items) if self._may_be_lost(item))
         lost = self._items[index]
-        del self._items[index]
+        substitute = self._stand_in(lost)
+        if substitute is None:
+            del self._items[index]
+        else:
+            self._items[index] = substitute
         self._losable -= 1
         self._dropped += 1
         return lost

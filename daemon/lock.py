@@ -14,7 +14,13 @@ class DataDirectoryLock:
         self._path = directory / "vivarium.lock"
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("w")
+        try:
+            self._file = self._path.open("w")
+        except OSError as error:
+            raise ConfigError(
+                f"box.data_dir: {self._path} cannot be written: {error.strerror}; "
+                "chown the directory to the service's user or choose another one"
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

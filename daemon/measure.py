@@ -1,5 +1,6 @@
 """From labels and degrees to what is known about a frame: positions, areas, temperatures."""
 
+import math
 from collections.abc import Mapping
 
 import cv2
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.vision.parts import BodyPart, Segmentation
+from daemon.vision.shape import window
 from drivers.frame import FrameFlag, ThermalFrame
 
 _UNMEASURABLE = ((FrameFlag.SHUTTER, "shutter"), (FrameFlag.UNCERTAIN, "uncertain"))
@@ -111,7 +113,14 @@ def unmixed_celsius(celsius: NDArray[np.float32], instances: NDArray[np.uint8]) 
     0.8 px (sigma) this is closer to the truth of simulated rats than continuing all of it or nothing.
     The border between two parts or two animals is no outline, nor is the edge of the picture.
     """
-    animal = (instances > 0).astype(np.uint8)
+    unmixed = celsius.copy()
+    if instances.any():
+        here = window(instances > 0)
+        unmixed[here] = _unmixed(celsius[here], (instances[here] > 0).astype(np.uint8))
+    return unmixed
+
+
+def _unmixed(celsius: NDArray[np.float32], animal: NDArray[np.uint8]) -> NDArray[np.float32]:
     # Beyond the picture OpenCV counts as animal here, so the edge of the picture is not eroded.
     whole = cv2.erode(animal, _NEIGHBOURS)
     deep = cv2.erode(whole, _NEIGHBOURS)
@@ -172,6 +181,7 @@ def _part(
     values = values[np.isfinite(values)]
     x_px, y_px, area_px = float(columns.mean()), float(rows.mean()), int(rows.size)
     some = values.size > 0
+    median, p95 = np.percentile(values, (50, 95)) if some else (math.nan, math.nan)
     return PartObservation(
         part=part,
         x_px=x_px,
@@ -182,8 +192,8 @@ def _part(
         area_mm2=None if mm_per_px is None else area_px * mm_per_px**2,
         valid_px=int(values.size),
         mean_celsius=float(values.mean()) if some else None,
-        median_celsius=float(np.median(values)) if some else None,
-        p95_celsius=float(np.percentile(values, 95)) if some else None,
+        median_celsius=float(median) if some else None,
+        p95_celsius=float(p95) if some else None,
         min_celsius=float(values.min()) if some else None,
         max_celsius=float(values.max()) if some else None,
     )

@@ -84,10 +84,18 @@ def may_be_lost(item: Item) -> bool:
     return isinstance(item, Sample)
 
 
+def overrun(item: Item) -> Item | None:
+    """What takes the place of a sample that gave way: its planned moment is missing, and why."""
+    if not isinstance(item, Sample) or item.block_key is None or item.planned_utc_ns is None:
+        return None
+    return MissingSamples(block_key=item.block_key, planned_utc_ns=(item.planned_utc_ns,), reason=OVERRUN)
+
+
 CLOCK_STEP_S = 2.0
 """Difference between wall and monotonic time, between two looks at both, that counts as a step of the wall clock."""
 
 NO_FRAME = "no_frame"
+OVERRUN = "overrun"
 SHUTTER = "shutter"
 CLOCK_STEP = "clock_step"
 

@@ -110,8 +110,8 @@ class CameraSettings(_Section):
     """simulated needs no hardware; replay plays recorded material."""
     frame_timeout_s: float = Field(2.0, gt=0.1, le=30)
     """Without a good, changing frame for so long the camera counts as lost and is opened anew."""
-    retry_max_s: float = Field(30.0, ge=1, le=300)
-    """Longest pause between two attempts to open a lost camera."""
+    retry_max_s: float = Field(5.0, ge=1, le=300)
+    """Longest pause between two attempts to open a lost camera: it is found so soon after its return."""
     recalibrate_after_s: float = Field(380.0, ge=15, le=3600)
     """Age of a shutter calibration after which the next one is asked for."""
     simulated: SimulatedSettings = SimulatedSettings()

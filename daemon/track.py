@@ -45,8 +45,8 @@ class NearestNumbering:
         dict of int to int
             Instance -> animal. Within the gate the assignment has the least sum of distances. What is left over gets
             numbers never used, the lowest first, and after that those of animals out of sight, again by the least
-            sum of distances: their numbers stay reserved for them, however long they hide. When there are more instances than
-            animals, the last found have no number.
+            sum of distances: their numbers stay reserved for them, however long they hide. When there are more
+            instances than animals, those left at the end have no number.
         """
         found = _centroids(segmentation)
         taken = self._assigned(found, self._last_seen, gate_px=self._gate_px)

@@ -31,10 +31,13 @@ from drivers.frame import ThermalFrame
 logger = logging.getLogger(__name__)
 
 SERVICE_DOWN = "service_down"
-OVERRUN = "overrun"
+NOT_STORED = "not_stored"
 
 MAX_WAITING_OBSERVATIONS = 20_000
 """Observations kept in memory (about 20 MB) while the database cannot be written; beyond that the oldest are lost."""
+
+BATCH_OBSERVATIONS = 500
+"""In one transaction: what has waited for the database is written in steps that each take well under a second."""
 
 RETRY_S = 1.0
 
@@ -64,6 +67,28 @@ class _Batch:
 
     observations: list[FrameObservation] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    not_stored: dict[str, list[int]] = field(default_factory=dict)
+    """Planned moments by block whose observation was given up."""
+
+    def give_up_oldest(self) -> None:
+        """Lose an observation, and note that its moment is missing."""
+        lost = self.observations.pop(0)
+        if lost.block_key is not None and lost.planned_utc_ns is not None:
+            self.not_stored.setdefault(lost.block_key, []).append(lost.planned_utc_ns)
+
+    def pieces(self) -> "tuple[_Batch, ...]":
+        """The same in smaller parts; empty when there is only one thing in it."""
+        kinds = _Batch(not_stored=self.not_stored), _Batch(self.observations), _Batch(events=self.events)
+        found = tuple(batch for batch in kinds if batch != _Batch())
+        if len(found) > 1:
+            return found
+        half = max(len(self.observations), len(self.events)) // 2
+        if not half:
+            return ()
+        return (
+            _Batch(self.observations[:half], self.events[:half]),
+            _Batch(self.observations[half:], self.events[half:]),
+        )
 
 
 class Worker:
@@ -117,6 +142,8 @@ class Worker:
                 self.handle(item)
             self.write_if_due()
         self.write()
+        if self._writes:
+            logger.error("stopped while the database cannot be written: %d observations are lost", self._waiting)
 
     def handle(self, item: Item) -> None:
         """Take one item. What it changes in the database is queued; `write_if_due` and `write` carry it out."""
@@ -140,12 +167,6 @@ class Worker:
             case CameraFound():
                 self._find_camera(item)
 
-    def sample_gave_way(self, sample: Sample) -> None:
-        """A sample was dropped because measuring is too slow: its moment is missing, with that reason."""
-        if sample.block_key is not None and sample.planned_utc_ns is not None:
-            key, planned = sample.block_key, sample.planned_utc_ns
-            self._later(lambda: self._store.record_missing(key, [planned], OVERRUN))
-
     def _measure(self, sample: Sample) -> None:
         measured = self._pipeline.process(
             sample.frame, block_key=sample.block_key, planned_utc_ns=sample.planned_utc_ns
@@ -154,10 +175,12 @@ class Worker:
         self._on_measured(sample.frame, measured)
         batch = self._batch()
         batch.observations.append(measured.observation)
-        batch.events.extend(self.rules.update(measured.observation))
         self._waiting += 1
+        for event in self.rules.update(measured.observation):
+            self._tell(event)
         if self._waiting > MAX_WAITING_OBSERVATIONS:
-            self._give_up_oldest()
+            next(write for write in self._writes if isinstance(write, _Batch) and write.observations).give_up_oldest()
+            self._count_lost()
 
     def _start_block(self, item: BlockStarted) -> None:
         block = item.block
@@ -236,16 +259,18 @@ class Worker:
 
     def _batch(self) -> _Batch:
         """The transaction that is being gathered."""
-        if not self._writes or not isinstance(self._writes[-1], _Batch):
-            self._writes.append(_Batch())
-        if self._commit_due_ns is None:
-            self._commit_due_ns = self._clock.monotonic_ns() + self._commit_interval_ns
-        batch = self._writes[-1]
-        assert isinstance(batch, _Batch)
+        last = self._writes[-1] if self._writes else None
+        if isinstance(last, _Batch) and len(last.observations) < BATCH_OBSERVATIONS:
+            return last
+        batch = _Batch()
+        self._enqueue(batch)
         return batch
 
     def _later(self, action: Callable[[], object]) -> None:
-        self._writes.append(lambda: void(action()))
+        self._enqueue(lambda: void(action()))
+
+    def _enqueue(self, write: _Batch | Callable[[], None]) -> None:
+        self._writes.append(write)
         if self._commit_due_ns is None:
             self._commit_due_ns = self._clock.monotonic_ns() + self._commit_interval_ns
 
@@ -260,10 +285,12 @@ class Worker:
     def write(self) -> None:
         """Carry out everything that is queued, in order; stop at the first thing the database refuses."""
         while self._writes:
+            self._beat()
             try:
                 self._carry_out(self._writes[0])
-            except StoreRejectedError:  # a mistake of ours, which no repetition mends: it must not hold up the rest
-                logger.exception("something could not be stored and is lost")
+            except StoreRejectedError as error:
+                self._refused(self._writes.popleft(), error)
+                continue
             except StoreError as error:
                 if self._retry_at_ns is None:
                     logger.error("the database cannot be written, measurements wait in memory: %s", error)
@@ -278,6 +305,8 @@ class Worker:
         if not isinstance(write, _Batch):
             write()
             return
+        for block_key, planned_utc_ns in write.not_stored.items():
+            self._store.record_missing(block_key, planned_utc_ns, NOT_STORED)
         messages = [event_message(event) for event in write.events]
         self._store.add(
             write.observations,
@@ -292,9 +321,20 @@ class Worker:
         if messages:
             self._announcer.events_stored()
 
-    def _give_up_oldest(self) -> None:
-        batch = next(write for write in self._writes if isinstance(write, _Batch) and write.observations)
-        del batch.observations[0]
+    def _refused(self, write: _Batch | Callable[[], None], error: StoreRejectedError) -> None:
+        """A mistake of ours, which no repetition mends: what it concerns is lost, but nothing that came with it."""
+        pieces = write.pieces() if isinstance(write, _Batch) else ()
+        if pieces:
+            self._writes.extendleft(reversed(pieces))
+            return
+        logger.error("something could not be stored and is lost", exc_info=error)
+        if isinstance(write, _Batch) and write.observations:
+            write.give_up_oldest()
+            self._count_lost()
+            if write.not_stored:
+                self._writes.appendleft(write)
+
+    def _count_lost(self) -> None:
         self._waiting -= 1
         self.lost_observations += 1
 

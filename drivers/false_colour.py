@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 RESIDUAL_MAX_LEVELS = 14.0
 """A picture whose colours are on average farther from a palette (of 255) is not painted in it. With burnt-in text and
-JPEG rendered and real pictures stay below 8."""
+JPEG rendered and real pictures stay below 9."""
 
 _RECOGNITION_BITS = 5
 _RECOGNITION_SHARE = 0.8
@@ -151,9 +151,9 @@ def recognise(picture: NDArray[np.uint8], source: str, *, name: str | None = Non
     candidates = [palettes[name]] if name else [palette for key, palette in palettes.items() if key != BLACK_HOT]
     ranked = []
     for palette in candidates:
-        distance, _ = _tree(palette.name).query(colours)
+        distance = np.asarray(_tree(palette.name).query(colours)[0])
         order = np.argsort(distance)
-        kept = order[np.cumsum(weight[order]) <= _RECOGNITION_SHARE * weight.sum()]
+        kept = order[: 1 + np.searchsorted(np.cumsum(weight[order]), _RECOGNITION_SHARE * weight.sum())]
         ranked.append(Recognition(palette, float(np.sqrt(np.average(distance[kept] ** 2, weights=weight[kept])))))
     best = min(ranked, key=lambda candidate: candidate.residual_levels)
     if best.residual_levels > RESIDUAL_MAX_LEVELS:

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def read_csv(path: Path) -> NDArray[np.float64]:
     except OSError as error:
         raise MaterialError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=_separator(text)) if any(map(str.strip, row))]
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=_separator(text)) if len(row) > 1 or any(row)]
     except csv.Error as error:
         raise MaterialError(f"{path}: cannot be read as a table: {error}") from error
     return _numbers(path, _without_labels(rows))
@@ -117,12 +118,14 @@ def _number(cell: str) -> float | None:
 
 
 def _without_labels(rows: list[list[str]]) -> list[list[str]]:
-    first = next((index for index, row in enumerate(rows) if _is_data(row)), len(rows))
+    """The table alone: what stands before it, a line of column numbers and a column of labels are left out."""
+    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
+    first = next((index for index, row in enumerate(rows) if len(row) == width and _is_data(row)), len(rows))
     header = rows[first - 1] if first else None
     rows = rows[first:]
     if len(rows) > 1 and not rows[0][0].strip() and _counts_up(rows[0][1:]):
         header, rows = rows[0], rows[1:]
-    if rows and all(not row[-1].strip() for row in rows):
+    if rows and all(not row[-1].strip() for row in rows):  # each line ends with a separator
         rows = [row[:-1] for row in rows]
     labels = [row[0] for row in rows if row]
     texts = all(_number(label) is None for label in labels)
@@ -133,9 +136,12 @@ def _without_labels(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _is_data(row: Sequence[str]) -> bool:
-    """A row of pixels: numbers, perhaps behind a label."""
+    """A row of pixels, perhaps behind a label; not a line of text, nor one fact padded with empty cells."""
     values = [_number(cell) for cell in row[1:]]
-    return bool(values) and None not in values and not all(math.isnan(value or 0.0) for value in values)
+    numbers = sum(value is not None and not math.isnan(value) for value in values)
+    if 2 * numbers > len(values):
+        return True
+    return None not in values and _number(row[0]) is not None
 
 
 def _counts_up(cells: Sequence[str]) -> bool:

@@ -29,10 +29,11 @@ Stop = tuple[float, int, int, int]
 # published with the dataset "Thermal Images of Rattus norvegicus Wistar for Segmentation", R. B. Peres, 2025), as the
 # app's video and the JPEG left them: between blue and green both channels sag, and the corners are a little round.
 # Positions: how long the four parts are cannot be read off the colours. It follows from the picture because a
-# temperature is smooth: its slope is the same just before and just after each corner of the curve. Over 150 to 430
-# edge profiles per corner the colour moves 0.57..0.89 times as fast after yellow as before, 0.80 after green,
-# 1.24..1.39 after blue; the same measurement on rendered fields finds these figures for parts of about
-# 0.69 : 1 : 1 : 1.15 (dark blue to blue : green : yellow : red). The ends of the parts are known to about 0.03.
+# temperature is smooth: its slope is the same just before and just after each corner of the curve. Along 147 to 515
+# profiles across each corner the colour moves 0.57..0.89 times as fast after yellow as before, 0.80 after green and
+# 1.24..1.39 after blue (spread over lengths of profile). The same measurement on a field rendered with parts of
+# 0.69 : 1 : 1 : 1.15 (dark blue to blue : green : yellow : red) gives 0.71..0.80, 0.75 and 1.11..1.18, with
+# 0.8 : 1 : 1 : 1.25 0.67..0.80, 0.75 and 1.11..1.31: the corners are known to about 0.03.
 _XINFRARED_RAINBOW: tuple[Stop, ...] = (
     (0.000, 0, 0, 96),
     (0.180, 0, 0, 253),

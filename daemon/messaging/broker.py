@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 from amqtt.broker import Broker
-from amqtt.errors import BrokerError
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
@@ -27,6 +27,8 @@ _STOP_TIMEOUT_S = 3.0
 """For its clients to be let go; what hangs after that is cancelled."""
 
 _NOISY_LOGGERS = ("amqtt", "transitions")
+
+_LISTENER = "default"
 
 
 class BrokerStartError(VivariumError):
@@ -97,7 +99,7 @@ class EmbeddedBroker:
         self._thread.start()
         try:
             started.result()
-        except (OSError, BrokerError) as error:
+        except OSError as error:
             self._thread.join()
             raise BrokerStartError(self._explain(error)) from error
         logger.info("embedded MQTT broker listens on %s:%d, MQTT 3.1.1", self._host, self._port)
@@ -126,8 +128,10 @@ class EmbeddedBroker:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         broker = Broker(self._config())
         await broker.start()
+        server = await asyncio.start_server(_Reception(broker), self._host, self._port)
         started.set_result(None)
         await self._stopping.wait()
+        server.close()
         try:
             await asyncio.wait_for(broker.shutdown(), _STOP_TIMEOUT_S)
         except TimeoutError:
@@ -140,15 +144,11 @@ class EmbeddedBroker:
             username, password = self._credentials
             plugin = f"{PasswordCheck.__module__}.{PasswordCheck.__qualname__}"
             check = {plugin: {"username": username, "password": password}}
-        listener = {"type": "tcp", "bind": f"{self._host}:{self._port}"}
-        return {"listeners": {"default": listener}, "plugins": check}
+        return {"listeners": {_LISTENER: {"type": "external"}}, "plugins": check}
 
-    def _explain(self, error: BaseException) -> str:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__cause__ or cause.__context__
+    def _explain(self, error: OSError) -> str:
         where = f"the embedded MQTT broker cannot listen on {self._host}:{self._port}"
-        match None if cause is None else cause.errno:
+        match error.errno:
             case errno.EADDRINUSE:
                 return (
                     f"{where}: another program has port {self._port}, perhaps Mosquitto; to use that one set "
@@ -158,7 +158,27 @@ class EmbeddedBroker:
                 return f"{where}: ports below 1024 need more rights; set another mqtt.port"
             case errno.EADDRNOTAVAIL:
                 return f"{where}: this machine does not have that address; set mqtt.host to one of its own"
-        return f"{where}: {cause or error}"
+        return f"{where}: {error.strerror or error}"
+
+
+class _Reception:
+    """Leads clients to amqtt and closes behind them; its own listener forgets those that never say CONNECT."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._clients: set[asyncio.Task[None]] = set()
+
+    def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.create_task(self._serve(reader, writer))
+        self._clients.add(client)
+        client.add_done_callback(self._clients.discard)
+        client.add_done_callback(lambda _: writer.close())  # also for one that is cancelled before it begins
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+        except Exception:  # the top of a task: what one client sends must not end the broker
+            logger.debug("embedded MQTT broker: a client was dropped", exc_info=True)
 
 
 def _is_loopback(host: str) -> bool:

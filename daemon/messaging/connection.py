@@ -45,6 +45,7 @@ _UNLIMITED = 65_535
 # Reason codes of MQTT 5 (2.4); paho translates those of 3.1.1.
 _FIRST_FAILURE_CODE = 0x80
 _UNSUPPORTED_VERSION_CODE = 0x84
+_TAKEN_OVER_CODE = 0x8E
 _PASSING_CODES = {0x88: "unavailable", 0x89: "busy", 0x97: "quota exceeded", 0x9F: "connection rate exceeded"}
 
 
@@ -160,6 +161,7 @@ class MqttConnection:
         self._accepted = False
         self._refusal: ReasonCode | None = None
         self._lost: str | None = None
+        self._taken_over = False
         self._last_error: str | None = None
         self._client = self._make_client(password, client_id, will)
 
@@ -207,7 +209,9 @@ class MqttConnection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        if flags.is_disconnect_packet_from_server:
+        if reason.value == _TAKEN_OVER_CODE:
+            self._taken_over = True
+        elif flags.is_disconnect_packet_from_server:
             self._lost = f"the broker ended the connection: {reason}"
         elif str(reason) == "Keep alive timeout":
             self._lost = f"nothing came for {self._settings.keep_alive_s * SILENCE_FACTOR:g} s"
@@ -266,7 +270,7 @@ class MqttConnection:
     def _watch_socket(self) -> None:
         connected = self._client.socket()
         if not isinstance(connected, socket.socket):
-            raise self._silent_error("ends them at once")
+            raise self._unanswered()
         self._socket = connected
         self._selector.register(connected, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -278,7 +282,7 @@ class MqttConnection:
             if cancelled():
                 raise BrokerAwayError("the attempt was cancelled")
             if remaining_s <= 0:
-                raise self._silent_error("does not answer")
+                raise self._silent_error()
             try:
                 self.pump(remaining_s)
             except BrokerAwayError as error:
@@ -289,12 +293,14 @@ class MqttConnection:
         self._client.on_log = None  # from here on it would only cost time
 
     def _unanswered(self) -> VivariumError:
+        if self._settings.tls and self._settings.certificate_file is None:
+            return BrokerSilentError("it ends the TLS connection unasked; does it want a client certificate?")
         if self._last_error is not None and "SSL" in self._last_error:
-            return BrokerRefusedError(f"TLS failed, does the broker want a client certificate? {self._last_error}")
-        return self._silent_error("ends them instead of answering")
+            return BrokerRefusedError(f"TLS failed: {self._last_error}")
+        return self._silent_error()
 
-    def _silent_error(self, what: str) -> BrokerSilentError:
-        return BrokerSilentError(f"it takes connections but {what} in MQTT {self.version.value}")
+    def _silent_error(self) -> BrokerSilentError:
+        return BrokerSilentError(f"it takes connections but does not answer to MQTT {self.version.value}")
 
     @property
     def writable(self) -> bool:
@@ -319,6 +325,8 @@ class MqttConnection:
         ------
         BrokerAwayError
             The connection is over.
+        BrokerRefusedError
+            Another client has taken our place.
         """
         for readable, writable in self._wait(min(timeout_s, _MISC_INTERVAL_S)):
             if readable:
@@ -326,6 +334,8 @@ class MqttConnection:
             if writable:
                 self._client.loop_write()
         self._client.loop_misc()
+        if self._taken_over:
+            raise BrokerRefusedError("another client has the same name; give every box its own box.name")
         if self._client.socket() is None:
             raise BrokerAwayError(self._lost or "what answers there does not speak MQTT")
 

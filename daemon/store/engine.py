@@ -17,21 +17,36 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from drivers.errors import ConfigError, StoreError, StoreRejectedError
 
 logger = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_S = 10.0
-"""How long another process (an export, a copy) may hold the database before a write gives up."""
+BUSY_TIMEOUT_S = 2.0
+"""How long another program may hold the database before a write gives up: the caller repeats it, and a stop of the
+service has 5 s. Programs that only read hold nothing.
+"""
 
 WAL_PAGES = 1000
 """Pages of 4 KiB in the write-ahead log after which they are copied into the database; SQLite's own default."""
 
 WAL_LIMIT_BYTES = 16 * 1024**2
 """Size to which the write-ahead log is cut back after something large has passed through it."""
+
+PRIMARY_CODE = 0xFF
+"""The low byte of an extended result code of SQLite says what kind of error it is."""
+
+DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
 _REFUSED = (IntegrityError, DataError, InterfaceError, ProgrammingError)
 """Errors that speak of the rows or the statement, not of the state of the database."""
@@ -64,13 +79,29 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database) if is_sqlite(url) and url.database else None
 
 
+def suspicion(path: Path) -> Path:
+    """The file whose being there says that the database must be looked through as a whole before it is used again."""
+    return path.with_name(f"{path.name}.suspect")
+
+
+def _suspect(path: Path) -> None:
+    mark = suspicion(path)
+    if not mark.exists():
+        logger.error("database %s is damaged: it will be looked through at the next start", path)
+        try:
+            mark.touch()
+        except OSError as error:
+            logger.warning("cannot leave the mark %s: %s", mark, error)
+
+
 @contextmanager
 def store_errors(action: str) -> Iterator[None]:
     """Turn what the database says into `StoreError`; `action` completes the sentence "cannot ..."."""
     try:
         yield
     except SQLAlchemyError as error:
-        kind = StoreRejectedError if isinstance(error, _REFUSED) else StoreError
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        kind = StoreRejectedError if isinstance(error, _REFUSED) and not lost else StoreError
         raise kind(f"cannot {action}: {getattr(error, 'orig', None) or error}") from error
     except sqlite3.Error as error:
         raise StoreError(f"cannot {action}: {error}") from error
@@ -96,14 +127,8 @@ class Database:
         StoreError
             If the database cannot be written: disk full, input/output error, locked by another program.
         """
-        with self._lock, store_errors(action), self._writer.connect() as connection:
-            try:
-                with connection.begin():
-                    yield connection
-            except SQLAlchemyError as error:
-                if not isinstance(error, _REFUSED):
-                    connection.invalidate(error)  # after an error of the disk start anew rather than trust its caches
-                raise
+        with self._lock, store_errors(action), _transaction(self._writer) as connection:
+            yield connection
 
     @contextmanager
     def reading(self, action: str) -> Iterator[Connection]:
@@ -114,7 +139,7 @@ class Database:
         StoreError
             If the database cannot be read.
         """
-        with store_errors(action), self._readers.connect() as connection, connection.begin():
+        with store_errors(action), _transaction(self._readers) as connection:
             yield connection
 
     def close(self) -> None:
@@ -122,6 +147,27 @@ class Database:
         with self._lock:
             self._readers.dispose()
             self._writer.dispose()
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction, on a connection that is given up after an error of the disk.
+
+    A disk that went and came back leaves open files broken for good. A disk that is merely full does not, and there
+    the connection must stay: opening one anew takes room for its shared memory.
+    """
+    with engine.connect() as connection:
+        try:
+            with connection.begin():
+                yield connection
+        except DBAPIError as error:
+            code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK) & PRIMARY_CODE
+            if code == sqlite3.SQLITE_IOERR:
+                connection.invalidate(error)
+            path = sqlite_path(engine.url)
+            if code in DAMAGE_CODES and path is not None:
+                _suspect(path)
+            raise
 
 
 def migration_engine(url: URL) -> Engine:

@@ -1,33 +1,37 @@
 """The database as a file: whether it is damaged, how it is set aside, how it is copied."""
 
+import logging
 import os
 import re
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daemon.store.engine import BUSY_TIMEOUT_S, store_errors
+from daemon.store.engine import BUSY_TIMEOUT_S, DAMAGE_CODES, PRIMARY_CODE, store_errors, suspicion
 from daemon.store.schema import metadata
 from drivers.clock import NS_PER_S
 from drivers.errors import StoreError
 from drivers.sidecar import sync_directory
+
+logger = logging.getLogger(__name__)
 
 VERSION_TABLE = "alembic_version"
 
 REVISION = re.compile(r"\d{4}")
 """How revisions of the schema are named."""
 
+CHECK_BUDGET_S = 3.0
+"""The service is to measure again within 10 s of a crash."""
+
 _COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database; they must go where it goes."""
 
-_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+_DAMAGE_SENTENCES = ("unsupported file format", "same text encoding", "malformed", "Could not decode")
+"""Damage that is reported under the code of any other error."""
 
-_PRIMARY_CODE = 0xFF
-"""The low byte of an extended result code says what kind of error it is."""
-
-_DAMAGE_SENTENCES = ("unsupported file format", "same text encoding", "malformed")
-"""Damage to the header that SQLite reports under the code of any other error."""
+_HEADER = b"SQLite format 3\0"
 
 
 def utc_stamp(utc_ns: int) -> str:
@@ -35,11 +39,12 @@ def utc_stamp(utc_ns: int) -> str:
     return datetime.fromtimestamp(utc_ns / NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def why_damaged(path: Path, head: str) -> str | None:
+def why_damaged(path: Path, head: str, *, budget_s: float = CHECK_BUDGET_S) -> str | None:
     """Look through a database before it is used.
 
-    All pages are read, which takes about a second for each gigabyte on an SSD. Changed bytes within a value are not
-    seen: SQLite has no checksums.
+    Pages are checked for as long as the budget lasts (measured: about 80 MB a second on a slow and busy machine). If
+    the part that was not reached is damaged, the first statement that meets it leaves a mark (`suspicion`), and the
+    next start looks at everything. Changed bytes within a value are not seen at all: SQLite has no checksums.
 
     Parameters
     ----------
@@ -47,6 +52,8 @@ def why_damaged(path: Path, head: str) -> str | None:
         The database; it need not exist.
     head : str
         Revision of the schema that this program works with.
+    budget_s : float
+        How long the service may be kept from starting.
 
     Returns
     -------
@@ -60,32 +67,72 @@ def why_damaged(path: Path, head: str) -> str | None:
     """
     if not path.exists():
         return None
-    if path.is_file() and path.stat().st_size == 0:
-        return "the file is empty"
-    with store_errors(f"open {path}"), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-        connection.isolation_level = None
+    if not path.is_file():
+        raise StoreError(f"cannot open {path}: expected a file")
+    with store_errors(f"open {path}"):
         try:
-            problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
-            if problems != ["ok"]:
-                return "; ".join(problems)
-            problem = _why_unknown(connection, path, head)
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("PRAGMA user_version = 0")  # writes the first page, which no other statement here does
-            connection.execute("ROLLBACK")
-            return problem
+            if (problem := _why_no_database(path)) is not None:
+                return problem
+            # Read-only, so that the log of a damaged database stays as evidence instead of being worked into it.
+            with closing(_connect(path, "ro")) as connection:
+                problem = _why_unsound(connection, None if suspicion(path).exists() else budget_s)
+                if problem is not None:
+                    return problem
+                if (problem := _why_unknown(connection, path, head)) is not None:
+                    return problem
+            with closing(_connect(path, "rw")) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA user_version = 0")  # writes the first page, which damage can forbid
+                connection.execute("ROLLBACK")
+            suspicion(path).unlink(missing_ok=True)
         except UnicodeDecodeError as error:  # from a message of SQLite that quotes what it found
             return f"not a database any more: {error}"
+        except OSError as error:
+            raise StoreError(f"cannot open {path}: {error}") from error
         except sqlite3.DatabaseError as error:
             if _speaks_of_damage(error, path):
                 return str(error)
             raise
+    return None
+
+
+def _why_unsound(connection: sqlite3.Connection, budget_s: float | None) -> str | None:
+    """What is wrong with the pages, as far as the budget reaches."""
+    alarm = None if budget_s is None else threading.Timer(budget_s, connection.interrupt)
+    try:
+        if alarm is not None:
+            alarm.start()
+        problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        logger.info("the database is large: looked through for %s s, the rest is left to the doctor", budget_s)
+        return None
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+            alarm.join()
+    return None if problems == ["ok"] else "; ".join(problems)
+
+
+def _why_no_database(path: Path) -> str | None:
+    with path.open("rb") as file:
+        start = file.read(len(_HEADER))
+    if not start:
+        return "the file is empty"
+    return None if start == _HEADER else f"expected the file to begin with {_HEADER!r}, got {start!r}"
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
 
 def _speaks_of_damage(error: sqlite3.DatabaseError, path: Path) -> bool:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE
     if code == sqlite3.SQLITE_READONLY:  # a header that asks for a newer SQLite, unless we may not write indeed
         return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    return code in _DAMAGE_CODES or any(sentence in str(error) for sentence in _DAMAGE_SENTENCES)
+    return code in DAMAGE_CODES or any(sentence in str(error) for sentence in _DAMAGE_SENTENCES)
 
 
 def _why_unknown(connection: sqlite3.Connection, path: Path, head: str) -> str | None:
@@ -124,6 +171,7 @@ def set_aside(path: Path, utc_ns: int) -> Path:
             if beside.exists():
                 beside.rename(target.with_name(target.name + companion))
         path.rename(target)
+        suspicion(path).unlink(missing_ok=True)
         sync_directory(path.parent)
     except OSError as error:
         raise StoreError(f"the damaged database {path} cannot be set aside: {error}") from error

@@ -1,6 +1,5 @@
 """The axis of one animal and the split along it: head before the neck, then body, then tail."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +69,10 @@ def split(animal: Mask, tail: Mask, warm: NDArray[np.float32]) -> NDArray[np.uin
 
 def _head(animal: Mask, trunk: Mask, tail: Mask, warm: NDArray[np.float32]) -> Mask:
     """The head in a window around the trunk that has a margin unless the picture ends there."""
-    along = _along(trunk, _middle_line(_from_nose(trunk, tail, warm)))
+    from_nose = _from_nose(trunk, tail, warm)
+    if not (from_nose >= 0).any():
+        return np.zeros_like(trunk)
+    along = _along(trunk, _middle_line(from_nose))
     length = int(along.max()) + 1
     nose = along == 0
     cut = bool(nose[0].any() or nose[-1].any() or nose[:, 0].any() or nose[:, -1].any())
@@ -89,6 +91,8 @@ def _from_nose(trunk: Mask, tail: Mask, warm: NDArray[np.float32]) -> NDArray[np
     sparse = slice(None, None, _STRIDE_PX), slice(None, None, _STRIDE_PX)
     base = (trunk & grown(tail, _STRIDE_PX))[sparse]
     trunk, warm = trunk[sparse], warm[sparse]
+    if not trunk.any():
+        return np.full(trunk.shape, -1, np.int32)
     if base.any():
         from_rump = geodesic_px(trunk, base)
         from_nose = geodesic_px(trunk, _farthest(from_rump))
@@ -105,11 +109,9 @@ def _along(trunk: Mask, line: NDArray[np.float64]) -> NDArray[np.int32]:
     """Place of each pixel of the trunk: the number of the point of the line that is nearest, from 0; -1 outside."""
     rows, columns = np.nonzero(trunk)
     # |point - line|² without the part that is the same for all of the line: (x, y, 1) times (-2x, -2y, x² + y²).
-    # OpenCV multiplies in this thread; BLAS would wake its own for so little.
     points = np.stack((columns, rows, np.ones_like(rows)), axis=1).astype(np.float32)
     against = np.column_stack((-2 * line, np.square(line).sum(axis=1))).astype(np.float32)
-    nothing = np.empty((0, 0), np.float32)
-    places = np.asarray(cv2.gemm(points, against, 1, nothing, 0, flags=cv2.GEMM_2_T)).argmin(axis=1)
+    places = (points @ against.T).argmin(axis=1)
     along = np.full(trunk.shape, -1, np.int32)
     along[trunk] = places - places.min()
     return along
@@ -124,14 +126,16 @@ def _middle_line(from_nose: NDArray[np.int32]) -> NDArray[np.float64]:
     rows, columns = np.nonzero(from_nose >= 0)
     places = from_nose[rows, columns]
     length = int(places.max()) + 1
-    window = 2 * max(round(_LINE_SMOOTHING * length), 1) + 1
+    reach = max(round(_LINE_SMOOTHING * length), 1)
     means = [_means(places, _STRIDE_PX * points, length) for points in (columns, rows)]
-    if length <= window:
+    if length <= 3 * reach:
         return np.stack(means, axis=1)
-    smooth = np.stack([np.convolve(mean, np.full(window, 1 / window), mode="valid") for mean in means], axis=1)
-    head_on, rump_on = smooth[0] - smooth[window // 2], smooth[-1] - smooth[-1 - window // 2]
-    beyond = np.array((2.0, 1.0))[:, None]
-    line = np.concatenate((smooth[0] + beyond * head_on, smooth, smooth[-1] + beyond[::-1] * rump_on))
+    even = np.full(2 * reach + 1, 1 / (2 * reach + 1))
+    line = np.stack([np.convolve(mean, even, mode="valid") for mean in means], axis=1)
+    # What smoothing takes off each end is put back twice, straight on: pixels beyond the ends need a place too.
+    onwards = np.array((2.0, 1.0))[:, None]
+    before, behind = onwards * (line[0] - line[reach]), onwards[::-1] * (line[-1] - line[-1 - reach])
+    line = np.concatenate((line[0] + before, line, line[-1] + behind))
     way = np.concatenate(((0.0,), np.cumsum(np.hypot(*np.diff(line, axis=0).T))))
     steps = np.arange(0.0, way[-1])
     return np.stack([np.interp(steps, way, line[:, axis]) for axis in (0, 1)], axis=1)
@@ -157,13 +161,13 @@ def _means(places: NDArray[np.integer], values: NDArray[np.number], length: int)
 
 
 def _neck_px(width: Profile, heat: Profile, *, cut: bool) -> int:
-    """Distance of the neck from the nose by the profiles along the trunk; 0 for a cut animal without a plain neck."""
+    """Distance of the neck from the nose by the profiles along the trunk; 0 where no neck can be told."""
     length = width.size
     reach = max(round(_NECK_REACH * length), 1)
     places = np.arange(reach, length - reach + 1)
     candidates = (places >= _NECK_BETWEEN[0] * length) & (places <= _NECK_BETWEEN[1] * length)
     if not candidates.any():
-        return 0 if cut else length
+        return 0
     summed = np.concatenate(((0.0,), np.cumsum(heat)))
     fall = (2 * summed[places] - summed[places - reach] - summed[places + reach]) / reach
     even = _smoothed(width, reach // 2)

@@ -81,11 +81,13 @@ class ClassicalSegmenter:
         if not bodies:
             return
         thin, height = thin_warmth(warm, excess.sigma_celsius)
+        everybody = np.logical_or.reduce(bodies)
         for number, body in enumerate(bodies, start=1):
-            tail = tail_of(body, thin, height)
-            animal = _joined(body, tail) & (instances == 0)
+            free = (instances == 0) & (body | ~everybody)
+            tail = tail_of(body, thin & free, height)
+            animal = _joined(body, tail) & free
             here = window(animal)
-            labels = split(animal[here], tail[here] & animal[here], warm[here])
+            labels = split(animal[here], tail[here], warm[here])
             parts[here][animal[here]] = labels[animal[here]]
             instances[animal] = number
 
@@ -96,11 +98,10 @@ class ClassicalSegmenter:
         found: list[Mask] = []
         for component in pieces(warm >= least, self._min_area_px):
             heat = float(np.median(warm[component]))
-            found.extend(
-                body
-                for body in pieces(warm >= _EDGE_SHARE * heat, self._min_area_px)
-                if (body & component).any() and _has_an_edge(body, steepness, heat)
-            )
+            for body in pieces(warm >= _EDGE_SHARE * heat, self._min_area_px):
+                new = (body & component).any() and not any((body & other).any() for other in found)
+                if new and _has_an_edge(body, steepness, heat):
+                    found.append(body)
         return sorted(found, key=np.count_nonzero, reverse=True)[: self._animals]
 
 

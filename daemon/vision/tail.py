@@ -86,7 +86,7 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     here = window(body)
     depth = depth_px(body[here])
     trunk_radius = float(depth.max())
-    if 2 * trunk_radius - 1 <= _WIDEST_PX and _is_strip(body):
+    if 2 * trunk_radius - 1 <= _WIDEST_PX and _is_strip(body, _WIDEST_PX):
         return body
     trunk = np.zeros_like(body)
     trunk[here] = opened(body[here], depth, _TAIL_TO_TRUNK_WIDTH * trunk_radius)
@@ -95,7 +95,7 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     tails = (
         piece
         for piece in pieces((thin | body) & ~trunk, round(least_px))
-        if (piece & beside).any() and _is_strip(piece) and _length_px(piece) >= least_px
+        if (piece & beside).any() and _is_strip(piece, least_px)
     )
     piece = max(tails, key=lambda one: float(height[one].sum()), default=None)
     if piece is None:
@@ -112,16 +112,13 @@ def tail_of(body: Mask, thin: Mask, height: NDArray[np.float32]) -> Mask:
     return tail
 
 
-def _is_strip(shape: Mask) -> bool:
-    return _length_px(shape) >= _LENGTH_TO_WIDTH * _width_px(shape)
+def _is_strip(shape: Mask, least_px: float) -> bool:
+    """Whether a shape, however bent, is many times longer than wide and at least this long."""
+    width_px = _width_px(shape)
+    return int(np.count_nonzero(shape)) / width_px >= max(least_px, _LENGTH_TO_WIDTH * width_px)
 
 
 def _width_px(strip: Mask) -> float:
     """Mean width of a strip: across one that is w pixels wide the mean depth is (w + 2) / 4."""
     depth = depth_px(strip[window(strip)])
     return 4 * float(depth[depth > 0].mean()) - 2
-
-
-def _length_px(strip: Mask) -> float:
-    """Length of a strip, however it is bent."""
-    return np.count_nonzero(strip) / _width_px(strip)

@@ -49,7 +49,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "user root",
             "persistence false",
-            "max_queued_messages 0",  # by default it drops what a subscriber is slower to read than 1000 messages
+            "max_queued_messages 1000000",  # by default 1000: the rest is dropped for a subscriber that reads slowly
             "log_dest stderr",
             "log_type information",
             options or "allow_anonymous true",

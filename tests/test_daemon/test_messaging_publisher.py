@@ -364,6 +364,19 @@ def test_a_refused_connection_is_told_once(
     assert len(messaging_log.lines) == 2
 
 
+def test_two_boxes_of_one_name_are_told(make_publisher: "MakePublisher", messaging_log: "LogWatch") -> None:
+    connack, session_taken_over = b"\x20\x03\x00\x00\x00", b"\xe0\x01\x8e"
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        publisher = make_publisher(broker.getsockname()[1])
+        connection, _ = broker.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(connack)
+            assert publisher.wait_connected(DEADLINE_S)
+            connection.sendall(session_taken_over)
+            messaging_log.wait_for("another client has the same name; give every box its own box.name")
+
+
 def test_an_unknown_host_is_told_by_its_cause(make_publisher: "MakePublisher", messaging_log: "LogWatch") -> None:
     make_publisher(1883, host="no-such-host.invalid")
     messaging_log.wait_for("no-such-host.invalid:1883: no connection")
@@ -439,7 +452,7 @@ def test_a_broker_that_does_not_know_the_only_allowed_version_is_told(
 ) -> None:
     with EmbeddedBroker("127.0.0.1", free_port):
         publisher = make_publisher(free_port, protocol="5")
-        messaging_log.wait_for("does not answer in MQTT 5")
+        messaging_log.wait_for("does not answer to MQTT 5")
         publisher.stop()
 
 
@@ -546,7 +559,7 @@ def test_a_missing_client_certificate_is_named(
 ) -> None:
     broker = tls_broker(make_mosquitto, certificates)
     make_publisher(broker.port, tls=True, ca_file=certificates / "ca.pem")
-    messaging_log.wait_for("does the broker want a client certificate?")
+    messaging_log.wait_for("does it want a client certificate?")
 
 
 def test_tls_towards_a_plain_port_is_named(
