@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Self, TextIO
+from typing import IO, Self, TextIO
 
 import av
 import numpy as np
@@ -27,6 +27,7 @@ from drivers.decoder import FrameDecoder
 from drivers.errors import FrameRejectedError, MaterialError, UnscaledColoursError
 from drivers.frame import ThermalFrame
 from drivers.material import SUFFIXES, FalseColourScale, Material, MaterialFrame, open_material
+from drivers.replay import decode_material
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,6 @@ OVERLAY_NAME = "overlay"
 
 _OVERLAY_SCALE = 4
 _VIDEO_RATE_HZ = 10
-_TEMPERATURES = ("mean_celsius", "median_celsius", "p95_celsius", "min_celsius", "max_celsius")
 _PART_FIELDS = tuple(field.name for field in fields(PartObservation) if field.name != "part")
 _FRAME_COLUMNS = (
     "frame", "source", "captured_utc", "captured_utc_ns", "flags", "not_measured", "animals",
@@ -134,7 +134,7 @@ def _analyze_one(path: Path, output: Path, settings: AnalysisSettings) -> Analys
     material, known = _open(path, settings)
     with ExitStack() as stack:
         stack.enter_context(material)
-        tables = stack.enter_context(_Tables(output, with_temperatures=known))
+        tables = stack.enter_context(_Tables(output))
         masks = stack.enter_context(_Masks(output / MASKS_NAME, material))
         overlay = stack.enter_context(_Overlay(output, single=len(material) == 1))
         pipeline = Pipeline(
@@ -145,15 +145,16 @@ def _analyze_one(path: Path, output: Path, settings: AnalysisSettings) -> Analys
         decoder = FrameDecoder(still=material.still)
         for index, item in enumerate(material):
             try:
-                frame = decode(decoder, item)
+                frame = decode_material(decoder, item)
             except FrameRejectedError as error:
                 tables.refused(index, item, error.reason)
                 masks.add_empty()
                 continue
             measured = pipeline.process(frame)
-            tables.add(index, item, measured.observation)
-            masks.add(measured)
-            overlay.add(frame, _without_temperatures(measured) if not known else measured)
+            shown = measured if known else _without_temperatures(measured)
+            tables.add(index, item, shown.observation)
+            masks.add(shown)
+            overlay.add(frame, shown)
     return AnalysisResult(
         path=path,
         output=output,
@@ -162,18 +163,6 @@ def _analyze_one(path: Path, output: Path, settings: AnalysisSettings) -> Analys
         rows=tables.rows,
         notes=tuple(_notes(tables, decoder, known=known)),
     )
-
-
-def decode(decoder: FrameDecoder, item: MaterialFrame) -> ThermalFrame:
-    """The frame with the degrees and flags of its capture where these were recorded.
-
-    Raises
-    ------
-    FrameRejectedError
-        If the transfer is no good frame.
-    """
-    frame = decoder.decode(item.raw, calibration=item.calibration)
-    return replace(frame, flags=item.flags if item.recorded else frame.flags | item.flags)
 
 
 def _notes(tables: "_Tables", decoder: FrameDecoder, *, known: bool) -> Iterator[str]:
@@ -187,18 +176,22 @@ def _notes(tables: "_Tables", decoder: FrameDecoder, *, known: bool) -> Iterator
 
 def _without_temperatures(measured: Measured) -> Measured:
     animals = tuple(
-        replace(animal, parts=tuple(replace(part, **dict.fromkeys(_TEMPERATURES)) for part in animal.parts))
+        replace(animal, parts=tuple(_shape_only(part) for part in animal.parts))
         for animal in measured.observation.animals
     )
-    return replace(measured, observation=replace(measured.observation, animals=animals))
+    observation = replace(measured.observation, animals=animals, background_celsius=None)
+    return replace(measured, observation=observation)
+
+
+def _shape_only(part: PartObservation) -> PartObservation:
+    return replace(part, mean_celsius=None, median_celsius=None, p95_celsius=None, min_celsius=None, max_celsius=None)
 
 
 class _Tables:
     """The two CSV files."""
 
-    def __init__(self, output: Path, *, with_temperatures: bool) -> None:
+    def __init__(self, output: Path) -> None:
         self._output = output
-        self._with_temperatures = with_temperatures
         self.frames = self.measured = self.rows = 0
         self.not_measured: dict[str, int] = {}
 
@@ -231,7 +224,6 @@ class _Tables:
             self.measured += 1
         else:
             self.not_measured[observation.not_measured] = self.not_measured.get(observation.not_measured, 0) + 1
-        background = observation.background_celsius if self._with_temperatures else None
         self._frame_rows.writerow(
             {
                 "frame": index,
@@ -241,7 +233,7 @@ class _Tables:
                 "flags": " ".join(flag_names(observation.flags)),
                 "not_measured": observation.not_measured or "",
                 "animals": len(observation.animals),
-                "background_celsius": _figure(background),
+                "background_celsius": _figure(observation.background_celsius),
                 "fpa_celsius": _figure(observation.fpa_celsius),
                 "shutter_celsius": _figure(observation.shutter_celsius),
             }
@@ -254,9 +246,7 @@ class _Tables:
         self, index: int, item: MaterialFrame, observation: FrameObservation, animal: int, part: PartObservation
     ) -> None:
         self.rows += 1
-        values: dict[str, Any] = {name: _figure(getattr(part, name)) for name in _PART_FIELDS}
-        if not self._with_temperatures:
-            values |= dict.fromkeys(_TEMPERATURES, "")
+        values = {name: _figure(getattr(part, name)) for name in _PART_FIELDS}
         source_x, source_y = item.placement.point_to_source(part.x_px, part.y_px)
         self._part_rows.writerow(
             {
@@ -288,7 +278,9 @@ class _Masks:
         self._frames = 0
 
     def __enter__(self) -> Self:
-        self._files: dict[str, IO[bytes]] = {name: TemporaryFile() for name in ("parts", "instances")}
+        self._stack = ExitStack()
+        parts, instances = self._stack.enter_context(TemporaryFile()), self._stack.enter_context(TemporaryFile())
+        self._files: dict[str, IO[bytes]] = {"parts": parts, "instances": instances}
         return self
 
     def add(self, measured: Measured) -> None:
@@ -304,10 +296,9 @@ class _Masks:
         self._frames += 1
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None:
-            self._write()
-        for file in self._files.values():
-            file.close()
+        with self._stack:
+            if kind is None:
+                self._write()
 
     def _write(self) -> None:
         placement = self._placement

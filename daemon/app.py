@@ -45,7 +45,7 @@ from daemon.status import (
     status_line,
 )
 from daemon.store.repository import RecordingState, open_store
-from daemon.timetable import LOOK_BACK_NS, Timetable, TimetableKeeper
+from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart
 from daemon.web.api import create_api
@@ -326,7 +326,7 @@ class Service:
             self.settings.schedule,
             self.settings.zone,
             accounted_until_utc_ns=self.store.accounted_until(),
-            is_finished=self.store.finished_block_keys(self._started_utc_ns - LOOK_BACK_NS).__contains__,
+            is_finished=self.store.is_finished,
         )
         self._keeper = self._stack.enter_context(
             TimetableKeeper(self._timetable, self._clock, lambda changes: carry_out(changes, self._sampler))

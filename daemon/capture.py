@@ -13,7 +13,14 @@ from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, Clock
 from drivers.decoder import DRIFT_LIMIT_CELSIUS
-from drivers.errors import CameraError, CameraLostError, FrameRejectedError, FrameTimeoutError, ReplayEndedError
+from drivers.errors import (
+    CameraError,
+    CameraLostError,
+    FrameRejectedError,
+    FrameTimeoutError,
+    MaterialError,
+    ReplayEndedError,
+)
 from drivers.frame import FrameFlag, ThermalFrame
 
 logger = logging.getLogger(__name__)
@@ -145,7 +152,7 @@ class CaptureLoop:
                 logger.info("the recorded material is over: %s", error)
                 self.ended.set()
                 return
-            except CameraError as error:
+            except (CameraError, MaterialError) as error:
                 self._lose(str(error))
             if self.frames > before:
                 retry_s = FIRST_RETRY_S

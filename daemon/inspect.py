@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.analyze import decode
 from daemon.cameras import false_colour_scale
 from daemon.messaging.payloads import flag_names, iso_utc
 from daemon.settings import ReadingSettings, ReplaySettings
@@ -14,6 +13,7 @@ from drivers.decoder import FrameDecoder
 from drivers.errors import FrameRejectedError, MaterialError
 from drivers.frame import ThermalFrame
 from drivers.material import MaterialFrame, open_material
+from drivers.replay import decode_material
 from drivers.t2s_protocol import Environment, Variant
 from drivers.thermometry import EnvironmentOverrides, atmospheric_transmission, temperature_table
 
@@ -129,7 +129,7 @@ def inspect_frame(
         decoder = FrameDecoder(overrides=overrides, still=material.still)
         for position, item in enumerate(material):
             try:
-                frame = decode(decoder, item)
+                frame = decode_material(decoder, item, overrides)
             except FrameRejectedError as error:
                 if position == index:
                     raise MaterialError(f"{item.source} is no good frame: {error}") from error

@@ -78,6 +78,8 @@ class ReplaySettings(_Section):
     """False-colour material: temperatures of the coldest and the hottest colour of its palette."""
     readings: tuple[ReadingSettings, ...] = ()
     """False-colour material: at least two readings, in place of the range."""
+    palette: str | None = None
+    """False-colour material: name of its palette, where it shall not be recognised."""
     rate_hz: float = Field(25.0, gt=0, le=25)
     """Frames per second for material without times of its own."""
 

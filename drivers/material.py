@@ -57,6 +57,8 @@ class MaterialFrame:
     """File name and number within the file."""
     placement: Placement
     """Where the source's own pixels lie in the frame."""
+    recorded: bool
+    """Whether the times of `raw` are those of its capture."""
 
 
 class Material:
@@ -110,6 +112,7 @@ class Material:
                     flags=piece.flags,
                     source=piece.name,
                     placement=piece.placement,
+                    recorded=piece.recorded is not None,
                 )
                 sequence += 1
             start_s = time_s + self._period_s

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.clock import NS_PER_S
-from drivers.errors import MaterialError, RecordingError
+from drivers.errors import MaterialError, RecordingError, UnscaledColoursError
 from drivers.estimated import CALIBRATION, transfer_of
 from drivers.false_colour import FalseColourReader
 from drivers.frame import FrameFlag, RawFrame
@@ -193,7 +193,7 @@ class PictureSource(Source):
         picture = read_picture(self.path)
         self.estimated = picture.dtype == np.uint8
         if self.estimated and reader is None:
-            raise MaterialError(scale_wanted(self.path))
+            raise scale_wanted(self.path)
         self.placement = Placement.fit(picture.shape[1], picture.shape[0]) if self.estimated else NATIVE
 
     def __len__(self) -> int:
@@ -225,7 +225,7 @@ class VideoSource(Source):
 
     def __init__(self, path: Path, reader: FalseColourReader | None) -> None:
         if reader is None:
-            raise MaterialError(scale_wanted(path))
+            raise scale_wanted(path)
         self.path = path
         self._reader = reader
         self._video = Video.of(path)
@@ -249,9 +249,11 @@ class VideoSource(Source):
             yield _estimated(self._reader.celsius(shown.picture, name), name, placement, time_s)
 
 
-def scale_wanted(path: Path) -> str:
-    """Message: colours without a scale."""
-    return f"{path}: a picture has colours, not degrees: give the range of its palette, or at least two readings"
+def scale_wanted(path: Path) -> UnscaledColoursError:
+    """Colours without a scale."""
+    return UnscaledColoursError(
+        f"{path}: a picture has colours, not degrees: give the range of its palette, or at least two readings"
+    )
 
 
 def unlike(path: Path, got: Placement, first: Path, expected: Placement) -> str:

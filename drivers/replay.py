@@ -11,10 +11,10 @@ from drivers.clock import NS_PER_S, Clock
 from drivers.decoder import FrameDecoder
 from drivers.errors import CameraLostError, FrameTimeoutError, MaterialError, ReplayEndedError
 from drivers.false_colour import FalseColourScale
-from drivers.frame import FrameFlag, RawFrame, ThermalFrame
+from drivers.frame import FrameFlag, ThermalFrame
 from drivers.material import Material, MaterialFrame, open_material
 from drivers.t2s_protocol import FRAME_RATE_HZ, parse_metadata, transfer_from_bytes
-from drivers.thermometry import Calibration, EnvironmentOverrides
+from drivers.thermometry import EnvironmentOverrides
 
 LONGEST_PAUSE_S = 1.5
 """Longer gaps in the material are shortened to this: played in full, they would be taken for a lost camera."""
@@ -170,24 +170,43 @@ class ReplayCamera:
 
     def _decode(self, frame: MaterialFrame) -> ThermalFrame:
         self._played_s = frame.time_s
-        raw = RawFrame(
+        now = replace(
+            frame.raw,
             sequence=self._sequence,
             captured_utc_ns=self._clock.utc_ns(),
             captured_monotonic_ns=self._clock.monotonic_ns(),
-            payload=frame.raw.payload,
         )
         self._sequence += 1
-        decoded = self._decoder.decode(raw, calibration=self._calibration_of(frame))
-        flags = decoded.flags | frame.flags
-        if frame.calibration is not None:
-            flags = decoded.flags & ~_FLAGS_OF_THE_MOMENT | frame.flags
-        return replace(decoded, flags=flags)
+        return decode_material(self._decoder, replace(frame, raw=now), self._overrides)
 
-    def _calibration_of(self, frame: MaterialFrame) -> Calibration | None:
-        """The one in force at the capture; the host's values of today go before those of then."""
-        if frame.calibration is None or frame.flags & FrameFlag.ESTIMATED:
-            return frame.calibration
-        return replace(frame.calibration, environment=self._overrides.apply(frame.calibration.environment))
+
+def decode_material(
+    decoder: FrameDecoder, frame: MaterialFrame, overrides: EnvironmentOverrides | None = None
+) -> ThermalFrame:
+    """The frame as it was at its capture: with the calibration and the flags that were recorded, where they were.
+
+    Parameters
+    ----------
+    decoder : FrameDecoder
+        Of this material.
+    frame : MaterialFrame
+        What is played.
+    overrides : EnvironmentOverrides, optional
+        The host's values of today, which go before those of a recording and never change estimated degrees.
+
+    Raises
+    ------
+    FrameRejectedError
+        If the transfer is no good frame.
+    """
+    calibration = frame.calibration
+    if calibration is None:
+        decoded = decoder.decode(frame.raw)
+        return replace(decoded, flags=decoded.flags | frame.flags)
+    if overrides is not None and not frame.flags & FrameFlag.ESTIMATED:
+        calibration = replace(calibration, environment=overrides.apply(calibration.environment))
+    decoded = decoder.decode(frame.raw, calibration=calibration)
+    return replace(decoded, flags=decoded.flags & ~_FLAGS_OF_THE_MOMENT | frame.flags)
 
 
 def _info_of(material: Material, first: MaterialFrame | None) -> CameraInfo:

@@ -237,6 +237,12 @@ class Store:
         with self._database.reading("read the finished blocks") as connection:
             return blocks.finished_block_keys(connection, since_utc_ns)
 
+    def is_finished(self, key: str) -> bool:
+        """Whether the block of this key is over, finished or missed."""
+        with self._database.reading(f"read block {key}") as connection:
+            stored = blocks.find_block(connection, key)
+            return stored is not None and stored.state is not BlockState.OPEN
+
     def accounted_until(self) -> int | None:
         """End of the last block that is over, otherwise start of the first run; None in a new database.
 

@@ -137,7 +137,7 @@ def _middle_line(from_nose: NDArray[np.int32]) -> NDArray[np.float64]:
     before, behind = onwards * (line[0] - line[reach]), onwards[::-1] * (line[-1] - line[-1 - reach])
     line = np.concatenate((line[0] + before, line, line[-1] + behind))
     way = np.concatenate(((0.0,), np.cumsum(np.hypot(*np.diff(line, axis=0).T))))
-    steps = np.arange(0.0, way[-1])
+    steps = np.arange(int(way[-1]) + 1)
     return np.stack([np.interp(steps, way, line[:, axis]) for axis in (0, 1)], axis=1)
 
 

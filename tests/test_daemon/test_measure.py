@@ -1,0 +1,261 @@
+"""Observations with numbers worked out by hand, and their accuracy against the truth of simulated rats."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.measure import measure, unmeasurable, unmixed_celsius
+from daemon.vision.classical import ClassicalSegmenter
+from daemon.vision.parts import BodyPart, Segmentation
+from drivers.clock import SimulatedClock
+from drivers.decoder import FrameDecoder
+from drivers.frame import FrameFlag, RawFrame, ThermalFrame
+from drivers.simulated import SimulatedCamera
+
+START_UTC_NS = 1_750_000_000_000_000_000
+
+ISSUE_LIMIT_CELSIUS = 0.2
+ISSUE_LEAST_PX = 50
+
+
+@pytest.fixture(scope="module")
+def camera_frame() -> ThermalFrame:
+    """Any good frame; the tests put degrees of their own into it."""
+    clock = SimulatedClock(START_UTC_NS)
+    with SimulatedCamera.create(clock=clock) as camera:
+        return camera.read(timeout_s=1)
+
+
+def frame_of(
+    camera_frame: ThermalFrame, celsius: NDArray[np.float32], flags: FrameFlag = FrameFlag.NONE
+) -> ThermalFrame:
+    return ThermalFrame(
+        sequence=7,
+        captured_utc_ns=START_UTC_NS,
+        captured_monotonic_ns=5,
+        celsius=celsius,
+        transfer=camera_frame.transfer,
+        metadata=camera_frame.metadata,
+        calibration=camera_frame.calibration,
+        flags=flags,
+    )
+
+
+def floor(celsius: float = 20.0) -> NDArray[np.float32]:
+    return np.full((192, 256), celsius, np.float32)
+
+
+def labels(*places: tuple[slice, slice, int, BodyPart]) -> Segmentation:
+    """Rows, columns, instance and part of rectangles."""
+    parts = np.zeros((192, 256), np.uint8)
+    instances = np.zeros_like(parts)
+    for rows, columns, instance, part in places:
+        parts[rows, columns] = part
+        instances[rows, columns] = instance
+    return Segmentation(parts=parts, instances=instances)
+
+
+def test_one_part_by_hand(camera_frame: ThermalFrame) -> None:
+    """Four by three pixels in the corner of the picture, all of them inner or beside an inner one."""
+    celsius = floor()
+    celsius[0:3, 0:4] = [[30, 31, 32, 25], [33, 34, 35, 25], [25, 25, 25, 25]]
+    body = labels((slice(0, 3), slice(0, 4), 1, BodyPart.BODY))
+    observation = measure(
+        frame_of(camera_frame, celsius),
+        body,
+        numbers={1: 4},
+        mm_per_px=2.0,
+        block_key="2025-06-15/night/1",
+        planned_utc_ns=START_UTC_NS - 3,
+    )
+    # The six pixels 30..35 are inner: beyond the picture there is no floor. The right column has beside it 32 and 35
+    # twice, then 35 alone; the lowest row has 33 and 34, then 33 to 35, then 34 and 35. Nowhere is a fall outwards.
+    expected = [30, 31, 32, 33.5, 33, 34, 35, 33.5, 33.5, 34, 34.5, 35]
+    (animal,) = observation.animals
+    (part,) = animal.parts
+    assert (animal.animal, part.part) == (4, BodyPart.BODY)
+    assert (part.x_px, part.y_px, part.x_mm, part.y_mm) == (1.5, 1.0, 3.0, 2.0)
+    assert (part.area_px, part.area_mm2, part.valid_px) == (12, 48.0, 12)
+    assert part.mean_celsius == pytest.approx(sum(expected) / 12, abs=1e-5)
+    # Sorted: 30 31 32 33 33.5 33.5 | 33.5 34 34 34.5 35 35; the 95th percentile is at index 0.95 * 11, between the 35s.
+    assert part.median_celsius == pytest.approx(33.5, abs=1e-5)
+    assert part.p95_celsius == pytest.approx(35.0, abs=1e-5)
+    assert (part.min_celsius, part.max_celsius) == (30.0, 35.0)
+    assert observation.background_celsius == 20.0
+    assert (observation.sequence, observation.captured_utc_ns, observation.captured_monotonic_ns) == (
+        7,
+        START_UTC_NS,
+        5,
+    )
+    assert (observation.block_key, observation.planned_utc_ns) == ("2025-06-15/night/1", START_UTC_NS - 3)
+    assert observation.calibration == camera_frame.calibration
+    assert observation.fpa_celsius == camera_frame.metadata.fpa_celsius
+    assert observation.shutter_celsius == camera_frame.metadata.shutter_celsius
+    assert observation.not_measured is None
+
+
+def test_outline_pixels_have_the_temperature_of_the_animal_beside_them() -> None:
+    celsius, instances = floor(), np.zeros((192, 256), np.uint8)
+    instances[10:15, 10:15] = 1
+    celsius[10:15, 10:15] = 25  # half animal, half floor
+    celsius[11:14, 11:14] = 30
+    unmixed = unmixed_celsius(celsius, instances)
+    np.testing.assert_array_equal(unmixed[10:15, 10:15], np.full((5, 5), 30.0))
+    np.testing.assert_array_equal(unmixed[instances == 0], celsius[instances == 0])
+
+
+def test_half_of_the_fall_towards_the_rim_goes_on_and_a_rise_does_not() -> None:
+    instances = np.zeros((192, 256), np.uint8)
+    instances[10:60, :] = 1
+    for second_ring, outline in ((29.0, 28.5), (31.0, 31.0)):
+        celsius = floor()
+        celsius[10:60] = 25
+        celsius[11:59] = second_ring
+        celsius[12:58] = 30
+        np.testing.assert_allclose(unmixed_celsius(celsius, instances)[10], outline, rtol=1e-6)
+
+
+def test_a_thin_tip_without_inner_pixels_keeps_its_own_values() -> None:
+    celsius, instances = floor(), np.zeros((192, 256), np.uint8)
+    instances[50:52, 20:60] = 1
+    celsius[50:52, 20:60] = 24
+    np.testing.assert_array_equal(unmixed_celsius(celsius, instances), celsius)
+
+
+def test_nothing_is_invented_where_there_is_no_temperature() -> None:
+    celsius, instances = floor(), np.zeros((192, 256), np.uint8)
+    instances[10:20, 10:20] = 1
+    celsius[10, 10:20] = celsius[15, 15] = np.nan
+    np.testing.assert_array_equal(np.isnan(unmixed_celsius(celsius, instances)), np.isnan(celsius))
+
+
+def test_a_part_without_any_temperature_has_a_place_and_no_degrees(camera_frame: ThermalFrame) -> None:
+    celsius = floor()
+    celsius[40:60, 40:60] = np.nan
+    head = labels((slice(40, 60), slice(40, 60), 1, BodyPart.HEAD))
+    observation = measure(
+        frame_of(camera_frame, celsius), head, numbers={1: 1}, mm_per_px=None, block_key=None, planned_utc_ns=None
+    )
+    (part,) = observation.animals[0].parts
+    assert (part.x_px, part.y_px, part.area_px, part.valid_px) == (49.5, 49.5, 400, 0)
+    assert (part.x_mm, part.y_mm, part.area_mm2) == (None, None, None)
+    figures = (part.mean_celsius, part.median_celsius, part.p95_celsius, part.min_celsius, part.max_celsius)
+    assert figures == (None, None, None, None, None)
+
+
+def test_a_picture_full_of_animal_or_without_degrees_has_no_background(camera_frame: ThermalFrame) -> None:
+    everywhere = labels((slice(None), slice(None), 1, BodyPart.BODY))
+    nowhere = labels()
+    for celsius, segmentation in ((floor(30), everywhere), (floor(np.nan), nowhere)):
+        observation = measure(
+            frame_of(camera_frame, celsius),
+            segmentation,
+            numbers={},
+            mm_per_px=None,
+            block_key=None,
+            planned_utc_ns=None,
+        )
+        assert observation.background_celsius is None
+        assert observation.animals == ()
+
+
+def test_animals_come_in_the_order_of_their_numbers_and_strangers_not_at_all(camera_frame: ThermalFrame) -> None:
+    three = labels(
+        (slice(10, 30), slice(10, 40), 1, BodyPart.BODY),
+        (slice(50, 70), slice(10, 40), 2, BodyPart.BODY),
+        (slice(50, 70), slice(40, 50), 2, BodyPart.HEAD),
+        (slice(90, 110), slice(10, 40), 3, BodyPart.BODY),
+    )
+    observation = measure(
+        frame_of(camera_frame, floor()),
+        three,
+        numbers={1: 2, 2: 1, 9: 3},
+        mm_per_px=1,
+        block_key=None,
+        planned_utc_ns=None,
+    )
+    assert [animal.animal for animal in observation.animals] == [1, 2]
+    assert [part.part for part in observation.animals[0].parts] == [BodyPart.HEAD, BodyPart.BODY]
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        pytest.param(FrameFlag.SHUTTER, "shutter", id="shutter"),
+        pytest.param(FrameFlag.UNCERTAIN, "uncertain", id="uncertain"),
+        pytest.param(FrameFlag.UNCERTAIN | FrameFlag.SHUTTER, "shutter", id="both"),
+    ],
+)
+def test_what_is_no_measurement_is_not_measured(camera_frame: ThermalFrame, flags: FrameFlag, reason: str) -> None:
+    assert unmeasurable(flags) == reason
+    body = labels((slice(10, 30), slice(10, 40), 1, BodyPart.BODY))
+    for segmentation in (body, None):
+        observation = measure(
+            frame_of(camera_frame, floor(), flags | FrameFlag.SETTLING),
+            segmentation,
+            numbers={1: 1},
+            mm_per_px=None,
+            block_key=None,
+            planned_utc_ns=None,
+        )
+        assert observation.not_measured == reason
+        assert observation.animals == ()
+        assert observation.background_celsius is None
+
+
+@pytest.mark.parametrize(
+    "flags", [FrameFlag.NONE, FrameFlag.SETTLING | FrameFlag.DRIFTED | FrameFlag.OVER_RANGE | FrameFlag.ESTIMATED]
+)
+def test_other_flags_do_not_stop_measuring(flags: FrameFlag) -> None:
+    assert unmeasurable(flags) is None
+
+
+def test_contradictions_are_refused(camera_frame: ThermalFrame) -> None:
+    frame = frame_of(camera_frame, floor())
+    with pytest.raises(ValueError, match=r"frame 7 can be measured .* but has no segmentation"):
+        measure(frame, None, numbers={}, mm_per_px=None, block_key=None, planned_utc_ns=None)
+    with pytest.raises(ValueError, match="each animal is one instance"):
+        measure(frame, labels(), numbers={1: 1, 2: 1}, mm_per_px=None, block_key=None, planned_utc_ns=None)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_parts_of_simulated_rats_are_measured_within_a_fifth_of_a_degree(seed: int) -> None:
+    """Five frames of each rat, hours apart, off the simulated wire with the sensor's noise, pattern and drift.
+
+    Truth is the mean true surface temperature over the true pixels of each part.
+    """
+    clock = SimulatedClock(START_UTC_NS)
+    segmenter = ClassicalSegmenter(1, 150)
+    pauses_s = np.random.default_rng(seed).uniform(10, 20_000, size=5)
+    with SimulatedCamera.create(clock=clock, seed=seed) as camera:
+        for pause_s in pauses_s.tolist():
+            clock.advance(pause_s)
+            frame = camera.read(timeout_s=1)
+            observation = measure(
+                frame,
+                segmenter.segment(frame.celsius),
+                numbers={1: 1},
+                mm_per_px=None,
+                block_key=None,
+                planned_utc_ns=None,
+            )
+            measured = {part.part: part.mean_celsius for animal in observation.animals for part in animal.parts}
+            truths = [truth for truth in camera.truth(frame).truths if truth.area_px >= ISSUE_LEAST_PX]
+            assert len(truths) == 3
+            for truth in truths:
+                mean = measured[BodyPart(truth.part)]
+                assert mean is not None
+                assert mean == pytest.approx(truth.surface_celsius, abs=ISSUE_LIMIT_CELSIUS), (pause_s, truth.part.name)
+
+
+@pytest.mark.real
+def test_nothing_is_invented_on_uncorrected_counts(real_material: Path) -> None:
+    transfer = np.load(real_material / "camera" / "real" / "t2s_v2_2024-06-21_frame.npy")
+    raw = RawFrame(sequence=0, captured_utc_ns=0, captured_monotonic_ns=0, payload=transfer.astype("<u2").tobytes())
+    frame = FrameDecoder().decode(raw)
+    segmentation = ClassicalSegmenter(1, 150).segment(frame.celsius)
+    observation = measure(frame, segmentation, numbers={1: 1}, mm_per_px=None, block_key=None, planned_utc_ns=None)
+    assert observation.not_measured == "uncertain"
+    assert observation.animals == ()
