@@ -10,6 +10,8 @@ from daemon.vision.parts import BodyPart, Segmentation
 PART_COLOURS_BGR = {BodyPart.HEAD: (80, 80, 255), BodyPart.BODY: (120, 255, 120), BodyPart.TAIL: (255, 200, 80)}
 _TEXT_BGR = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_SCALE = 0.5
+_MARGIN_PX = 6
 _SCALE_PERCENTILES = (0.5, 99.8)
 
 
@@ -51,21 +53,26 @@ def draw(
             text = found.part.name.lower()
             if found.mean_celsius is not None:
                 text += f" {found.mean_celsius:.1f}"
-            position = (round(found.x_px * scale) - 20, round(found.y_px * scale))
-            cv2.putText(picture, text, position, _FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-            cv2.putText(picture, text, position, _FONT, 0.45, _TEXT_BGR, 1, cv2.LINE_AA)
+            _label(picture, text, round(found.x_px * scale), round(found.y_px * scale), PART_COLOURS_BGR[found.part])
     _caption(picture, observation)
     return np.asarray(picture, np.uint8)
 
 
-def _caption(picture: NDArray[np.uint8] | cv2.typing.MatLike, observation: FrameObservation) -> None:
+def _label(picture: cv2.typing.MatLike, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
+    """Text on a dark plate, with its middle at the point but inside the picture."""
+    (width, height), baseline = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
+    left = min(max(x - width // 2, _MARGIN_PX), picture.shape[1] - width - _MARGIN_PX)
+    bottom = min(max(y + height // 2, height + _MARGIN_PX), picture.shape[0] - baseline - _MARGIN_PX)
+    corners = (left - 3, bottom - height - 3), (left + width + 3, bottom + baseline)
+    cv2.rectangle(picture, *corners, (0, 0, 0), cv2.FILLED)
+    cv2.putText(picture, text, (left, bottom), _FONT, _FONT_SCALE, colour, 1, cv2.LINE_AA)
+
+
+def _caption(picture: cv2.typing.MatLike, observation: FrameObservation) -> None:
     if observation.not_measured is not None:
-        caption = f"not measured: {observation.not_measured}"
+        _label(picture, f"not measured: {observation.not_measured}", 0, 0, _TEXT_BGR)
     elif not observation.animals:
-        caption = "no animal"
-    else:
-        return
-    cv2.putText(picture, caption, (8, 20), _FONT, 0.6, _TEXT_BGR, 1, cv2.LINE_AA)
+        _label(picture, "no animal", 0, 0, _TEXT_BGR)
 
 
 def to_png(picture: NDArray[np.uint8]) -> bytes:

@@ -131,6 +131,9 @@ class EmbeddedBroker:
         server = await asyncio.start_server(_Reception(broker), self._host, self._port)
         started.set_result(None)
         await self._stopping.wait()
+        for listener in server.sockets:
+            self._loop.remove_reader(listener)
+        await asyncio.sleep(0)  # Python 3.11 loses the socket of a client whom a closed server was just accepting
         server.close()
         try:
             await asyncio.wait_for(broker.shutdown(), _STOP_TIMEOUT_S)

@@ -1,0 +1,274 @@
+"""The capture loop: it opens the camera anew for ever, and says what happened meanwhile."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import date
+from itertools import pairwise
+
+import pytest
+
+from daemon.capture import (
+    FIRST_RETRY_S,
+    MAX_FREEZE_S,
+    MIN_RECALIBRATION_INTERVAL_S,
+    CaptureLoop,
+    CaptureSettings,
+    RecalibrationPolicy,
+)
+from daemon.sampling import CameraFound, CameraLost, Item, MissingSamples, Sample, Sampler
+from daemon.schedule import PlannedBlock
+from drivers.camera import ThermalCamera
+from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.errors import CameraLostError, ReplayEndedError
+from drivers.frame import ThermalFrame
+from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
+from drivers.thermometry import Calibration
+
+START_UTC_NS = 1_795_000_000 * NS_PER_S
+SETTINGS = CaptureSettings(frame_timeout_s=2, retry_max_s=5, recalibrate_after_s=380)
+BLOCK = PlannedBlock(
+    day=date(2026, 11, 18),
+    stratum="morning",
+    number=1,
+    start_utc_ns=START_UTC_NS,
+    duration_ns=600 * NS_PER_S,
+    period_ns=NS_PER_S,
+)
+
+Happenings = Mapping[float, Callable[[], object]]
+
+
+class Run:
+    """A capture loop on a simulated clock; the loop's own heartbeat lets things happen, and ends it."""
+
+    def __init__(
+        self,
+        *,
+        device: SimulatedDevice | None = None,
+        open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
+        warm: bool = True,
+        settings: CaptureSettings = SETTINGS,
+    ) -> None:
+        self.clock = SimulatedClock(START_UTC_NS)
+        self.device = device or SimulatedDevice(clock=self.clock, seed=3, warm=warm)
+        self.items: list[Item] = []
+        self.sampler = Sampler([self.items.append], outside_rate_hz=1)
+        self._waiting: list[tuple[float, Callable[[], object]]] = []
+        self.loop = CaptureLoop(
+            open_camera or (lambda: SimulatedCamera(self.device, clock=self.clock)),
+            self.sampler,
+            clock=self.clock,
+            settings=settings,
+            beat=self._beat,
+        )
+
+    def until(self, end_s: float, happenings: Happenings | None = None) -> list[Item]:
+        """Run so many seconds; what happens at which second is given beside it."""
+        self._waiting = [*sorted((happenings or {}).items()), (end_s, self.loop.stop)]
+        self.loop.run()
+        return self.items
+
+    def _beat(self) -> None:
+        while self._waiting and self.now_s >= self._waiting[0][0]:
+            self._waiting.pop(0)[1]()
+
+    @property
+    def now_s(self) -> float:
+        return (self.clock.utc_ns() - START_UTC_NS) / NS_PER_S
+
+    def told(self) -> list[tuple[str, float]]:
+        """What was said of the camera, and at which second."""
+        return [
+            (type(item).__name__, (item.at_utc_ns - START_UTC_NS) / NS_PER_S)
+            for item in self.items
+            if isinstance(item, CameraFound | CameraLost)
+        ]
+
+    def away_s(self) -> list[float]:
+        return [item.away_s for item in self.items if isinstance(item, CameraFound)]
+
+    def missing(self) -> Counter[str]:
+        return Counter(
+            {
+                reason: sum(
+                    len(item.planned_utc_ns)
+                    for item in self.items
+                    if isinstance(item, MissingSamples) and item.reason == reason
+                )
+                for reason in {item.reason for item in self.items if isinstance(item, MissingSamples)}
+            }
+        )
+
+
+def test_the_first_good_frame_finds_the_camera_once() -> None:
+    run = Run()
+    run.until(5)
+    assert [name for name, _ in run.told()] == ["CameraFound"]
+    assert run.away_s() == [0]
+    assert run.loop.frames == pytest.approx(5 * 25, abs=2)
+    assert run.loop.frames_per_second == pytest.approx(25)
+    assert not run.loop.lost
+
+
+def test_an_unplugged_camera_is_lost_at_once_and_found_after_its_return() -> None:
+    run = Run()
+    run.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
+    run.until(20, {5.0: run.device.unplug, 8.0: run.device.plug})
+    (_, _), (lost, lost_s), (found, found_s) = run.told()
+    assert (lost, found) == ("CameraLost", "CameraFound")
+    assert lost_s == pytest.approx(5, abs=0.1)
+    assert 8 <= found_s < 8 + SETTINGS.retry_max_s
+    assert run.away_s()[1] == pytest.approx(found_s - lost_s, abs=0.1)
+    assert run.missing() == {"camera_lost": int(found_s) - 5 - 1}  # second 5 was captured before the plug was pulled
+
+
+def test_every_second_of_a_block_is_captured_or_missing_through_an_unplugging() -> None:
+    run = Run()
+    run.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
+    run.until(60, {5.0: run.device.unplug, 30.5: run.device.plug, 40.0: run.device.unplug, 41.0: run.device.plug})
+    told = [item.planned_utc_ns for item in run.items if isinstance(item, Sample)]
+    told += [moment for item in run.items if isinstance(item, MissingSamples) for moment in item.planned_utc_ns]
+    assert sorted(moment for moment in told if moment is not None) == list(BLOCK.planned_utc_ns[: run.sampler.progress])
+    assert run.sampler.progress >= 59
+
+
+def test_a_camera_that_does_not_open_is_tried_with_growing_pauses_and_lost_once() -> None:
+    attempts: list[float] = []
+
+    def refuse() -> AbstractContextManager[ThermalCamera]:
+        attempts.append(run.now_s)
+        raise CameraLostError("nobody there")
+
+    run = Run(open_camera=refuse)
+    run.until(30)
+    pauses = [round(later - earlier, 3) for earlier, later in pairwise(attempts)]
+    assert pauses[:6] == [FIRST_RETRY_S, 1, 2, 4, SETTINGS.retry_max_s, SETTINGS.retry_max_s]
+    assert [name for name, _ in run.told()] == ["CameraLost"]
+
+
+def test_good_frames_make_the_next_pause_a_short_one_again() -> None:
+    run = Run()
+    run.until(60, {5.0: run.device.unplug, 25.0: run.device.plug, 50.0: run.device.unplug, 50.2: run.device.plug})
+    assert run.away_s()[2] == pytest.approx(FIRST_RETRY_S, abs=0.1)
+
+
+def test_a_silent_camera_is_lost_after_its_timeout_and_found_when_it_speaks() -> None:
+    run = Run()
+    run.until(20, {5.0: lambda: run.device.inject(Fault.FREEZE, duration_s=6)})
+    (_, _), (lost, lost_s), (found, found_s) = run.told()
+    assert (lost, found) == ("CameraLost", "CameraFound")
+    assert lost_s == pytest.approx(5 + SETTINGS.frame_timeout_s, abs=0.6)
+    assert found_s == pytest.approx(11, abs=0.6)
+    assert run.away_s()[1] == pytest.approx(found_s - lost_s, abs=0.1)
+
+
+def test_refused_transfers_are_counted_by_reason_and_are_the_reason_of_what_is_missing() -> None:
+    run = Run()
+    run.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
+    run.until(
+        20,
+        {
+            3.02: lambda: run.device.inject(Fault.TRUNCATED, frames=45),
+            8.02: lambda: run.device.inject(Fault.TORN, frames=3),
+        },
+    )
+    assert run.loop.rejected == {"length": 45, "statistics": 3}
+    assert run.missing() == {"rejected_length": 1}
+    assert [name for name, _ in run.told()] == ["CameraFound"]
+
+
+def test_a_stuck_picture_is_a_lost_camera_until_it_moves_again() -> None:
+    run = Run()
+    run.until(60, {5.0: lambda: run.device.inject(Fault.STUCK, duration_s=40)})
+    (_, _), (lost, lost_s), (found, found_s) = run.told()
+    assert (lost, found) == ("CameraLost", "CameraFound")
+    assert lost_s == pytest.approx(5 + MAX_FREEZE_S, abs=0.2)
+    assert 45 <= found_s < 45 + SETTINGS.retry_max_s
+
+
+def test_a_repeated_picture_is_no_measurement_even_after_the_camera_was_opened_anew() -> None:
+    run = Run()
+    run.until(50, {5.0: lambda: run.device.inject(Fault.STUCK, duration_s=40)})
+    taken = [item.frame for item in run.items if isinstance(item, Sample)]
+    stuck = [f for f in taken if START_UTC_NS + 5.1 * NS_PER_S < f.captured_utc_ns < START_UTC_NS + 45 * NS_PER_S]
+    assert stuck == []
+
+
+def test_the_power_up_of_a_cold_camera_loses_nothing_even_with_a_bad_transfer_in_it() -> None:
+    run = Run(warm=False)
+    run.until(20, {6.0: lambda: run.device.inject(Fault.TRUNCATED, frames=1)})
+    assert [name for name, _ in run.told()] == ["CameraFound"]
+    assert run.loop.rejected == {"length": 1}
+
+
+def test_the_end_of_recorded_material_ends_the_loop() -> None:
+    def over() -> AbstractContextManager[ThermalCamera]:
+        raise ReplayEndedError("over")
+
+    run = Run(open_camera=over)
+    run.until(5)
+    assert run.loop.ended.is_set()
+    assert run.items == []
+    assert run.now_s == 0
+
+
+def test_the_rate_is_zero_while_no_frame_comes() -> None:
+    run = Run()
+    run.until(10, {5.0: run.device.unplug})
+    assert run.loop.frames_per_second == 0
+    assert run.loop.lost
+
+
+def test_an_aged_calibration_is_renewed_at_once_outside_a_block_and_later_in_one() -> None:
+    settings = dataclasses.replace(SETTINGS, recalibrate_after_s=20)
+    asked: dict[bool, float] = {}
+    for in_block in (False, True):
+        run = Run(settings=settings)
+        if in_block:
+            run.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
+        run.until(45)
+        assert run.loop.calibrated_at_ns is not None
+        asked[in_block] = run.loop.calibrated_at_ns / NS_PER_S
+    assert asked == pytest.approx({False: 40, True: 40}, abs=0.2)  # outside for the second time
+
+
+@pytest.fixture
+def frame() -> Callable[..., ThermalFrame]:
+    """Makes a frame of so many seconds after the start whose detector has drifted since its calibration."""
+    with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS)) as camera:
+        original = camera.read(timeout_s=1)
+
+    def make(at_s: float, *, drift_celsius: float = 0) -> ThermalFrame:
+        calibration: Calibration = dataclasses.replace(
+            original.calibration, fpa_celsius=original.metadata.fpa_celsius - drift_celsius
+        )
+        return dataclasses.replace(original, captured_monotonic_ns=round(at_s * NS_PER_S), calibration=calibration)
+
+    return make
+
+
+def test_calibration_is_asked_for_by_age_with_double_patience_in_a_block(frame: Callable[..., ThermalFrame]) -> None:
+    policy = RecalibrationPolicy(after_s=100)
+    assert [second for second in range(0, 450, 10) if policy.wanted(frame(second), in_block=False)] == [
+        100,
+        200,
+        300,
+        400,
+    ]
+    policy = RecalibrationPolicy(after_s=100)
+    assert [second for second in range(0, 450, 10) if policy.wanted(frame(second), in_block=True)] == [200, 400]
+
+
+@pytest.mark.parametrize("in_block", [False, True])
+def test_drift_is_corrected_soon_but_never_twice_in_quick_succession(
+    frame: Callable[..., ThermalFrame], in_block: bool
+) -> None:
+    policy = RecalibrationPolicy(after_s=100)
+    asked = [
+        second
+        for second in range(40)
+        if policy.wanted(frame(second, drift_celsius=-0.3 if second > 3 else 0.2), in_block=in_block)
+    ]
+    assert asked == [MIN_RECALIBRATION_INTERVAL_S, 2 * MIN_RECALIBRATION_INTERVAL_S]
