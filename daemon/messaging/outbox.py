@@ -36,7 +36,10 @@ class QueuedMessage:
 
 
 class OutboxStore(Protocol):
-    """What the publisher needs of the database. All methods may be called from any thread."""
+    """What the publisher needs of the database. All methods may be called from any thread.
+
+    A method that cannot work at present raises `drivers.errors.StoreError`; the publisher calls it again later.
+    """
 
     def queued_messages(self, *, after_id: int, limit: int) -> Sequence[QueuedMessage]:
         """Unacknowledged messages with a greater id, oldest first."""

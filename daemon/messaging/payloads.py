@@ -77,7 +77,7 @@ class StatusPayload(_Payload):
     """Whether the service is connected to the broker. The broker itself sends the last one when it is not."""
 
     state: Literal["online", "offline"]
-    reason: Literal["started", "stopped", "connection_lost"]
+    reason: Literal["started", "reconnected", "stopped", "connection_lost"]
     at: str | None = None
     """Since when; null in the last will, which is written before its time."""
     at_utc_ns: int | None = None
@@ -231,7 +231,7 @@ def flag_names(flags: FrameFlag) -> tuple[str, ...]:
 
 def status_payload(
     state: Literal["online", "offline"],
-    reason: Literal["started", "stopped", "connection_lost"],
+    reason: Literal["started", "reconnected", "stopped", "connection_lost"],
     *,
     at_utc_ns: int | None = None,
 ) -> bytes:

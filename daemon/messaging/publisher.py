@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from daemon.messaging import topics
 from daemon.messaging.connection import (
@@ -325,7 +325,8 @@ class Publisher:
         """Until the service stops; raises `BrokerAwayError` when the connection is over."""
         self._window.restart()
         with self._lock:
-            self._retained[topics.STATUS] = status_payload("online", "started", at_utc_ns=self._since_utc_ns)
+            reason: Literal["started", "reconnected"] = "started" if self._connections == 1 else "reconnected"
+            self._retained[topics.STATUS] = status_payload("online", reason, at_utc_ns=self._since_utc_ns)
             self._changed = {topics.STATUS: None, **dict.fromkeys(self._retained)}
         while not self._stopping.is_set():
             self._exchange(connection, _IDLE_S)

@@ -15,9 +15,11 @@ import pytest
 
 from daemon.messaging import topics
 from daemon.messaging.broker import EmbeddedBroker
+from daemon.messaging.outbox import QueuedMessage
 from daemon.messaging.publisher import MAX_WAITING_OBSERVATIONS, Publisher
 from daemon.messaging.window import WINDOW_MESSAGES
 from daemon.settings import MqttSettings
+from drivers.clock import NS_PER_S, SystemClock
 from drivers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -364,17 +366,138 @@ def test_a_refused_connection_is_told_once(
     assert len(messaging_log.lines) == 2
 
 
-def test_two_boxes_of_one_name_are_told(make_publisher: "MakePublisher", messaging_log: "LogWatch") -> None:
-    connack, session_taken_over = b"\x20\x03\x00\x00\x00", b"\xe0\x01\x8e"
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        publisher = make_publisher(broker.getsockname()[1])
-        connection, _ = broker.accept()
-        with connection:
-            connection.recv(1000)
-            connection.sendall(connack)
-            assert publisher.wait_connected(DEADLINE_S)
-            connection.sendall(session_taken_over)
-            messaging_log.wait_for("another client has the same name; give every box its own box.name")
+class ScriptedBroker:
+    """A listening socket that says exactly what a test wants."""
+
+    CONNACK_5 = b"\x20\x03\x00\x00\x00"
+    CONNACK_3_1_1 = b"\x20\x02\x00\x00"
+    WRONG_VERSION = b"\x20\x02\x00\x01"
+    SESSION_TAKEN_OVER = b"\xe0\x01\x8e"
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(DEADLINE_S)
+        self._clients: list[socket.socket] = []
+        self.port: int = self._server.getsockname()[1]
+
+    def accept(self) -> tuple[socket.socket, int]:
+        """The next client, and the protocol level in its CONNECT (MQTT 5: 5, MQTT 3.1.1: 4)."""
+        client, _ = self._server.accept()
+        client.settimeout(DEADLINE_S)
+        self._clients.append(client)
+        return client, client.recv(1000).partition(b"\x00\x04MQTT")[2][0]
+
+    def close(self) -> None:
+        """End."""
+        for end in (*self._clients, self._server):
+            end.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedBroker]:
+    broker = ScriptedBroker()
+    yield broker
+    broker.close()
+
+
+def test_two_boxes_of_one_name_are_told(
+    scripted: ScriptedBroker, make_publisher: "MakePublisher", messaging_log: "LogWatch"
+) -> None:
+    publisher = make_publisher(scripted.port)
+    client, _ = scripted.accept()
+    client.sendall(scripted.CONNACK_5)
+    assert publisher.wait_connected(DEADLINE_S)
+    client.sendall(scripted.SESSION_TAKEN_OVER)
+    messaging_log.wait_for("another client has the same name; give every box its own box.name")
+
+
+def test_a_refused_version_is_remembered(scripted: ScriptedBroker, make_publisher: "MakePublisher") -> None:
+    publisher = make_publisher(scripted.port)
+    first, first_level = scripted.accept()
+    first.sendall(scripted.WRONG_VERSION)
+    second, second_level = scripted.accept()
+    second.sendall(scripted.CONNACK_3_1_1)
+    assert publisher.wait_connected(DEADLINE_S)
+    second.close()
+    _, third_level = scripted.accept()
+    assert (first_level, second_level, third_level) == (5, 4, 4)
+
+
+def test_a_broker_that_was_only_silent_is_asked_for_mqtt_5_again(
+    scripted: ScriptedBroker, make_publisher: "MakePublisher"
+) -> None:
+    publisher = make_publisher(scripted.port)
+    first, first_level = scripted.accept()
+    first.close()
+    second, second_level = scripted.accept()
+    second.sendall(scripted.CONNACK_3_1_1)
+    assert publisher.wait_connected(DEADLINE_S)
+    second.close()
+    _, third_level = scripted.accept()
+    assert (first_level, second_level, third_level) == (5, 4, 5)
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, which a test can set forward."""
+
+    shift_s = 0
+
+    def monotonic_ns(self) -> int:
+        """See `Clock`."""
+        return super().monotonic_ns() + self.shift_s * NS_PER_S
+
+
+def test_a_broker_that_acknowledges_nothing_is_left(
+    scripted: ScriptedBroker, outbox: "ListOutbox", messaging_log: "LogWatch"
+) -> None:
+    clock = ShiftedClock()
+    outbox.add("event/x", numbered(0, 1))
+    with Publisher(settings_for(scripted.port), box="box1", store=outbox, clock=clock) as publisher:
+        client, _ = scripted.accept()
+        client.sendall(scripted.CONNACK_5)
+        received = b""
+        while b"event/x" not in received:
+            received += client.recv(1000)
+        clock.shift_s = 60
+        publisher.notify()
+        messaging_log.wait_for("acknowledged nothing for 7.5 s")
+    assert outbox.outbox_depth() == 1
+
+
+def test_a_mistake_of_ours_does_not_end_the_publisher(
+    mosquitto: "Mosquitto",
+    subscribe: "Subscribe",
+    make_publisher: "MakePublisher",
+    outbox: "ListOutbox",
+    messaging_log: "LogWatch",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mistake(**_: int) -> list[QueuedMessage]:
+        monkeypatch.undo()
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(outbox, "queued_messages", mistake)
+    subscriber = subscribe(mosquitto.port)
+    outbox.add("event/x", numbered(0, 3))
+    make_publisher(mosquitto.port)
+    hears_events(subscriber, numbered(0, 3))
+    messaging_log.wait_for("the publisher failed and starts anew")
+
+
+def test_an_address_that_swallows_connections_does_not_delay_stopping(outbox: "ListOutbox") -> None:
+    """A full listen queue makes the kernel drop what asks for a connection, as a firewall does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+        address = server.getsockname()
+        for _ in range(3):
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(address)
+        publisher = Publisher(settings_for(address[1]), box="box1", store=outbox)
+        publisher.start()
+        publisher.stop()
+        assert not publisher.state.connected
+        publisher.notify()
+        publisher.publish_observation(b"too late")
 
 
 def test_an_unknown_host_is_told_by_its_cause(make_publisher: "MakePublisher", messaging_log: "LogWatch") -> None:
