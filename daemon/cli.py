@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from daemon.analyze import AnalysisSettings, analyze
 from daemon.app import VERSION, Outcome, run_service
@@ -67,7 +68,9 @@ _DEFAULT_CONFIG = Path("config.toml")
 def main() -> None:
     """Run the command; what goes wrong on purpose is one line on standard error and exit code 2."""
     try:
-        app()
+        # Our matrices are small: more threads only wait for each other, at the cost of the capture thread.
+        with threadpool_limits(limits=1, user_api="blas"):
+            app()
     except VivariumError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
         sys.exit(2)
