@@ -62,7 +62,6 @@ class BlockRecorder:
         self._accounted_from_ns = 0
         self._told_until_ns = 0
         self._missing: list[tuple[int, str]] = []
-        self._was_down = False
         self._retry_at_ns: int | None = None
         self._unregistered: list[tuple[str, RecordingSummary]] = []
         self._register_at_ns: int | None = None
@@ -86,7 +85,7 @@ class BlockRecorder:
         match item:
             case BlockStarted(block=block):
                 self.close()
-                self._block, self._missing, self._was_down, self._retry_at_ns = block, [], False, None
+                self._block, self._missing, self._retry_at_ns = block, [], None
                 self._accounted_from_ns = self._told_until_ns = self._accounted_until(block)
             case BlockEnded(block=block):
                 self._told_until_ns = block.end_utc_ns
@@ -108,17 +107,17 @@ class BlockRecorder:
     def _is_open(self, block_key: str | None) -> bool:
         return self._block is not None and self._block.key == block_key
 
-    def _close(self, reason: str = MissingReason.SERVICE_DOWN) -> None:
+    def _close(self) -> None:
         """Finish the open segment: it accounts for the moments that were told of so far, the next one for the rest.
 
-        What its journal does not name is missing with this reason.
+        What its journal does not name was lost while the service was down, and is missing with that reason.
         """
         writer, self._writer = self._writer, None
         if writer is None or self._block is None:
             return
-        self._accounted_from_ns, self._missing, self._was_down = self._told_until_ns, [], False
+        self._accounted_from_ns, self._missing = self._told_until_ns, []
         try:
-            summary = writer.close(accounted_until_utc_ns=self._told_until_ns, reason=reason)
+            summary = writer.close(accounted_until_utc_ns=self._told_until_ns, reason=MissingReason.SERVICE_DOWN)
         except RecordingError as error:
             logger.error("a recording of block %s was not closed, it is left for later: %s", self._block.key, error)
         else:
@@ -216,8 +215,7 @@ class BlockRecorder:
         if planned_utc_ns < self._accounted_from_ns:
             return  # not a moment of this segment
         if reason == MissingReason.SERVICE_DOWN:
-            self._was_down = True  # closing says so, for a whole day as quickly as for a second
-            self._tell_of(planned_utc_ns)
+            self._tell_of(planned_utc_ns)  # closing says so, for a whole day as quickly as for a second
             return
         if self._writer is not None:
             try:
@@ -233,7 +231,7 @@ class BlockRecorder:
             logger.error("recording stopped, measuring goes on: %s", error)
         self.failed = str(error)
         self._retry_at_ns = self._clock.monotonic_ns() + round(RETRY_S * NS_PER_S)
-        self._close(MissingReason.SERVICE_DOWN if self._was_down else NOT_RECORDED)
+        self._close()
         self._register()
 
     def _register(self) -> None:

@@ -1,14 +1,17 @@
 """Scheduled days with simulated clock and camera, as fast as the machine can, stored and recorded as in the field.
 
-The parts are those of the service, driven by one thread instead of five.
+The parts are those of the service, driven by two threads instead of five: one makes, samples and records frames, the
+other measures and stores them. Unlike in the field the first waits for the second, so that no frame ever gives way.
 """
 
-import logging
 import platform
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
+from typing import Self
 
 from daemon.cameras import camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
@@ -16,7 +19,8 @@ from daemon.messaging.announcer import Silence
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder
 from daemon.rules import AlertRules
-from daemon.sampling import Sampler, carry_out
+from daemon.sampling import BlockEnded, Item, Sampler, carry_out
+from daemon.schedule import check_plan
 from daemon.settings import Settings
 from daemon.store.repository import Store, open_store
 from daemon.timetable import Timetable
@@ -25,11 +29,16 @@ from daemon.worker import Worker
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import ConfigError
-
-logger = logging.getLogger(__name__)
+from drivers.frame import FrameFlag, ThermalFrame
 
 WATCH_AFTER_CALIBRATION_S = 2.5
-"""A shutter cycle shows only in successive frames, so none is skipped for so long after it was asked for."""
+"""A shutter cycle shows only in successive frames, so none is skipped until it was seen, or for so long at most."""
+
+COMMIT_INTERVAL_S = 60.0
+"""Measurements are committed together at this interval of simulated time."""
+
+ITEMS_AHEAD = 64
+"""What may wait to be measured: 13 MB of frames. Then the camera waits."""
 
 DATABASE_NAME = "vivarium.db"
 RECORDINGS_NAME = "recordings"
@@ -43,7 +52,10 @@ class SimulatedDays:
     recordings: Path
     blocks: int
     captured: int
+    """Planned moments of these blocks that a measured frame stands for."""
     expected: int
+    recorded: int
+    """Frames in the recordings of these blocks."""
 
 
 class DaySimulation:
@@ -61,49 +73,73 @@ class DaySimulation:
     Raises
     ------
     ConfigError
-        If the camera is not simulated or `output` holds a simulation already.
+        If the camera is not simulated, `output` cannot be made or holds a simulation already.
     """
 
     def __init__(self, settings: Settings, *, first_day: date, days: int, output: Path, version: str) -> None:
         if settings.camera.kind != "simulated":
             raise ConfigError(f"camera.kind: a simulated day needs 'simulated', got {settings.camera.kind!r}")
+        check_plan(settings.schedule)
         self.database, self.recordings = output / DATABASE_NAME, output / RECORDINGS_NAME
         if self.database.exists() or self.recordings.exists():
             raise ConfigError(f"{output} holds an earlier simulation: choose another directory")
-        output.mkdir(parents=True, exist_ok=True)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{output}: cannot be made a directory for the results: {error.strerror}") from error
         self._settings = settings
         self._version = version
         self.start_utc_ns = _midnight_utc_ns(first_day, settings)
         self.stop_utc_ns = _midnight_utc_ns(first_day + timedelta(days=days), settings)
         self._clock = SimulatedClock(self.start_utc_ns)
+        self._shutter = _ShutterWatch()
 
     def run(self, on_progress: Callable[[int], None]) -> SimulatedDays:
-        """Simulate; `on_progress` is told the wall time (UTC ns) now and then."""
-        with open_store(f"sqlite:///{self.database}", outbox_limit=self._settings.mqtt.outbox_limit) as store:
-            worker, recorder, capture, sampler, run_id = self._parts(store)
+        """Simulate; `on_progress` is told the wall time (UTC ns) now and then.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be written.
+        """
+        with (
+            open_store(f"sqlite:///{self.database}", outbox_limit=self._settings.mqtt.outbox_limit) as store,
+            _Beside() as beside,
+        ):
+            worker, recorder, capture, sampler, run_id = self._parts(store, beside)
             timetable = Timetable(self._settings.schedule, self._settings.zone)
+            commit_due_ns = self.start_utc_ns
             with camera_opener(self._settings.camera, self._clock)() as camera:
                 while self._clock.utc_ns() < self.stop_utc_ns:
                     carry_out(timetable.update(self._clock.utc_ns()), sampler)
                     self._sample(capture, sampler, camera)
-                    worker.write_if_due()
+                    if self._clock.utc_ns() >= commit_due_ns:
+                        beside.do(worker.write)
+                        commit_due_ns = self._clock.utc_ns() + round(COMMIT_INTERVAL_S * NS_PER_S)
                     on_progress(self._clock.utc_ns())
                     self._skip(capture, sampler, timetable)
             carry_out(timetable.update(self._clock.utc_ns()), sampler)
+            sampler.end_block(at_utc_ns=self._clock.utc_ns())  # one that goes on into the next day
+            beside.do(worker.write)
+            beside.finish()
             recorder.close()
-            worker.write()
             store.end_run(run_id, ended_utc_ns=self._clock.utc_ns(), reason="simulated")
-            coverage = store.coverage_since(self.start_utc_ns)
-            blocks = store.finished_block_keys(self.start_utc_ns)
-            return SimulatedDays(
-                database=self.database,
-                recordings=self.recordings,
-                blocks=len(blocks),
-                captured=coverage.captured,
-                expected=coverage.expected,
-            )
+            on_progress(self._clock.utc_ns())
+            return self._result(store)
 
-    def _parts(self, store: Store) -> tuple[Worker, BlockRecorder, CaptureLoop, Sampler, int]:
+    def _result(self, store: Store) -> SimulatedDays:
+        coverage = store.coverage_since(self.start_utc_ns)
+        blocks = store.finished_block_keys(self.start_utc_ns)
+        return SimulatedDays(
+            database=self.database,
+            recordings=self.recordings,
+            blocks=len(blocks),
+            captured=coverage.captured,
+            expected=coverage.expected,
+            recorded=sum(file.frames for key in blocks for file in store.recordings(key)),
+        )
+
+    def _parts(self, store: Store, beside: "_Beside") -> tuple[Worker, BlockRecorder, CaptureLoop, Sampler, int]:
         settings, clock = self._settings, self._clock
         measure = settings.measure
         segmenter = ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px)
@@ -123,7 +159,7 @@ class DaySimulation:
             run_id=run_id,
             clock=clock,
             announcer=Silence(),
-            commit_interval_s=60.0,
+            commit_interval_s=COMMIT_INTERVAL_S,
             on_measured=lambda _frame, _measured: None,
             beat=lambda: None,
         )
@@ -136,7 +172,14 @@ class DaySimulation:
             provenance={"simulated": "true", "config_sha256": settings.config_hash()},
             sync=False,
         )
-        sinks = [worker.handle, recorder.handle] if settings.recording.enabled else [worker.handle]
+
+        def measure_beside(item: Item) -> None:
+            beside.do(lambda: worker.handle(item))
+            if isinstance(item, BlockEnded):  # its recording is entered next, and belongs to a stored block
+                beside.do(worker.write)
+                beside.finish()
+
+        sinks = [measure_beside, recorder.handle] if settings.recording.enabled else [measure_beside]
         sampler = Sampler(sinks, outside_rate_hz=measure.outside_rate_hz)
         capture = CaptureLoop(
             camera_opener(settings.camera, clock),
@@ -156,21 +199,68 @@ class DaySimulation:
         window_ns = self._clock.utc_ns() + NS_PER_S
         while True:
             before = sampler.taken
-            capture.step(camera)
+            self._shutter.see(capture.step(camera))
             if sampler.taken != before or self._clock.utc_ns() >= window_ns:
                 return
 
     def _skip(self, capture: CaptureLoop, sampler: Sampler, timetable: Timetable) -> None:
         """Jump to the next moment at which something is due."""
-        asked_ns = capture.calibrated_at_ns
-        now_ns = self._clock.utc_ns()
-        if asked_ns is not None and self._clock.monotonic_ns() - asked_ns < WATCH_AFTER_CALIBRATION_S * NS_PER_S:
+        now_ns, monotonic_ns = self._clock.utc_ns(), self._clock.monotonic_ns()
+        if self._shutter.to_be_watched(asked_ns=capture.calibrated_at_ns, now_ns=monotonic_ns):
             return
         due_ns = [self.stop_utc_ns, timetable.next_boundary(now_ns) or self.stop_utc_ns]
-        wanted_in_s = sampler.wanted_in_s(utc_ns=now_ns, monotonic_ns=self._clock.monotonic_ns())
+        wanted_in_s = sampler.wanted_in_s(utc_ns=now_ns, monotonic_ns=monotonic_ns)
         if wanted_in_s is not None:
             due_ns.append(now_ns + round(wanted_in_s * NS_PER_S))
         self._clock.advance(max(0, min(due_ns) - now_ns) / NS_PER_S)
+
+
+class _ShutterWatch:
+    """Whether the shutter cycle that was asked for has been seen from its first to its last frame."""
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._opened_ns: int | None = None
+
+    def see(self, frame: ThermalFrame | None) -> None:
+        """Look at the next frame of the stream, if there was one."""
+        if frame is None:
+            return
+        closed = bool(frame.flags & FrameFlag.SHUTTER)
+        if self._closed and not closed:
+            self._opened_ns = frame.captured_monotonic_ns
+        self._closed = closed
+
+    def to_be_watched(self, *, asked_ns: int | None, now_ns: int) -> bool:
+        """Whether a cycle asked for at `asked_ns` (monotonic) may still be going on."""
+        if asked_ns is None or now_ns - asked_ns >= WATCH_AFTER_CALIBRATION_S * NS_PER_S:
+            return False
+        return self._opened_ns is None or self._opened_ns < asked_ns
+
+
+class _Beside:
+    """Carries out actions in order in a thread of its own; who hands over more than `ITEMS_AHEAD` of them waits."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="measuring")
+        self._pending: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def do(self, action: Callable[[], None]) -> None:
+        """Hand over; raises what an earlier action has raised."""
+        self._pending.append(self._executor.submit(action))
+        while len(self._pending) > ITEMS_AHEAD:
+            self._pending.popleft().result()
+
+    def finish(self) -> None:
+        """Wait until all is done; raises what any of it has raised."""
+        while self._pending:
+            self._pending.popleft().result()
 
 
 def _midnight_utc_ns(day: date, settings: Settings) -> int:

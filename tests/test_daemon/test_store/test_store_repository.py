@@ -439,7 +439,8 @@ def test_one_thread_writes_while_others_publish_and_look(
             while not written.is_set():
                 counts = store.counts()
                 assert counts.part_observations == counts.frames
-                assert len(store.latest_observations()) == (counts.frames > 0)
+                # Rows may have come between the two looks, but none goes.
+                assert len(store.latest_observations()) >= (counts.frames > 0)
                 assert store.integrity() == []
 
         def guarded(work: Callable[[], None]) -> None:
