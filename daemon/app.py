@@ -191,23 +191,38 @@ class Service:
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
         last_seen_ns = self.store.last_sign_of_life_utc_ns()
-        segmenter = ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
-        self._run_id = self.store.start_run(
-            version=VERSION,
-            config_hash=settings.config_hash(),
-            config_json=settings.to_json(),
-            segmenter=segmenter.name,
-            host=platform.node(),
-            boot_id=boot_id(),
-            started_utc_ns=self._started_utc_ns,
-        )
+        self._segmenter = ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
+        self._run_id = self._begin_run(self._started_utc_ns)
         self._stack.callback(self._end_run)
         self._tidy_up(last_seen_ns)
-        self._start_messaging(segmenter.name)
-        self._start_consumers(segmenter)
+        self._start_messaging()
+        self._start_consumers()
         self._start_capture()
         self._start_schedule()
         self._start_web()
+
+    def _begin_run(self, at_utc_ns: int) -> int:
+        return self.store.start_run(
+            version=VERSION,
+            config_hash=self.settings.config_hash(),
+            config_json=self.settings.to_json(),
+            segmenter=self._segmenter.name,
+            host=platform.node(),
+            boot_id=boot_id(),
+            started_utc_ns=at_utc_ns,
+        )
+
+    def _change_run(self) -> None:
+        """A run has one config: what is stored after a change of it belongs to a new run."""
+        now_ns = self._clock.utc_ns()
+        try:
+            self.store.end_run(self._run_id, ended_utc_ns=now_ns, reason="reloaded")
+            self._run_id = self._begin_run(now_ns)
+        except StoreError as error:
+            logger.error("the changed config is not in the database: %s", error)
+            return
+        self._worker.run_id = self._run_id
+        self._publish_info()
 
     def _end_run(self) -> None:
         try:
@@ -239,7 +254,7 @@ class Service:
         except StoreRejectedError as error:  # of a database that was set aside
             logger.warning("recording %s is not entered into the database: %s", summary.path, error)
 
-    def _start_messaging(self, segmenter: str) -> None:
+    def _start_messaging(self) -> None:
         mqtt = self.settings.mqtt
         if not mqtt.enabled:
             return
@@ -250,25 +265,27 @@ class Service:
         self._publisher = self._stack.enter_context(
             Publisher(mqtt, password=self._password, box=self.settings.box.name, store=self.store, clock=self._clock)
         )
-        self._publisher.set_retained(
-            topics.INFO,
-            info_payload(
+        self._publish_info()
+
+    def _publish_info(self) -> None:
+        if self._publisher is not None:
+            info = info_payload(
                 box=self.settings.box.name,
                 version=VERSION,
                 started_utc_ns=self._started_utc_ns,
                 run=self._run_id,
                 config_sha256=self.settings.config_hash(),
-                segmenter=segmenter,
-            ),
-        )
+                segmenter=self._segmenter.name,
+            )
+            self._publisher.set_retained(topics.INFO, info)
 
-    def _start_consumers(self, segmenter: ClassicalSegmenter) -> None:
+    def _start_consumers(self) -> None:
         settings, clock = self.settings, self._clock
         self._beats = Heartbeats(("capture", "worker"), clock)
         self._progress = FrameProgress(clock)
         still_open = self.store.open_events()
         self._worker = Worker(
-            pipeline=Pipeline(segmenter, animals=settings.measure.animals, mm_per_px=settings.measure.mm_per_px),
+            pipeline=Pipeline(self._segmenter, animals=settings.measure.animals, mm_per_px=settings.measure.mm_per_px),
             rules=AlertRules(settings.alerts, animals=settings.measure.animals, still_open=still_open),
             store=self.store,
             run_id=self._run_id,
@@ -415,6 +432,7 @@ class Service:
             configure_logging(new.log)
             self._worker.rules.settings = new.alerts
             self.settings = new
+            self._change_run()
             logger.info("the config was read again")
         self._manager.tell(READY=1)
         return None

@@ -197,16 +197,20 @@ class DaySimulation:
     def _sample(self, capture: CaptureLoop, sampler: Sampler, camera: ThermalCamera) -> None:
         """Read frames until one was wanted, as the stream would show them, or this moment's window is over."""
         window_ns = self._clock.utc_ns() + NS_PER_S
-        while True:
-            before = sampler.taken
+        before = sampler.taken
+        while sampler.taken == before and self._clock.utc_ns() < window_ns:
+            watching = self._watching(capture)
             self._shutter.see(capture.step(camera))
-            if sampler.taken != before or self._clock.utc_ns() >= window_ns:
+            if watching and not self._watching(capture):
                 return
+
+    def _watching(self, capture: CaptureLoop) -> bool:
+        return self._shutter.to_be_watched(asked_ns=capture.calibrated_at_ns, now_ns=self._clock.monotonic_ns())
 
     def _skip(self, capture: CaptureLoop, sampler: Sampler, timetable: Timetable) -> None:
         """Jump to the next moment at which something is due."""
         now_ns, monotonic_ns = self._clock.utc_ns(), self._clock.monotonic_ns()
-        if self._shutter.to_be_watched(asked_ns=capture.calibrated_at_ns, now_ns=monotonic_ns):
+        if self._watching(capture):
             return
         due_ns = [self.stop_utc_ns, timetable.next_boundary(now_ns) or self.stop_utc_ns]
         wanted_in_s = sampler.wanted_in_s(utc_ns=now_ns, monotonic_ns=monotonic_ns)

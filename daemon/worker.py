@@ -108,9 +108,10 @@ class Worker:
         beat: Callable[[], None],
     ) -> None:
         self.rules = rules
+        self.run_id = run_id
+        """What is stored from now on belongs to this run."""
         self._pipeline = pipeline
         self._store = store
-        self._run_id = run_id
         self._clock = clock
         self._announcer = announcer
         self._commit_interval_ns = round(commit_interval_s * NS_PER_S)
@@ -159,7 +160,7 @@ class Worker:
             case BlockPassed():
                 self._later(
                     lambda: self._store.miss_block(
-                        item.block, run_id=self._run_id, at_utc_ns=item.at_utc_ns, reason=item.reason
+                        item.block, run_id=self.run_id, at_utc_ns=item.at_utc_ns, reason=item.reason
                     )
                 )
             case CameraLost():
@@ -201,7 +202,7 @@ class Worker:
         )
 
     def _open_block(self, item: BlockStarted) -> None:
-        self._store.open_block(item.block, run_id=self._run_id, at_utc_ns=item.at_utc_ns)
+        self._store.open_block(item.block, run_id=self.run_id, at_utc_ns=item.at_utc_ns)
         self._announcer.block_changed(item.block, "open", self._store.coverage(item.block.key))
 
     def _end_block(self, item: BlockEnded) -> None:
@@ -226,14 +227,14 @@ class Worker:
         )
         self._camera_lost_event = event.event_id
         self._tell(event)
-        self._later(lambda: self._store.open_gap(run_id=self._run_id, start_utc_ns=item.at_utc_ns, reason=item.reason))
+        self._later(lambda: self._store.open_gap(run_id=self.run_id, start_utc_ns=item.at_utc_ns, reason=item.reason))
 
     def _find_camera(self, item: CameraFound) -> None:
         lost, self._camera_lost_event = self._camera_lost_event, None
 
         def register() -> None:
             self._camera_id = self._store.register_camera(item.info, item.variant)
-            self._store.close_gaps(run_id=self._run_id, end_utc_ns=item.at_utc_ns)
+            self._store.close_gaps(run_id=self.run_id, end_utc_ns=item.at_utc_ns)
 
         self._later(register)
         self._tell(
@@ -310,7 +311,7 @@ class Worker:
         messages = [event_message(event) for event in write.events]
         self._store.add(
             write.observations,
-            run_id=self._run_id,
+            run_id=self.run_id,
             camera_id=self._camera_id,
             events=write.events,
             messages=messages,

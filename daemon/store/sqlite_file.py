@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sqlite3
-import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,10 @@ _HEADER = b"SQLite format 3\0"
 def utc_stamp(utc_ns: int) -> str:
     """A moment as part of a file name, for instance 20261122T094500Z."""
     return datetime.fromtimestamp(utc_ns / NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+_STEPS_BETWEEN_LOOKS = 1000
+"""Instructions of SQLite's machine between two looks at the clock: well under a millisecond."""
 
 
 def why_damaged(path: Path, head: str, *, budget_s: float = CHECK_BUDGET_S) -> str | None:
@@ -98,10 +102,10 @@ def why_damaged(path: Path, head: str, *, budget_s: float = CHECK_BUDGET_S) -> s
 
 def _why_unsound(connection: sqlite3.Connection, budget_s: float | None) -> str | None:
     """What is wrong with the pages, as far as the budget reaches."""
-    alarm = None if budget_s is None else threading.Timer(budget_s, connection.interrupt)
+    if budget_s is not None:
+        until_s = time.monotonic() + budget_s
+        connection.set_progress_handler(lambda: time.monotonic() > until_s, _STEPS_BETWEEN_LOOKS)
     try:
-        if alarm is not None:
-            alarm.start()
         problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
@@ -109,9 +113,7 @@ def _why_unsound(connection: sqlite3.Connection, budget_s: float | None) -> str 
         logger.info("the database is large: looked through for %s s, the rest is left to the doctor", budget_s)
         return None
     finally:
-        if alarm is not None:
-            alarm.cancel()
-            alarm.join()
+        connection.set_progress_handler(None, 0)
     return None if problems == ["ok"] else "; ".join(problems)
 
 

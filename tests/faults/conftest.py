@@ -1,0 +1,303 @@
+"""The whole service, as a thread of the test or as a process of its own, and ways to look at what it leaves behind."""
+
+import importlib.util
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.app import Outcome, Service, Signals
+from daemon.settings import Settings
+from drivers.camera import ThermalCamera
+from drivers.clock import Clock, SystemClock
+from drivers.recording import Recording
+from drivers.sidecar import Sidecar
+
+# The broker, the subscriber and the breakable network of the daemon's tests; a conftest is visible in its folder only.
+_SPEC = importlib.util.spec_from_file_location(
+    "vivarium_messaging_fixtures", Path(__file__).parents[1] / "test_daemon" / "conftest.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+_MESSAGING = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MESSAGING)
+make_mosquitto, mosquitto = _MESSAGING.make_mosquitto, _MESSAGING.mosquitto
+subscribe, make_proxy = _MESSAGING.subscribe, _MESSAGING.make_proxy
+
+DEADLINE_S = 30.0
+"""No test waits longer for anything; it is no measurement."""
+
+POLL_S = 0.02
+RATE_HZ = 5
+PERIOD_NS = 1_000_000_000 // RATE_HZ
+
+
+def _eventually(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> float:
+    """Wait until the condition holds; how long it took, in seconds."""
+    start, pause = time.monotonic(), threading.Event()
+    while not condition():
+        assert time.monotonic() - start < timeout_s, f"did not happen within {timeout_s:g} s: {what}"
+        pause.wait(POLL_S)
+    return time.monotonic() - start
+
+
+Eventually = Callable[..., float]
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Wait for a condition of something that runs by itself."""
+    return _eventually
+
+
+class Evidence:
+    """What a service leaves in its data directory, as seen from outside."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.database = data_dir / "vivarium.db"
+        self.recordings = data_dir / "recordings"
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database, beside whoever writes it."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=DEADLINE_S)) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def newest_frame(self) -> int:
+        """Highest id of a committed frame; 0 without any, or without a database."""
+        if not self.database.exists():
+            return 0
+        try:
+            return int(self.rows("SELECT coalesce(max(id), 0) FROM frame")[0][0])
+        except sqlite3.OperationalError:  # the tables are being made
+            return 0
+
+    def is_sound(self) -> bool:
+        """Whether SQLite finds nothing wrong."""
+        return self.rows("PRAGMA integrity_check") == [("ok",)] and self.rows("PRAGMA foreign_key_check") == []
+
+    def event_ids(self) -> list[str]:
+        """All events in the order of their making."""
+        return [str(row[0]) for row in self.rows("SELECT event_id FROM event ORDER BY id")]
+
+    def planned(self) -> dict[int, str]:
+        """What became of each planned moment: a reason, or `captured`."""
+        rows = self.rows("SELECT planned_utc_ns, coalesce(missing_reason, 'captured') FROM planned_sample")
+        told = {int(moment): str(what) for moment, what in rows}
+        assert len(told) == len(rows)
+        return told
+
+    def sidecars(self) -> list[Sidecar]:
+        """Of all recordings, in the order of time; every recording is checked against its own."""
+        sidecars = []
+        for path in sorted(self.recordings.rglob("*.mkv")):
+            with Recording(path) as recording:
+                recording.verify()
+                assert recording.sidecar is not None
+                sidecars.append(recording.sidecar)
+        return sorted(sidecars, key=lambda sidecar: sidecar.header.accounted_from_utc_ns)
+
+    def recorded(self) -> dict[int, str]:
+        """What became of each planned moment by the sidecars, which must not tell of one twice."""
+        told: dict[int, str] = {}
+        for sidecar in self.sidecars():
+            facts = [(each.planned_utc_ns, "captured") for each in sidecar.frames if each.planned_utc_ns is not None]
+            for each in sidecar.missing:
+                moments = range(each.first_utc_ns, each.last_utc_ns + 1, sidecar.header.period_ns)
+                facts += [(moment, each.reason) for moment in moments]
+            for moment, what in facts:
+                assert moment not in told, f"{moment} is {told[moment]} and then {what} in {sidecar.header}"
+                told[moment] = what
+        return told
+
+    def unfinished(self) -> list[str]:
+        """Names of files that a recording in progress has."""
+        return [path.name for path in self.recordings.rglob("*.part*")]
+
+
+def clock_time(seconds_from_now: float = 0) -> str:
+    """A UTC time of day for the schedule."""
+    moment = datetime.fromtimestamp(time.time() + seconds_from_now, UTC)
+    return f"{moment:%H:%M:%S}"
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> MakeSettings:
+    """Settings of a service in `tmp_path`, in a block that has just begun; `changes` name whole sections."""
+
+    def make(
+        *, data_dir: Path | None = None, block_s: float = 900, starts_in_s: float = -2, **changes: Any
+    ) -> Settings:
+        sections: dict[str, Any] = {
+            "box": {"data_dir": data_dir or tmp_path / "data", "time_zone": "UTC"},
+            "schedule": {
+                "rate_hz": RATE_HZ,
+                "block_minutes": block_s / 60,
+                "strata": {"faults": [clock_time(starts_in_s)]},
+            },
+            "mqtt": {"enabled": False},
+            "web": {"enabled": False},
+        }
+        return Settings.model_validate({**sections, **changes})
+
+    return make
+
+
+class RunningService:
+    """A service in this process, watched over by a thread as the command does by its main thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.service = Service(settings, open_camera=open_camera, clock=clock)
+        self.signals = Signals()
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.evidence = Evidence(settings.box.data_dir)
+        self.stopping_s = 0.0
+        """How long the stop took."""
+        self._thread = threading.Thread(target=self._supervise, name="supervisor")
+
+    def _supervise(self) -> None:
+        try:
+            self.outcome, _ = self.service.supervise(self.signals, lambda: self.service.settings)
+        except BaseException as error:  # noqa: BLE001  # shown to the test
+            self.error = error
+
+    def __enter__(self) -> "RunningService":
+        self.service.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        start = time.monotonic()
+        self.signals.receive(signal.SIGTERM)
+        self._thread.join(DEADLINE_S)
+        self.service.__exit__(None, None, None)
+        self.stopping_s = time.monotonic() - start
+        assert self.error is None
+        assert self.outcome is Outcome.STOPPED
+
+
+MakeService = Callable[..., RunningService]
+
+
+@pytest.fixture
+def make_service() -> MakeService:
+    """A service of given settings, started by `with`."""
+    return RunningService
+
+
+class DaemonProcess:
+    """The command as systemd starts it."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.evidence = Evidence(settings.box.data_dir)
+        self._config = folder / "config.toml"
+        self._log = folder / "daemon.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._config.write_text(_toml(settings))
+
+    def start(self) -> None:
+        """Return at once."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "daemon", "run", "--config", self._config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """All that it wrote since the first start."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def end(self, how: signal.Signals) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(how)
+        code = self._process.wait(DEADLINE_S)
+        self._process = None
+        return code
+
+
+def _toml(settings: Settings) -> str:
+    """The settings of a test as config.toml."""
+    schedule, mqtt = settings.schedule, settings.mqtt
+    strata = "\n".join(f"{name} = {list(times)!r}" for name, times in schedule.strata.items())
+    return f"""
+[box]
+data_dir = "{settings.box.data_dir}"
+time_zone = "{settings.box.time_zone}"
+[schedule]
+rate_hz = {schedule.rate_hz}
+block_minutes = {schedule.block_minutes}
+[schedule.strata]
+{strata}
+[mqtt]
+enabled = {str(mqtt.enabled).lower()}
+broker = "{mqtt.broker}"
+port = {mqtt.port}
+keep_alive_s = {mqtt.keep_alive_s}
+[web]
+enabled = false
+"""
+
+
+MakeDaemon = Callable[[Settings], DaemonProcess]
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
+    """The service as a process; killed at the end of the test if it is still there."""
+    with ExitStack() as running:
+
+        def make(settings: Settings) -> DaemonProcess:
+            daemon = DaemonProcess(settings, tmp_path)
+            running.callback(lambda: daemon.end(signal.SIGKILL))
+            return daemon
+
+        yield make
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, so many seconds later or earlier."""
+
+    def __init__(self, shift_s: float) -> None:
+        self._shift_ns = round(shift_s * 1_000_000_000)
+
+    def utc_ns(self) -> int:
+        """See `Clock`."""
+        return super().utc_ns() + self._shift_ns
+
+
+@pytest.fixture
+def make_clock() -> Callable[[float], Clock]:
+    """A clock that is so many seconds ahead."""
+    return ShiftedClock
