@@ -6,17 +6,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from daemon.analyze import AnalysisSettings, analyze
+from daemon.analyze import AnalysisError, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
@@ -34,7 +44,7 @@ from daemon.settings import (
 )
 from daemon.simulate import DaySimulation
 from drivers.clock import NS_PER_S
-from drivers.errors import ConfigError, VivariumError
+from drivers.errors import ConfigError, MaterialError, VivariumError
 from drivers.thermometry import EnvironmentOverrides
 
 logger = logging.getLogger(__name__)
@@ -65,6 +75,10 @@ ReadingOption = Annotated[
 _DEFAULT_CONFIG = Path("config.toml")
 
 
+_PIPE_WIDTH = 10_000
+"""Columns where nobody looks: what goes into a file or another program is not broken into lines."""
+
+
 def main() -> None:
     """Run the command; what goes wrong on purpose is one line on standard error and exit code 2."""
     try:
@@ -72,8 +86,16 @@ def main() -> None:
         with threadpool_limits(limits=1, user_api="blas"):
             app()
     except VivariumError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        _complain(error)
         sys.exit(2)
+
+
+def _complain(error: VivariumError) -> None:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False)
 
 
 @app.command()
@@ -90,8 +112,8 @@ def doctor(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
     marks = {True: "[green]ok[/]", False: "[bold red]wrong[/]", None: "[yellow]note[/]"}
     for finding in findings:
-        table.add_row(marks[finding.good], finding.subject, finding.found, finding.remedy or "")
-    Console().print(table)
+        table.add_row(marks[finding.good], finding.subject, escape(finding.found), escape(finding.remedy or ""))
+    _console().print(table)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
 
@@ -100,13 +122,12 @@ def doctor(config: ConfigOption = _DEFAULT_CONFIG) -> None:
 def watch_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     """Print what the service publishes by MQTT, until Ctrl-C."""
     settings = load_settings(config)
-    console = Console()
+    console = _console()
     password = os.environ.get(MQTT_PASSWORD_VARIABLE)
     try:
         for message in watch(settings.mqtt, password=password, box=settings.box.name):
             mark = "[dim](retained)[/] " if message.retained else ""
-            console.print(f"[bold]{message.topic}[/] {mark}", end="", highlight=False)
-            console.print(message.payload, soft_wrap=True, markup=False, highlight=False)
+            console.print(f"[bold]{escape(message.topic)}[/] {mark}{escape(message.payload)}", soft_wrap=True)
     except KeyboardInterrupt:
         return
 
@@ -116,7 +137,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A recording, raw transfer, degree array, table or picture.")],
     frame: Annotated[int, typer.Option(help="Which frame, from 0.")] = 0,
     celsius: Annotated[
-        Path | None, typer.Option("--celsius", metavar="OUT.npy", help="Write the degrees, float32 (192, 256).")
+        Path | None, typer.Option("--celsius", metavar="OUT.npy", help="Write the degrees: float32 (192, 256).")
     ] = None,
     emissivity: Annotated[float | None, typer.Option(help="In place of the camera's.", min=0.01, max=1)] = None,
     distance_m: Annotated[float | None, typer.Option(help="In place of the camera's.", min=0, max=20)] = None,
@@ -124,6 +145,8 @@ def inspect(
     reading: ReadingOption = None,
 ) -> None:
     """Print metadata and temperatures of one frame."""
+    if celsius is not None and celsius.exists() and file.exists() and celsius.samefile(file):
+        raise ConfigError(f"--celsius: {celsius} is the file that is read; choose another name for the degrees")
     report = inspect_frame(
         file,
         index=frame,
@@ -133,12 +156,15 @@ def inspect(
     )
     table = Table("field", "value", box=None, pad_edge=False, show_header=False)
     for name, value in report.rows():
-        table.add_row(f"[bold]{name}[/]", value)
-    Console().print(table)
+        table.add_row(f"[bold]{name}[/]", escape(value))
+    _console().print(table)
     if celsius is not None:
-        with celsius.open("wb") as file_out:
-            np.save(file_out, report.frame.celsius)
-        Console().print(f"degrees written to {celsius}")
+        try:
+            with celsius.open("wb") as file_out:
+                np.save(file_out, report.frame.celsius)
+        except OSError as error:
+            raise ConfigError(f"--celsius: {celsius} cannot be written: {error.strerror}") from error
+        _console().print(f"degrees written to {escape(str(celsius))}", soft_wrap=True)
 
 
 @app.command(name="analyze")
@@ -148,7 +174,7 @@ def analyze_command(
     animals: Annotated[int, typer.Option(help="How many animals there are at most.", min=1, max=6)] = 1,
     min_area_px: Annotated[int, typer.Option(help="Smaller warm areas are no animals.", min=10)] = 150,
     mm_per_px: Annotated[
-        float | None, typer.Option(help="Size of a pixel at the animals' distance.", min=0.001)
+        float | None, typer.Option(help="Size of a camera pixel (256 x 192) at the animals.", min=0.001)
     ] = None,
     range_celsius: RangeOption = None,
     reading: ReadingOption = None,
@@ -161,12 +187,25 @@ def analyze_command(
         range_celsius=range_celsius,
         readings=_readings(reading),
     )
-    for result in analyze(paths, output, settings):
-        Console().print(
-            f"{result.path}: {result.frames} frames, {result.measured} measured, {result.rows} rows -> {result.output}"
+    failed = False
+    for target in analysis_targets(paths, output):
+        try:
+            with _progress(transient=True) as progress:
+                task = progress.add_task(escape(target.path.name), total=None)
+                result = analyze(target, settings, on_progress=partial(_show, progress, task))
+        except (MaterialError, AnalysisError) as error:
+            _complain(error)
+            failed = True
+            continue
+        _console().print(
+            f"{escape(str(target.path))}: {counted(result.frames, 'frame')}, {result.measured} measured, "
+            f"{counted(result.rows, 'row')} -> {escape(str(target.output))}",
+            soft_wrap=True,
         )
         for note in result.notes:
-            Console().print(f"  [yellow]note:[/] {note}", highlight=False)
+            _console().print(f"  [yellow]note:[/] {escape(note)}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -202,15 +241,21 @@ def simulate(
         result = simulation.run(
             lambda utc_ns: progress.update(task, completed=(utc_ns - simulation.start_utc_ns) // NS_PER_S)
         )
-    Console().print(
-        f"{result.blocks} blocks, {result.captured} of {result.expected} planned frames captured\n"
-        f"database   {result.database}\nrecordings {result.recordings}",
-        highlight=False,
+    _console().print(
+        f"{counted(result.blocks, 'block')}, {result.captured} of {result.expected} planned frames captured, "
+        f"{result.recorded} recorded\n"
+        f"database   {escape(str(result.database))}\nrecordings {escape(str(result.recordings))}",
+        soft_wrap=True,
     )
 
 
+def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
+
+
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def _progress(*, transient: bool = False) -> Iterator[Progress]:
+    """A bar on standard error; a transient one is for people only and vanishes at its end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -218,7 +263,14 @@ def _progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        *columns,
+        console=console,
+        transient=transient,
+        disable=transient and not console.is_terminal,
+        redirect_stdout=False,  # results go where the user wants them, even while the bar is on a terminal
+    ) as progress:
         yield progress
 
 
@@ -241,9 +293,9 @@ def schedule_show(
             f"{row.start_local.astimezone(UTC):%H:%M:%S}",
             str(row.frames),
         )
-    Console().print(f"{chosen} in {settings.zone.key}", highlight=False)
-    Console().print(table)
-    Console().print(f"{len(plan)} blocks, {plan.frames} frames", highlight=False)
+    _console().print(f"{chosen} in {settings.zone.key}")
+    _console().print(table)
+    _console().print(f"{counted(len(plan), 'block')}, {counted(plan.frames, 'frame')}")
 
 
 @app.command(name="config")
@@ -256,10 +308,8 @@ def config_command(
     if explain:
         for key in describe_keys():
             heading = key.key if not key.default else f"{key.key} = {key.default}"
-            Console().print(
-                f"[bold]{heading.replace('[', chr(92) + '[')}[/]  [dim]{key.kind}[/]", soft_wrap=True, highlight=False
-            )
-            Console().print(f"    {key.description}", soft_wrap=True, highlight=False, markup=False)
+            _console().print(f"[bold]{escape(heading)}[/]  [dim]{escape(key.kind)}[/]", soft_wrap=True)
+            _console().print(f"    {escape(key.description)}", soft_wrap=True)
         return
     if example:
         typer.echo(example_toml(), nl=False)

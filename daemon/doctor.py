@@ -13,7 +13,7 @@ from pathlib import Path
 from daemon.cameras import camera_opener
 from daemon.lock import DataDirectoryLock
 from daemon.messaging.probe import probe_broker
-from daemon.schedule import StratifiedDay
+from daemon.schedule import StratifiedDay, check_plan
 from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
 from daemon.status import LOW_DISK_BYTES
 from daemon.store.engine import checked_url, sqlite_path
@@ -30,6 +30,8 @@ _T2S_IDS = (("1514", None), ("04b4", "0100"))
 
 _SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"))
 _EARLIEST_YEAR = 2026
+_LOCK_NAME = "vivarium.lock"
+"""What `DataDirectoryLock` makes in the data directory."""
 _READ_TIMEOUT_S = 2.0
 _READ_ATTEMPTS = 8
 
@@ -70,19 +72,23 @@ def examine(config: Path, environment: Mapping[str, str]) -> list[Finding]:
 
 
 def _lock(settings: Settings, stack: ExitStack) -> bool:
-    """Take the place of the service, so that it does not start meanwhile; False when it runs."""
-    if not settings.box.data_dir.is_dir():
+    """Take the place of the service, so that it does not start meanwhile; False when it runs.
+
+    A lock file is not made here: as root's, it would keep the service's user from starting.
+    """
+    if not (settings.box.data_dir / _LOCK_NAME).exists():
         return True
     try:
         stack.enter_context(DataDirectoryLock(settings.box.data_dir))
-    except (ConfigError, PermissionError):
-        return False
+    except ConfigError as error:
+        return error.__cause__ is not None  # the file may not be written: the finding about the disk says so
     return True
 
 
 def _schedule(settings: Settings) -> Iterator[Finding]:
     today = datetime.now(settings.zone).date()
     try:
+        check_plan(settings.schedule)
         plan = StratifiedDay.of(today, settings.schedule, settings.zone)
     except ConfigError as error:
         yield Finding(subject="schedule", good=False, found=str(error), remedy="change [schedule]")
@@ -110,6 +116,14 @@ def _clock(settings: Settings) -> Iterator[Finding]:
 def _disk(settings: Settings) -> Iterator[Finding]:
     directory = settings.box.data_dir
     existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    if not existing.is_dir():
+        yield Finding(
+            subject="disk",
+            good=False,
+            found=f"{existing} is a file, and should be a directory",
+            remedy=f"rename it, or change box.data_dir ({directory})",
+        )
+        return
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Finding(
             subject="disk",
@@ -214,18 +228,19 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         wanted.append(("web.port", settings.web.host, settings.web.port))
     if settings.mqtt.enabled and settings.mqtt.broker == "embedded":
         wanted.append(("mqtt.port", settings.mqtt.host, settings.mqtt.port))
-    for key, host, port in wanted:
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            yield Finding(
-                subject=key,
-                good=False,
-                found=f"{host}:{port}: {error.strerror}",
-                remedy="stop the program that listens there, or choose another port",
-            )
-        else:
-            yield Finding(subject=key, good=True, found=f"{host}:{port} is free")
+    with ExitStack() as held:  # together: two of ours on one port are found too
+        for key, host, port in wanted:
+            try:
+                held.enter_context(socket.create_server((host, port)))
+            except OSError as error:
+                yield Finding(
+                    subject=key,
+                    good=False,
+                    found=f"{host}:{port}: {error.strerror}",
+                    remedy="stop the program that listens there, or choose another port",
+                )
+            else:
+                yield Finding(subject=key, good=True, found=f"{host}:{port} is free")
 
 
 def _broker(settings: Settings, password: str | None) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from daemon.messaging.payloads import flag_names, iso_utc
 from daemon.settings import ReadingSettings, ReplaySettings
 from drivers.decoder import FrameDecoder
 from drivers.errors import FrameRejectedError, MaterialError
-from drivers.frame import ThermalFrame
+from drivers.frame import FrameFlag, ThermalFrame
 from drivers.material import MaterialFrame, open_material
 from drivers.replay import decode_material
 from drivers.t2s_protocol import Environment, Variant
@@ -30,9 +30,14 @@ class FrameReport:
     def rows(self) -> Iterator[tuple[str, str]]:
         """Everything about it, as names and texts."""
         yield from self._origin()
-        yield from self._camera()
-        yield from self._calibration()
+        if self.frame.flags & FrameFlag.ESTIMATED:
+            yield "camera", "not known: these are degrees that somebody else made, in a table or in colours"
+        else:
+            yield from self._camera()
+            yield from self._calibration()
         yield from self._temperatures()
+        if self.frame.flags & FrameFlag.UNCERTAIN:
+            yield "caution", "these are not the true temperatures: the host correction of this v2 camera is missing"
 
     def _origin(self) -> Iterator[tuple[str, str]]:
         placement = self.item.placement
@@ -82,7 +87,8 @@ class FrameReport:
         celsius = self.frame.celsius
         valid = np.isfinite(celsius)
         counts = self.frame.counts
-        yield "counts", f"{counts.min()}..{counts.max()}, mean {counts.mean():.1f}"
+        if not self.frame.flags & FrameFlag.ESTIMATED:
+            yield "counts", f"{counts.min()}..{counts.max()}, mean {counts.mean():.1f}"
         if not valid.any():
             yield "temperatures", "none: no count has one"
             return
@@ -116,6 +122,9 @@ def inspect_frame(
 ) -> FrameReport:
     """Decode frame `index` of the material; frames before it are decoded too, as their camera session was.
 
+    The overrides go before the camera's values and those of a recording; degrees that were given as degrees or colours
+    stay what they are.
+
     Raises
     ------
     MaterialError
@@ -125,7 +134,7 @@ def inspect_frame(
     with open_material(path, scale=scale) as material:
         frames = len(material)
         if not 0 <= index < frames:
-            raise MaterialError(f"{path}: expected a frame number in 0..{frames - 1}, got {index}")
+            raise MaterialError(f"{path}: expected a frame number from 0 to {frames - 1}, got {index}")
         decoder = FrameDecoder(overrides=overrides, still=material.still)
         for position, item in enumerate(material):
             try:

@@ -162,6 +162,8 @@ class Sampler:
             block = self._block
             if block is None:
                 return
+            if at_utc_ns < block.start_utc_ns:  # the clock was set back out of it: it never opens again
+                self._miss_until(block, block.frames, CLOCK_STEP)
             self._miss_until(block, self._index_at(block, at_utc_ns), self._condition or NO_FRAME)
             self._send(BlockEnded(block=block, at_utc_ns=at_utc_ns))
             self._block = None

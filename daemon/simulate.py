@@ -28,7 +28,7 @@ from daemon.vision.classical import ClassicalSegmenter
 from daemon.worker import Worker
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
-from drivers.errors import ConfigError
+from drivers.errors import ConfigError, StoreError
 from drivers.frame import FrameFlag, ThermalFrame
 
 WATCH_AFTER_CALIBRATION_S = 2.5
@@ -100,7 +100,7 @@ class DaySimulation:
         Raises
         ------
         StoreError
-            If the database cannot be written.
+            If the database could not be written.
         """
         with (
             open_store(f"sqlite:///{self.database}", outbox_limit=self._settings.mqtt.outbox_limit) as store,
@@ -118,11 +118,15 @@ class DaySimulation:
                         commit_due_ns = self._clock.utc_ns() + round(COMMIT_INTERVAL_S * NS_PER_S)
                     on_progress(self._clock.utc_ns())
                     self._skip(capture, sampler, timetable)
-            carry_out(timetable.update(self._clock.utc_ns()), sampler)
-            sampler.end_block(at_utc_ns=self._clock.utc_ns())  # one that goes on into the next day
+            sampler.end_block(at_utc_ns=self._clock.utc_ns())  # one that ends with the day, or goes on into the next
             beside.do(worker.write)
             beside.finish()
             recorder.close()
+            if store.counts().frames != worker.measured_frames:
+                raise StoreError(
+                    f"{self.database}: expected {worker.measured_frames} measured frames in the database, got "
+                    f"{store.counts().frames}; see the errors above"
+                )
             store.end_run(run_id, ended_utc_ns=self._clock.utc_ns(), reason="simulated")
             on_progress(self._clock.utc_ns())
             return self._result(store)

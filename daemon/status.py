@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from daemon.events import EventKind
+
 
 class Verdict(StrEnum):
     """What a technician does next."""
@@ -148,7 +150,8 @@ def judge(
     open_alerts: tuple[str, ...],
 ) -> tuple[Verdict, tuple[Reason, ...]]:
     """Fine, look or act, with the reasons, worst first."""
-    act = [Reason(code="open_alert", detail=alert) for alert in open_alerts]
+    said = {EventKind.CAMERA_LOST.value} if camera.state == "lost" else set()
+    act = [Reason(code="open_alert", detail=alert) for alert in open_alerts if alert not in said]
     look: list[Reason] = []
     if camera.state == "lost":
         act.append(Reason(code="camera_lost", detail=""))

@@ -39,7 +39,6 @@ DEADLINE_S = 30.0
 
 POLL_S = 0.02
 RATE_HZ = 5
-PERIOD_NS = 1_000_000_000 // RATE_HZ
 
 
 def _eventually(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> float:
@@ -178,7 +177,7 @@ class RunningService:
     def _supervise(self) -> None:
         try:
             self.outcome, _ = self.service.supervise(self.signals, lambda: self.service.settings)
-        except BaseException as error:  # noqa: BLE001  # shown to the test
+        except BaseException as error:  # shown to the test
             self.error = error
 
     def __enter__(self) -> "RunningService":
@@ -227,10 +226,11 @@ class DaemonProcess:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
-    @property
-    def runs(self) -> bool:
-        """Whether it is there."""
-        return self._process is not None and self._process.poll() is None
+    def must_run(self) -> bool:
+        """True; fails with what it said if it is not there."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"the daemon has ended: {self.log[-3000:]}"
+        return True
 
     @property
     def log(self) -> str:

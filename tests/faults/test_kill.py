@@ -14,7 +14,7 @@ from drivers.clock import NS_PER_S, Clock
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Eventually, Evidence, MakeDaemon, MakeService, MakeSettings
-    from tests.test_daemon.conftest import Mosquitto, Subscriber
+    from tests.test_daemon.conftest import FaultProxy, Mosquitto, Subscriber
 
 KILLS = 20
 PAUSE_S = (0.2, 1.5)
@@ -47,11 +47,12 @@ def test_twenty_kills_in_a_block_lose_no_row_and_no_event(
     make_service: "MakeService",
     make_clock: Callable[[float], Clock],
     mosquitto: "Mosquitto",
+    make_proxy: "Callable[[int], FaultProxy]",
     subscribe: "Callable[[int], Subscriber]",
     eventually: "Eventually",
 ) -> None:
-    mqtt = {"broker": "external", "port": mosquitto.port}
-    settings = make_settings(block_s=BLOCK_S, mqtt=mqtt)
+    network = make_proxy(mosquitto.port)
+    settings = make_settings(block_s=BLOCK_S, mqtt={"broker": "external", "port": network.port})
     subscriber = subscribe(mosquitto.port)
     daemon = make_daemon(settings)
     evidence, chance, pause = daemon.evidence, random.Random(20), threading.Event()
@@ -59,10 +60,10 @@ def test_twenty_kills_in_a_block_lose_no_row_and_no_event(
     back_s: list[float] = []
     for kill in range(KILLS + 1):
         # Every other time the broker answers nothing, so that the events of this life are still in the outbox.
-        mosquitto.signal(signal.SIGSTOP if kill % 2 else signal.SIGCONT)
+        (network.hang if kill % 2 else network.heal)()
         newest, start = evidence.newest_frame(), time.monotonic()
         daemon.start()
-        eventually(lambda newest=newest: evidence.newest_frame() > newest, f"rows after kill {kill}")
+        eventually(lambda newest=newest: daemon.must_run() and evidence.newest_frame() > newest, f"rows, kill {kill}")
         back_s.append(time.monotonic() - start)
         assert evidence.is_sound(), f"after kill {kill}"
         after = committed(evidence)

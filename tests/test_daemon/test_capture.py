@@ -265,3 +265,11 @@ def test_drift_is_corrected_soon_but_never_twice_in_quick_succession(
         if policy.wanted(frame(second, drift_celsius=-0.3 if second > 3 else 0.2), in_block=in_block)
     ]
     assert asked == [MIN_RECALIBRATION_INTERVAL_S, 2 * MIN_RECALIBRATION_INTERVAL_S]
+
+
+def test_the_rest_of_a_block_that_the_clock_was_set_back_out_of_is_missing_for_that_reason() -> None:
+    run = Run()
+    run.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
+    run.until(5.5)
+    run.sampler.end_block(at_utc_ns=START_UTC_NS - NS_PER_S)
+    assert run.missing() == {"clock_step": BLOCK.frames - 6}

@@ -1,0 +1,525 @@
+"""The whole service, put together: what goes in at the camera comes out at database, broker, recording and page."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from daemon.app import Outcome, Service, ServiceError, Signals, run_service
+from daemon.health import ServiceManager
+from daemon.messaging.broker import EmbeddedBroker
+from daemon.messaging.probe import probe_broker
+from daemon.settings import Settings
+from daemon.status import Verdict
+from drivers.camera import ThermalCamera
+from drivers.clock import SystemClock
+from drivers.errors import ConfigError, VivariumError
+from drivers.frame import ThermalFrame
+from drivers.recording import Recording
+from drivers.simulated import SimulatedCamera, SimulatedDevice
+
+if TYPE_CHECKING:
+    from tests.test_daemon.conftest import Mosquitto, Subscriber
+
+    Subscribe = Callable[[int], Subscriber]
+
+DEADLINE_S = 30.0
+POLL_S = 0.02
+STOP_WITHIN_S = 5.0
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def eventually(condition: Callable[[], Any], what: str) -> None:
+    """Wait for something that runs by itself."""
+    deadline, pause = time.monotonic() + DEADLINE_S, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen: {what}"
+        pause.wait(POLL_S)
+
+
+def started_a_moment_ago() -> str:
+    """Clock time, in UTC, of a block that began two seconds ago."""
+    return f"{datetime.fromtimestamp(time.time() - 2, UTC):%H:%M:%S}"
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> MakeSettings:
+    """Settings of a service in a block that has just begun; `changes` name whole sections."""
+    begin = started_a_moment_ago()
+
+    def make(**changes: Any) -> Settings:
+        sections: dict[str, Any] = {
+            "box": {"data_dir": tmp_path / "data", "time_zone": "UTC"},
+            "schedule": {"rate_hz": 5, "block_minutes": 20, "strata": {"now": [begin]}},
+            "mqtt": {"enabled": False},
+            "web": {"port": 0},
+        }
+        return Settings.model_validate({**sections, **changes})
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def the_log_is_left_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+class Running:
+    """A service whose main thread is one of ours."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.service = Service(settings, **options)
+        self.signals = Signals()
+        self.load: Callable[[], Settings] = lambda: settings
+        self.ended: tuple[Outcome, Settings] | None = None
+        self.error: Exception | None = None
+        self.stop_s = 0.0
+        """How long the stop took."""
+        self._data_dir = settings.box.data_dir
+        self._thread = threading.Thread(target=self._supervise, name="supervisor")
+
+    def _supervise(self) -> None:
+        try:
+            self.ended = self.service.supervise(self.signals, lambda: self.load())
+        except ServiceError as error:
+            self.error = error
+
+    def __enter__(self) -> "Running":
+        self.service.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        start = time.monotonic()
+        self.signals.receive(signal.SIGTERM)
+        self._thread.join(DEADLINE_S)
+        self.service.__exit__(None, None, None)
+        self.stop_s = time.monotonic() - start
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database from outside."""
+        return rows(self._data_dir, statement)
+
+    def get(self, path: str) -> tuple[int, str, bytes]:
+        """Status, content type and body of a page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.service.web_port}{path}", timeout=DEADLINE_S) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read()
+
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """As SIGHUP does; returns when the service has looked at the config."""
+        looked = threading.Event()
+
+        def loading() -> Settings:
+            looked.set()
+            return load()
+
+        self.load = loading
+        self.signals.receive(signal.SIGHUP)
+        assert looked.wait(DEADLINE_S)
+
+
+def rows(data_dir: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(data_dir / "vivarium.db", timeout=DEADLINE_S)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_what_the_camera_sees_is_stored_published_recorded_and_shown(
+    make_settings: MakeSettings, free_port: int, subscribe: "Subscribe", caplog: pytest.LogCaptureFixture
+) -> None:
+    device = SimulatedDevice(clock=SystemClock(), seed=3)
+    settings = make_settings(mqtt={"broker": "embedded", "port": free_port})
+    with Running(settings, open_camera=lambda: SimulatedCamera(device, clock=SystemClock())) as running:
+        subscriber = subscribe(free_port)
+        eventually(lambda: running.rows("SELECT 1 FROM part_observation"), "rows")
+        eventually(lambda: len(subscriber.payloads("vivarium/box1/observation")) >= 5, "observations")
+        observation = json.loads(subscriber.payloads("vivarium/box1/observation")[0])
+        assert [part["part"] for part in observation["animals"][0]["parts"]] == ["head", "body", "tail"]
+        eventually(lambda: subscriber.payloads("vivarium/box1/animal/1"), "the animal")
+        eventually(lambda: subscriber.payloads("vivarium/box1/block"), "the block")
+        eventually(lambda: subscriber.payloads("vivarium/box1/health"), "the health")
+
+        (part,) = running.service.settings.recordings_dir.rglob("*.part.mkv")
+        size_bytes = part.stat().st_size
+        eventually(lambda: part.stat().st_size > size_bytes, "the recording grows")
+
+        status = running.service.status()
+        assert (status.verdict, status.camera.state, status.mqtt.state) == (Verdict.FINE, "running", "connected")
+        assert status.camera.frames_per_second == pytest.approx(25, abs=5)
+        assert status.animals[0].head_celsius is not None
+        assert 30 < status.animals[0].head_celsius < 40
+        assert status.block.key is not None
+        assert status.block.planned == 6000
+        assert status.store.frames > 0
+
+        code, kind, page = running.get("/")
+        assert (code, kind.partition(";")[0]) == (200, "text/html")
+        assert b"<html" in page
+        assert json.loads(running.get("/api/status")[2])["camera"]["serial"] == "SIM00003"
+        assert running.get("/api/live.png")[2].startswith(PNG)
+        assert json.loads(running.get("/healthz")[2]) == {"verdict": "fine"}
+
+        closed = len(subscriber.payloads("vivarium/box1/event/camera_found"))
+        device.unplug()
+        eventually(lambda: subscriber.payloads("vivarium/box1/event/camera_lost"), "the loss")
+        assert running.service.status().verdict is Verdict.ACT
+        device.plug()
+        eventually(lambda: subscriber.payloads("vivarium/box1/event/camera_found")[closed:], "the return")
+        (lost,) = {
+            json.loads(payload)["event_id"] for payload in subscriber.payloads("vivarium/box1/event/camera_lost")
+        }
+        found = json.loads(subscriber.payloads("vivarium/box1/event/camera_found")[-1])
+        assert found["opened_event_id"] == lost
+        eventually(lambda: running.service.status().verdict is Verdict.FINE, "all is well again")
+    assert running.ended is not None
+    assert running.ended[0] is Outcome.STOPPED
+    assert running.stop_s < STOP_WITHIN_S
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_a_clean_stop_leaves_a_closed_recording_and_an_ended_run(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    with Running(settings) as running:
+        eventually(lambda: running.service.status().store.frames >= 10, "rows")
+    assert running.stop_s < STOP_WITHIN_S
+    (path,) = settings.recordings_dir.rglob("*.mkv")
+    with Recording(path) as recording:
+        recording.verify()
+        assert recording.sidecar is not None
+        captured = recording.sidecar.captured
+    stored = "SELECT count(*) FROM planned_sample WHERE frame_id IS NOT NULL"
+    assert running.rows(stored) == [(captured,)]
+    assert running.rows("SELECT frames, state FROM recording") == [(captured, "complete")]
+    assert running.rows("SELECT end_reason FROM run WHERE ended_utc_ns IS NOT NULL") == [("stopped",)]
+    assert running.rows("SELECT state FROM block") == [("open",)]  # a restart within it goes on with it
+
+
+def test_events_reach_a_subscriber_that_was_there_before(
+    make_settings: MakeSettings, mosquitto: "Mosquitto", subscribe: "Subscribe"
+) -> None:
+    subscriber = subscribe(mosquitto.port)
+    with Running(make_settings(mqtt={"broker": "external", "port": mosquitto.port})) as running:
+        eventually(lambda: len(subscriber.payloads("vivarium/box1/event/")) == 2, "the events of the start")
+        events = [json.loads(payload) for payload in subscriber.payloads("vivarium/box1/event/")]
+        assert {event["kind"] for event in events} == {"block_started", "camera_found"}
+        assert {event["event_id"] for event in events} == {row[0] for row in running.rows("SELECT event_id FROM event")}
+    states = [json.loads(payload)["state"] for payload in subscriber.payloads("vivarium/box1/status")]
+    assert states == ["online", "offline"]
+
+
+def test_a_restart_notes_how_long_nobody_was_there(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    for _ in range(2):
+        with Running(settings) as running:
+            eventually(lambda: running.service.live.newest is not None, "a measured frame")
+    ((start_ns, end_ns),) = running.rows("SELECT start_utc_ns, end_utc_ns FROM gap WHERE reason = 'service_down'")
+    ((stopped_ns,),) = running.rows("SELECT ended_utc_ns FROM run WHERE id = 1")
+    ((found_ns,),) = running.rows("SELECT max(at_utc_ns) FROM event WHERE kind = 'camera_found'")
+    assert (start_ns, end_ns) == (stopped_ns, found_ns)
+
+
+def test_a_second_service_on_the_same_data_is_refused(make_settings: MakeSettings) -> None:
+    settings = make_settings(recording={"enabled": False}, web={"enabled": False})
+    with Running(settings), pytest.raises(ConfigError, match=r"box\.data_dir: .* in use by another service"):
+        Service(settings).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"schedule": {"strata": {"a": ["10:00", "10:10"]}}}, "overlap", id="plan"),
+        pytest.param({"database": {"url": "nonsense"}}, r"database\.url", id="database"),
+        pytest.param({"box": {"data_dir": "/dev/null/data"}}, r"box\.data_dir: .* cannot be made", id="directory"),
+        pytest.param(
+            {"camera": {"kind": "replay", "replay": {"path": "/nowhere/rat.png"}}}, r"camera\.replay: .*", id="material"
+        ),
+        pytest.param({"mqtt": {"host": "0.0.0.0"}}, "would listen on 0.0.0.0 without a password", id="open broker"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_the_start(
+    make_settings: MakeSettings, changes: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message), Service(make_settings(**changes)):
+        pass
+
+
+def test_a_web_port_that_is_taken_is_told_and_nothing_is_left_running(make_settings: MakeSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"web\.port: cannot listen on 127\.0\.0\.1:{port}"):
+            Service(make_settings(web={"port": port})).__enter__()
+
+
+def test_the_embedded_broker_asks_for_the_configured_password(make_settings: MakeSettings, free_port: int) -> None:
+    settings = make_settings(mqtt={"port": free_port, "username": "box"})
+    with Running(settings, mqtt_password="secret") as running:
+        eventually(lambda: running.service.status().mqtt.state == "connected", "the service itself comes in")
+        stranger = Settings.model_validate({"mqtt": {"port": free_port}}).mqtt
+        with pytest.raises(VivariumError, match="refuses"):
+            probe_broker(stranger, password=None, box="stranger")
+
+
+def test_a_new_limit_is_in_force_without_interruption_and_belongs_to_a_run_of_its_own(
+    make_settings: MakeSettings,
+) -> None:
+    with Running(make_settings()) as running:
+        eventually(lambda: running.rows("SELECT 1 FROM frame"), "rows")
+        new = make_settings(alerts={"too_hot": {"celsius": 25, "duration_s": 0}})
+        running.reload(lambda: new)
+        eventually(
+            lambda: running.rows("SELECT 1 FROM event WHERE kind = 'animal_too_hot'"), "an alert by the new limit"
+        )
+        assert running.service.settings == new
+        assert running.service.status().verdict is Verdict.ACT
+    assert running.ended is not None
+    assert running.ended[0] is Outcome.STOPPED
+    assert running.rows("SELECT count(*) FROM event WHERE kind = 'camera_lost'") == [(0,)]
+    runs = running.rows("SELECT id, config_hash, end_reason FROM run ORDER BY id")
+    assert [end for _, _, end in runs] == ["reloaded", "stopped"]
+    assert runs[1][1] == new.config_hash()
+    assert running.rows("SELECT run_id FROM event WHERE kind = 'animal_too_hot'") == [(runs[1][0],)]
+
+
+def test_a_wrong_config_is_refused_and_the_old_one_stays(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable() -> Settings:
+        raise ConfigError("config.toml: camera.knid: unknown key")
+
+    def said(what: str, times: int) -> bool:
+        return caplog.text.count(what) == times
+
+    settings = make_settings()
+    overlapping = make_settings(schedule={"strata": {"a": ["10:00", "10:10"]}}, measure={"outside_rate_hz": 1})
+    with Running(settings) as running:
+        for refusals, load in enumerate((unreadable, lambda: overlapping), start=1):
+            running.reload(load)
+            eventually(partial(said, "is refused, the old one stays in force", refusals), "a refusal")
+        assert "camera.knid: unknown key" in caplog.text
+        assert running.service.settings == settings
+        frames = running.service.store.counts().frames
+        eventually(lambda: running.service.store.counts().frames > frames, "rows go on")
+    assert running.rows("SELECT count(*) FROM run") == [(1,)]
+
+
+def test_another_camera_needs_the_parts_anew(make_settings: MakeSettings) -> None:
+    new = make_settings(camera={"simulated": {"seed": 9}})
+    with Running(make_settings()) as running:
+        running.reload(lambda: new)
+        eventually(lambda: running.ended is not None, "the end")
+    assert running.ended == (Outcome.RELOAD, new)
+
+
+class Hanging(SimulatedCamera):
+    """A camera whose driver does not return, until it is let go."""
+
+    def __init__(self, device: SimulatedDevice) -> None:
+        super().__init__(device, clock=SystemClock())
+        self.hang, self.let_go = threading.Event(), threading.Event()
+
+    def read(self, timeout_s: float) -> ThermalFrame:
+        """See `ThermalCamera`."""
+        if self.hang.is_set():
+            self.let_go.wait(DEADLINE_S)
+        return super().read(timeout_s)
+
+
+def test_systemd_hears_of_the_start_and_the_stop_and_its_watchdog_starves_while_a_thread_hangs(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemon.health.STALLED_AFTER_S", 2.0)
+    camera = Hanging(SimulatedDevice(clock=SystemClock()))
+    opened: list[ThermalCamera] = [camera]
+    with NotifySocket(tmp_path / "notify") as systemd:
+        manager = ServiceManager(str(tmp_path / "notify"))
+        with Running(make_settings(), manager=manager, open_camera=lambda: opened[0]) as running:
+            systemd.wait_for("READY=1")
+            systemd.wait_for("STATUS=")
+            systemd.wait_for("WATCHDOG=1")
+            camera.hang.set()
+            eventually(lambda: "no progress: capture" in caplog.text, "the stall is noticed")
+            fed = systemd.count("WATCHDOG=1")
+            threading.Event().wait(2.5)
+            assert systemd.count("WATCHDOG=1") == fed
+            assert caplog.text.count("no progress") == 1
+            camera.hang.clear()
+            camera.let_go.set()
+            eventually(lambda: systemd.count("WATCHDOG=1") > fed, "it is fed again")
+            running.reload(lambda: running.service.settings)
+            systemd.wait_for("RELOADING=1")
+            eventually(lambda: systemd.count("READY=1") == 2, "ready again")
+        systemd.wait_for("STOPPING=1")
+
+
+def test_a_part_that_fails_ends_the_service_with_its_name(make_settings: MakeSettings) -> None:
+    def broken() -> ThermalCamera:
+        raise ZeroDivisionError
+
+    with Running(make_settings(), open_camera=broken) as running:
+        eventually(lambda: running.error is not None, "the end")
+    assert str(running.error) == "failed: capture: ZeroDivisionError"
+
+
+class NotifySocket:
+    """What systemd listens on; everything that came is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._heard: list[str] = []
+
+    def __enter__(self) -> "NotifySocket":
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._socket.setblocking(False)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._socket.close()
+
+    def count(self, start: str) -> int:
+        """How many messages so far have a line that begins so."""
+        while True:
+            try:
+                self._heard += self._socket.recv(8192).decode().split("\n")
+            except BlockingIOError:
+                return sum(line.startswith(start) for line in self._heard)
+
+    def wait_for(self, start: str, times: int = 1) -> None:
+        """Until so many came."""
+        eventually(lambda: self.count(start) >= times, f"{start} {times} times, heard {self._heard}")
+
+
+class Command:
+    """`vivarium run` as systemd starts it."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.config = folder / "config.toml"
+        self.config.write_text(text)
+        self.data_dir = folder / "data"
+        self.systemd = NotifySocket(folder / "notify")
+        self._log = folder / "log"
+
+    def __enter__(self) -> "Command":
+        self.systemd.__enter__()
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "daemon", "run", "--config", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "NOTIFY_SOCKET": str(self.systemd.path)},
+            )
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        self.systemd.__exit__()
+
+    @property
+    def log(self) -> str:
+        """What it wrote."""
+        return self._log.read_text()
+
+    def hang_up(self, text: str, answer: str) -> None:
+        """Change the config, send SIGHUP and wait for the line of the log that answers."""
+        self.config.write_text(text)
+        before = self.log.count(answer)
+        self.process.send_signal(signal.SIGHUP)
+        eventually(lambda: self.log.count(answer) > before, f"{answer!r} in the log: {self.log[-3000:]}")
+
+
+CONFIG = """
+[box]
+data_dir = "data"
+time_zone = "UTC"
+[schedule]
+rate_hz = 5
+[schedule.strata]
+now = ["{begin}"]
+[mqtt]
+enabled = false
+[web]
+enabled = false
+"""
+
+
+def test_the_command_starts_reloads_and_stops_as_systemd_wants_it(tmp_path: Path) -> None:
+    text = CONFIG.format(begin=started_a_moment_ago())
+    with socket.create_server(("127.0.0.1", 0)) as other, Command(tmp_path, text) as command:
+        taken = other.getsockname()[1]
+        command.systemd.wait_for("READY=1")
+        command.systemd.wait_for("WATCHDOG=1")
+        eventually(lambda: rows(command.data_dir, "SELECT 1 FROM frame"), "rows")
+        command.hang_up(text + "[camara]\n", "did you mean 'camera'")
+        command.hang_up(text + "[alerts.too_hot]\ncelsius = 25\nduration_s = 0\n", "the config was read again")
+        eventually(lambda: rows(command.data_dir, "SELECT 1 FROM event WHERE kind = 'animal_too_hot'"), "the alert")
+        assert rows(command.data_dir, "SELECT count(*) FROM run") == [(2,)]
+        command.hang_up(text + "[measure]\noutside_rate_hz = 1\n", "needs a restart of the parts")
+        eventually(lambda: rows(command.data_dir, "SELECT count(*) FROM run") == [(3,)], "a new run")
+        ready = command.systemd.count("READY=1")
+        unusable = text.replace("[web]\nenabled = false", f"[web]\nport = {taken}")
+        command.hang_up(unusable, "the new config does not start, back to the old one")
+        eventually(lambda: command.systemd.count("READY=1") > ready, "ready with the old config")
+        frames = rows(command.data_dir, "SELECT max(id) FROM frame")
+        eventually(lambda: rows(command.data_dir, "SELECT max(id) FROM frame") > frames, "rows go on")
+        start = time.monotonic()
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(DEADLINE_S) == 0, command.log
+        assert time.monotonic() - start < STOP_WITHIN_S
+        command.systemd.wait_for("STOPPING=1")
+    assert "Traceback" not in command.log
+    assert list((command.data_dir / "recordings").rglob("*.part*")) == []
+    assert rows(command.data_dir, "SELECT count(*) FROM run WHERE ended_utc_ns IS NULL") == [(0,)]
+    assert rows(command.data_dir, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_wrong_config_at_the_start_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with Command(tmp_path, "[camera]\nknid = 1\n") as command:
+        assert command.process.wait(DEADLINE_S) == 2
+    assert "camera.knid: unknown key; did you mean 'kind'" in command.log
+    assert "Traceback" not in command.log
+
+
+def test_the_end_of_the_material_ends_the_service(tmp_path: Path, make_settings: MakeSettings) -> None:
+    with Running(make_settings(schedule={"strata": {}}, measure={"outside_rate_hz": 25})) as running:
+        eventually(lambda: running.service.live.newest is not None, "a frame")
+        newest = running.service.live.newest
+        assert newest is not None
+    np.save(tmp_path / "raw.npy", np.stack([newest[0].transfer] * 3))
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[box]\ndata_dir = "replay"\n[camera]\nkind = "replay"\n[camera.replay]\npath = "raw.npy"\nloop = false\n'
+        "[measure]\noutside_rate_hz = 25\n[mqtt]\nenabled = false\n[web]\nenabled = false\n"
+    )
+    assert run_service(config, {}) is Outcome.MATERIAL_OVER
+    assert rows(tmp_path / "replay", "SELECT count(*) > 0 FROM frame") == [(1,)]
+
+
+def test_the_embedded_broker_is_not_started_for_an_external_one(make_settings: MakeSettings, free_port: int) -> None:
+    settings = make_settings(mqtt={"broker": "external", "port": free_port})
+    with EmbeddedBroker("127.0.0.1", free_port), Running(settings) as running:
+        eventually(lambda: running.service.status().mqtt.state == "connected", "the connection")
