@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -25,7 +26,7 @@ from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
-from daemon.messaging.payloads import event_message, health_payload, info_payload
+from daemon.messaging.payloads import health_payload, info_payload
 from daemon.messaging.publisher import Publisher
 from daemon.observation import FrameObservation
 from daemon.pipeline import Pipeline
@@ -242,9 +243,13 @@ class Service:
                 self._keep_recording(summary.header.block_key, summary)
         for block in self.store.open_blocks():
             if block.end_utc_ns <= now_ns:
-                coverage = self.store.finish_block(block.key, at_utc_ns=now_ns, reason_for_unaccounted=SERVICE_DOWN)
-                event = block_finished(block.key, coverage, now_ns)
-                self.store.add([], run_id=self._run_id, camera_id=None, events=[event], messages=[event_message(event)])
+                self.store.finish_block(
+                    block.key,
+                    at_utc_ns=now_ns,
+                    reason_for_unaccounted=SERVICE_DOWN,
+                    run_id=self._run_id,
+                    tell=partial(block_finished, block.key, at_utc_ns=now_ns),
+                )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
             self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
 

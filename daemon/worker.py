@@ -8,6 +8,7 @@ from typing import Protocol
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
+from daemon.messaging.outbox import OutboxMessage
 from daemon.messaging.payloads import event_message
 from daemon.observation import FrameObservation
 from daemon.pipeline import Measured, Pipeline
@@ -208,12 +209,15 @@ class Worker:
     def _end_block(self, item: BlockEnded) -> None:
         def finish() -> None:
             coverage = self._store.finish_block(
-                item.block.key, at_utc_ns=item.at_utc_ns, reason_for_unaccounted=SERVICE_DOWN
+                item.block.key,
+                at_utc_ns=item.at_utc_ns,
+                reason_for_unaccounted=SERVICE_DOWN,
+                run_id=self.run_id,
+                tell=lambda coverage: block_finished(item.block.key, coverage, item.at_utc_ns),
             )
             logger.info("block %s: %d of %d captured", item.block.key, coverage.captured, coverage.expected)
             self._announcer.block_changed(item.block, "finished", coverage)
-            # In front of what waits: the event belongs right behind the end of its block.
-            self._writes.insert(1, _Batch(events=[block_finished(item.block.key, coverage, item.at_utc_ns)]))
+            self._announcer.events_stored()
 
         self._later(finish)
 
@@ -344,9 +348,9 @@ def void(_value: object) -> None:
     """Nothing: for an action whose result nobody needs."""
 
 
-def block_finished(key: str, coverage: Coverage, at_utc_ns: int) -> Event:
-    """The event that ends a block, with its coverage."""
-    return Event(
+def block_finished(key: str, coverage: Coverage, at_utc_ns: int) -> tuple[Event, OutboxMessage]:
+    """The event that ends a block, with its coverage, and the message that tells of it."""
+    event = Event(
         kind=EventKind.BLOCK_FINISHED,
         state=EventState.OCCURRED,
         severity=Severity.NOTICE,
@@ -358,3 +362,4 @@ def block_finished(key: str, coverage: Coverage, at_utc_ns: int) -> Event:
             **{f"missing_{reason}": count for reason, count in sorted(coverage.missing_by_reason.items())},
         },
     )
+    return event, event_message(event)

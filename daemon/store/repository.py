@@ -1,10 +1,12 @@
 """The store: everything the service remembers, behind one thread-safe object."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from daemon.events import Event
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
@@ -193,19 +195,40 @@ class Store:
         at_utc_ns: int,
         reason_for_unaccounted: str,
         state: BlockState | str = BlockState.FINISHED,
+        run_id: int | None = None,
+        tell: Callable[[Coverage], tuple[Event, OutboxMessage]] | None = None,
     ) -> Coverage:
         """End a block and account for every planned moment that has no row; one that is over stays as it is.
 
         A frame that comes later all the same takes the place of its missing moment.
+
+        Parameters
+        ----------
+        key : str
+            Of the block.
+        at_utc_ns : int
+            Now.
+        reason_for_unaccounted : str
+            Why moments without a row have none.
+        state : BlockState or str
+            How it ended.
+        run_id : int, optional
+            Of the run that tells of it; needed with `tell`.
+        tell : callable, optional
+            Makes the event of the end, and its message, from what the block has; stored together with the end.
         """
         with self._database.writing(f"finish block {key}") as connection:
-            return blocks.finish_block(
+            coverage = blocks.finish_block(
                 connection,
                 blocks.known_block(connection, key),
                 at_utc_ns=at_utc_ns,
                 reason=reason_for_unaccounted,
                 state=BlockState(state),
             )
+            if tell is not None and run_id is not None:
+                event, message = tell(coverage)
+                self._insert_events(connection, [event], [message], run_id=run_id)
+            return coverage
 
     def miss_block(self, block: BlockPlan, *, run_id: int, at_utc_ns: int, reason: str) -> Coverage:
         """Account for a block that nobody was there for; one that had begun keeps what it has."""
@@ -294,11 +317,16 @@ class Store:
                     camera_id=camera_id,
                     known_calibrations=self._calibration_ids,
                 )
-            insert_events(connection, events, run_id=run_id)
-            count(connection, EVENTS, len(events))
-            outbox.enqueue(connection, messages, limit=self._outbox_limit)
+            self._insert_events(connection, events, messages, run_id=run_id)
         self._remember(new_calibrations)
         return frame_ids
+
+    def _insert_events(
+        self, connection: Connection, events: Sequence[Event], messages: Sequence[OutboxMessage], *, run_id: int
+    ) -> None:
+        insert_events(connection, events, run_id=run_id)
+        count(connection, EVENTS, len(events))
+        outbox.enqueue(connection, messages, limit=self._outbox_limit)
 
     def _remember(self, calibrations: CalibrationIds) -> None:
         """Keep ids in a new mapping, so that no thread sees one that changes."""

@@ -263,16 +263,21 @@ def test_start_and_end_of_a_block_are_events_with_its_coverage(bench: Bench, sam
 
 def test_every_event_has_its_message_in_the_same_transaction(bench: Bench, sample: Callable[..., Sample]) -> None:
     seen: list[tuple[set[object], set[object]]] = []
-    add = bench.store.add
 
-    def watched(*args: object, **options: object) -> object:
-        result = add(*args, **options)  # type: ignore[arg-type]  # handed through
-        ids = {row[0] for row in bench.rows("SELECT event_id FROM event")}
-        told = {json.loads(str(row[0]))["event_id"] for row in bench.rows("SELECT CAST(payload AS TEXT) FROM outbox")}
-        seen.append((ids, told))
-        return result
+    def watched(method: Callable[..., object]) -> Callable[..., object]:
+        """Looks at the file after each commit."""
 
-    bench.store.add = watched  # type: ignore[method-assign,assignment]  # looks at the file after each commit
+        def call(*args: object, **options: object) -> object:
+            result = method(*args, **options)
+            ids = {row[0] for row in bench.rows("SELECT event_id FROM event")}
+            payloads = bench.rows("SELECT CAST(payload AS TEXT) FROM outbox")
+            seen.append((ids, {json.loads(str(row[0]))["event_id"] for row in payloads}))
+            return result
+
+        return call
+
+    bench.store.add = watched(bench.store.add)  # type: ignore[method-assign,assignment]
+    bench.store.finish_block = watched(bench.store.finish_block)  # type: ignore[method-assign,assignment]
     bench.handle(found(), started(), sample(0), lost(1), found(3, away_s=2), ended())
     assert len(seen) >= 4
     assert all(ids == told for ids, told in seen)
