@@ -3,17 +3,14 @@
 import importlib.metadata
 import logging
 import platform
-import queue
-import shutil
-import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from daemon.cameras import camera_opener
@@ -28,31 +25,22 @@ from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.payloads import health_payload, info_payload
 from daemon.messaging.publisher import Publisher
-from daemon.observation import FrameObservation
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun
-from daemon.schedule import block_at, check_plan, next_block
+from daemon.schedule import block_at, check_plan
 from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
-from daemon.status import (
-    AnimalStatus,
-    BlockStatus,
-    CameraStatus,
-    MqttStatus,
-    Status,
-    StoreStatus,
-    judge,
-    status_line,
-)
+from daemon.signals import Signals
+from daemon.status import Status, status_line
+from daemon.status_board import StatusBoard
 from daemon.store.repository import RecordingState, open_store
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.vision.parts import BodyPart
 from daemon.web.api import create_api
 from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
-from drivers.camera import ThermalCamera
+from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock, SystemClock
 from drivers.errors import ConfigError, StoreError, StoreRejectedError, VivariumError
 from drivers.recording import RecordingSummary, close_leftovers
@@ -61,18 +49,20 @@ logger = logging.getLogger(__name__)
 
 VERSION = importlib.metadata.version("strong-vivarium")
 
-SAMPLES_WAITING = 64
-"""Samples that may wait to be measured: a minute at 1 fps, 13 MB."""
+SAMPLES_WAITING = 32
+"""Samples that may wait to be measured: half a minute at 1 fps, 10 MB (a frame with its transfer is 297 kB)."""
 
-RECORDS_WAITING = 256
-"""Samples that may wait for the disk: 51 MB, ten seconds at the camera's full rate."""
+RECORDS_WAITING = 100
+"""Samples that may wait for the disk: 30 MB, four seconds at the camera's full rate, a hundred at 1 fps."""
 
 TICK_S = 1.0
 STATUS_INTERVAL_S = 10.0
 STOP_S = 4.0
-"""How long a thread may take to finish its work when the service stops."""
+"""How long all threads together may take to finish their work when the service stops."""
 
-_DAY_NS = 86_400 * NS_PER_S
+_LAST_CHANCE_S = 0.2
+"""What a thread is given when the others have used up the time."""
+
 _LIVE_SECTIONS = ("alerts", "log", "schedule")
 """Sections of the config that take effect without interrupting capture."""
 
@@ -87,40 +77,6 @@ class Outcome(Enum):
     STOPPED = "stopped"
     RELOAD = "reload"
     MATERIAL_OVER = "material_over"
-
-
-class Signals:
-    """What the operating system asks for; installed from enter to exit, in the main thread."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self.reload = False
-        # A handler runs in the middle of whatever the main thread does: it must not take a lock that this thread may
-        # hold, as an Event has one. Of all queues only this one says that `put` may interrupt its own `get`.
-        self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._before: dict[signal.Signals, object] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self.receive)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
-
-    def receive(self, number: int, _frame: FrameType | None = None) -> None:
-        """Take a signal, as its handler; from any thread."""
-        if number == signal.SIGHUP:
-            self.reload = True
-        else:
-            self.stop = True
-        self._received.put(number)
-
-    def wait(self, duration_s: float) -> None:
-        """Return when a signal has come or time is over."""
-        with suppress(queue.Empty):
-            self._received.get(timeout=duration_s)
 
 
 class Service:
@@ -158,6 +114,7 @@ class Service:
         self._failed: list[str] = []
         self._stalled: list[str] = []
         self.live = LiveView()
+        self._stop_by_ns: int | None = None
         self._publisher: Publisher | None = None
         self._web: WebServer | None = None
 
@@ -181,7 +138,7 @@ class Service:
 
     def _start(self) -> None:
         settings, clock = self.settings, self._clock
-        self._started_utc_ns, self._started_monotonic_ns = clock.utc_ns(), clock.monotonic_ns()
+        self._started_utc_ns = clock.utc_ns()
         check_plan(settings.schedule)
         try:
             settings.box.data_dir.mkdir(parents=True, exist_ok=True)
@@ -200,6 +157,19 @@ class Service:
         self._start_consumers()
         self._start_capture()
         self._start_schedule()
+        self._board = StatusBoard(
+            settings,
+            version=VERSION,
+            clock=clock,
+            store=self.store,
+            capture=self._capture,
+            sampler=self._sampler,
+            samples=self._samples,
+            worker=self._worker,
+            recorder=self._recorder,
+            publisher=self._publisher,
+            live=self.live,
+        )
         self._start_web()
 
     def _begin_run(self, at_utc_ns: int) -> int:
@@ -223,7 +193,7 @@ class Service:
             logger.error("the changed config is not in the database: %s", error)
             return
         self._worker.run_id = self._run_id
-        self._publish_info()
+        self._publish_info(self._capture.camera_info)
 
     def _end_run(self) -> None:
         try:
@@ -272,7 +242,7 @@ class Service:
         )
         self._publish_info()
 
-    def _publish_info(self) -> None:
+    def _publish_info(self, camera: CameraInfo | None = None) -> None:
         if self._publisher is not None:
             info = info_payload(
                 box=self.settings.box.name,
@@ -281,17 +251,23 @@ class Service:
                 run=self._run_id,
                 config_sha256=self.settings.config_hash(),
                 segmenter=self._segmenter.name,
+                camera=camera,
             )
             self._publisher.set_retained(topics.INFO, info)
 
     def _start_consumers(self) -> None:
         settings, clock = self.settings, self._clock
-        self._beats = Heartbeats(("capture", "worker"), clock)
+        self._beats = Heartbeats(("capture", "worker", "schedule"), clock)
         self._progress = FrameProgress(clock)
         still_open = self.store.open_events()
         self._worker = Worker(
             pipeline=Pipeline(self._segmenter, animals=settings.measure.animals, mm_per_px=settings.measure.mm_per_px),
-            rules=AlertRules(settings.alerts, animals=settings.measure.animals, still_open=still_open),
+            rules=AlertRules(
+                settings.alerts,
+                animals=settings.measure.animals,
+                still_open=still_open,
+                sample_interval_s=1 / settings.measure.outside_rate_hz if settings.measure.outside_rate_hz else 0.0,
+            ),
             store=self.store,
             run_id=self._run_id,
             clock=clock,
@@ -348,11 +324,24 @@ class Service:
             self.settings.schedule,
             self.settings.zone,
             accounted_until_utc_ns=self.store.accounted_until(),
-            is_finished=self.store.is_finished,
+            is_finished=self._is_finished,
         )
         self._keeper = self._stack.enter_context(
-            TimetableKeeper(self._timetable, self._clock, lambda changes: carry_out(changes, self._sampler))
+            TimetableKeeper(
+                self._timetable,
+                self._clock,
+                lambda changes: carry_out(changes, self._sampler),
+                beat=lambda: self._beats.beat("schedule"),
+            )
         )
+
+    def _is_finished(self, key: str) -> bool:
+        """Whether a block is over; a database that cannot be read keeps no block from being captured."""
+        try:
+            return self.store.is_finished(key)
+        except StoreError as error:
+            logger.error("block %s is taken for a new one: %s", key, error)
+            return False
 
     def _start_web(self) -> None:
         if self.settings.web.enabled:
@@ -378,12 +367,18 @@ class Service:
 
         def end() -> None:
             stop()
-            thread.join(timeout=STOP_S)
+            thread.join(timeout=self._stop_time_left_s())
             if thread.is_alive():
                 logger.error("the %s thread does not stop", name)
 
         self._stack.callback(end)
         thread.start()
+
+    def _stop_time_left_s(self) -> float:
+        now_ns = self._clock.monotonic_ns()
+        if self._stop_by_ns is None:
+            self._stop_by_ns = now_ns + round(STOP_S * NS_PER_S)
+        return max((self._stop_by_ns - now_ns) / NS_PER_S, _LAST_CHANCE_S)
 
     def supervise(self, signals: Signals, load: Callable[[], Settings]) -> tuple[Outcome, Settings]:
         """Watch over the parts until something ends the service.
@@ -436,7 +431,7 @@ class Service:
         else:
             configure_logging(new.log)
             self._worker.rules.settings = new.alerts
-            self.settings = new
+            self.settings = self._board.settings = new
             self._change_run()
             logger.info("the config was read again")
         self._manager.tell(READY=1)
@@ -456,12 +451,13 @@ class Service:
         """Tell terminal, service manager and broker how it stands."""
         try:
             status = self.status()
-        except StoreError as error:
-            logger.error("the database cannot be read: %s", error)
+        except (StoreError, OSError) as error:
+            logger.error("the state of the service cannot be read: %s", error)
             return
         line = status_line(status)
         logger.info("%s", line)
         self._manager.tell(STATUS=line)
+        self._publish_info(self._capture.camera_info)
         if self._publisher is not None:
             expected = status.block.expected_24h
             self._publisher.set_retained(
@@ -480,108 +476,7 @@ class Service:
 
     def status(self) -> Status:
         """The state of everything, now. From any thread."""
-        now_ns = self._clock.utc_ns()
-        camera, block = self._camera_status(), self._block_status(now_ns)
-        store, mqtt = self._store_status(), self._mqtt_status()
-        recording_error = self._recorder.failed if self._recorder else None
-        disk_free_bytes = shutil.disk_usage(self.settings.box.data_dir).free
-        open_alerts = tuple(
-            event.kind.value if event.animal is None else f"{event.kind.value} (animal {event.animal})"
-            for event in self.store.open_events()
-        )
-        verdict, reasons = judge(
-            camera=camera,
-            store=store,
-            mqtt=mqtt,
-            recording_error=recording_error,
-            disk_free_bytes=disk_free_bytes,
-            open_alerts=open_alerts,
-        )
-        newest = self.live.newest
-        observation = None if newest is None else newest[1].observation
-        return Status(
-            box=self.settings.box.name,
-            version=VERSION,
-            verdict=verdict,
-            reasons=reasons,
-            uptime_s=(self._clock.monotonic_ns() - self._started_monotonic_ns) / NS_PER_S,
-            camera=camera,
-            block=block,
-            animals=() if observation is None else animal_statuses(observation, now_ns),
-            background_celsius=None if observation is None else observation.background_celsius,
-            store=store,
-            mqtt=mqtt,
-            recording_error=recording_error,
-            disk_free_bytes=disk_free_bytes,
-            open_alerts=open_alerts,
-        )
-
-    def _camera_status(self) -> CameraStatus:
-        capture = self._capture
-        newest = self.live.newest
-        last_ns = capture.last_good_monotonic_ns
-        return CameraStatus(
-            state="lost" if capture.lost else "starting" if last_ns is None else "running",
-            kind=self.settings.camera.kind,
-            serial=None if newest is None else newest[0].metadata.serial,
-            frames_per_second=capture.frames_per_second,
-            last_good_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
-            rejected=dict(capture.rejected),
-        )
-
-    def _block_status(self, now_ns: int) -> BlockStatus:
-        block = self._sampler.block
-        following = next_block(now_ns, self.settings.schedule, self.settings.zone)
-        day = self.store.coverage_since(now_ns - _DAY_NS)
-        return BlockStatus(
-            key=None if block is None else block.key,
-            accounted=self._sampler.progress if block else 0,
-            planned=block.frames if block else 0,
-            next_start_utc_ns=None if following is None else following.start_utc_ns,
-            captured_24h=day.captured,
-            expected_24h=day.expected,
-        )
-
-    def _store_status(self) -> StoreStatus:
-        counts = self.store.counts()
-        return StoreStatus(
-            frames=counts.frames,
-            part_observations=counts.part_observations,
-            events=counts.events,
-            outbox=counts.outbox,
-            waiting=len(self._samples),
-            lost=self._worker.lost_observations,
-        )
-
-    def _mqtt_status(self) -> MqttStatus:
-        if self._publisher is None:
-            return MqttStatus(state="off", broker=None, protocol=None, published=0, last_error=None)
-        state = self._publisher.state
-        return MqttStatus(
-            state="connected" if state.connected else "connecting",
-            broker=f"{self.settings.mqtt.host}:{self.settings.mqtt.port}",
-            protocol=state.protocol,
-            published=state.published,
-            last_error=state.last_error,
-        )
-
-
-def animal_statuses(observation: FrameObservation, now_utc_ns: int) -> tuple[AnimalStatus, ...]:
-    """The animals of a frame as the status page shows them."""
-    age_s = max(0.0, (now_utc_ns - observation.captured_utc_ns) / NS_PER_S)
-    statuses = []
-    for animal in observation.animals:
-        means = {part.part: part.mean_celsius for part in animal.parts}
-        statuses.append(
-            AnimalStatus(
-                animal=animal.animal,
-                age_s=age_s,
-                head_celsius=means.get(BodyPart.HEAD),
-                body_celsius=means.get(BodyPart.BODY),
-                tail_celsius=means.get(BodyPart.TAIL),
-            )
-        )
-    return tuple(statuses)
+        return self._board.read()
 
 
 def boot_id() -> str:

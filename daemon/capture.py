@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
-from drivers.camera import ThermalCamera
+from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock
 from drivers.decoder import DRIFT_LIMIT_CELSIUS
 from drivers.errors import (
@@ -37,8 +37,11 @@ RATE_OVER_FRAMES = 50
 MIN_RECALIBRATION_INTERVAL_S = 15.0
 """Shutter cycles closer together warm the blade and make readings worse."""
 
-MAX_FREEZE_S = 15.0
-"""A repeated picture is a shutter event for so long at most (at power-up 9 s); then the stream is stuck."""
+MAX_FREEZE_S = 5.0
+"""A repeated picture is a shutter event (1.3 s) for so long at most; then the stream is stuck."""
+
+POWER_UP_FREEZE_S = 15.0
+"""A camera that was just plugged in repeats its first picture for 9 s."""
 
 FIRST_FRAME_S = 5.0
 """A camera that was just plugged in sends nothing for two seconds: its first frame is given longer."""
@@ -114,6 +117,8 @@ class CaptureLoop:
         """Set when recorded material is over."""
         self.last_good_monotonic_ns: int | None = None
         """Of the last good, changing frame."""
+        self.camera_info: CameraInfo | None = None
+        """Of the camera that was found last."""
         self.calibrated_at_ns: int | None = None
         """Monotonic time at which a shutter cycle was last asked for."""
         self._recent_ns: deque[int] = deque(maxlen=RATE_OVER_FRAMES)
@@ -181,7 +186,8 @@ class CaptureLoop:
         CameraError
             Why the connection is of no use any more.
         """
-        last_ns = last_change_ns = self._clock.monotonic_ns()
+        opened_ns = last_ns = last_change_ns = self._clock.monotonic_ns()
+        fresh_frames = 0
         silence_s = max(FIRST_FRAME_S, self._settings.frame_timeout_s)
         self._before = self._last
         while not self._stop.is_set():
@@ -191,11 +197,13 @@ class CaptureLoop:
             if frame is not None:
                 last_ns, silence_s = now_ns, self._settings.frame_timeout_s
                 if not frame.flags & FrameFlag.SHUTTER:
-                    last_change_ns = now_ns
+                    last_change_ns, fresh_frames = now_ns, fresh_frames + 1
             if now_ns - last_ns > silence_s * NS_PER_S:
                 raise CameraLostError(f"{camera.info.location}: no good frame for {silence_s:g} s")
-            if now_ns - last_change_ns > MAX_FREEZE_S * NS_PER_S:
-                raise CameraLostError(f"{camera.info.location}: one picture again and again for {MAX_FREEZE_S:g} s")
+            powering_up = now_ns - opened_ns < POWER_UP_FREEZE_S * NS_PER_S
+            freeze_s = POWER_UP_FREEZE_S if powering_up and fresh_frames < 2 else MAX_FREEZE_S
+            if now_ns - last_change_ns > freeze_s * NS_PER_S:
+                raise CameraLostError(f"{camera.info.location}: one picture again and again for {freeze_s:g} s")
 
     def step(self, camera: ThermalCamera) -> ThermalFrame | None:
         """Read and hand on one frame: what the thread repeats, and what a simulated day drives. None if none came.
@@ -255,6 +263,7 @@ class CaptureLoop:
         if self._lost_at_ns is not None:
             away_s = (self._clock.monotonic_ns() - self._lost_at_ns) / NS_PER_S
         self._lost_at_ns, self._announced_lost = None, False
+        self.camera_info = camera.info
         logger.info("camera found: %s at %s", camera.info.serial, camera.info.location)
         self._sampler.camera(
             CameraFound(

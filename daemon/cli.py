@@ -84,7 +84,7 @@ def main() -> None:
     try:
         # Our matrices are small: more threads only wait for each other, at the cost of the capture thread.
         with threadpool_limits(limits=1, user_api="blas"):
-            app()
+            app(prog_name="vivarium")
     except VivariumError as error:
         _complain(error)
         sys.exit(2)

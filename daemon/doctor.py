@@ -19,6 +19,7 @@ from daemon.status import LOW_DISK_BYTES
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import head_revision
+from daemon.web.server import why_not
 from drivers.clock import SystemClock
 from drivers.errors import CameraError, CameraLostError, ConfigError, MaterialError, VivariumError
 from drivers.frame import ThermalFrame
@@ -236,7 +237,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
                 yield Finding(
                     subject=key,
                     good=False,
-                    found=f"{host}:{port}: {error.strerror}",
+                    found=f"{host}:{port}: {why_not(error)}",
                     remedy="stop the program that listens there, or choose another port",
                 )
             else:

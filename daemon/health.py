@@ -9,8 +9,9 @@ from drivers.clock import NS_PER_S, Clock
 
 logger = logging.getLogger(__name__)
 
-STALLED_AFTER_S = 15.0
-"""A thread that has not finished a unit of work for so long is stuck; opening a hanging camera takes 7 s."""
+STALLED_AFTER_S = 25.0
+"""A thread that has not finished a unit of work for so long is stuck. Opening a hanging camera takes 7 s, and the
+schedule is looked at every 10 s."""
 
 
 class Heartbeats:

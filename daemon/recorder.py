@@ -2,19 +2,24 @@
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 from daemon.handoff import HandOff
-from daemon.sampling import BlockEnded, BlockStarted, Item, MissingSamples, Sample
-from daemon.schedule import PlannedBlock
+from daemon.sampling import BlockEnded, BlockPassed, BlockStarted, Item, MissingSamples, Sample
+from daemon.store.blocks import BlockPlan
 from daemon.store.repository import Store
 from drivers.clock import NS_PER_S, Clock
-from drivers.closing import RecordingFiles
-from drivers.errors import RecordingError, StoreError
+from drivers.closing import RecordingFiles, close_leftover, summary_of
+from drivers.errors import RecordingError, StoreError, StoreRejectedError
 from drivers.matroska import as_recording_error
-from drivers.recording import SYNC_INTERVAL_S, RecordingSummary, RecordingWriter, close_leftovers
+from drivers.recording import SYNC_INTERVAL_S, RecordingSummary, RecordingWriter
 from drivers.sidecar import MissingReason, RecordingHeader, Sidecar
+from drivers.t2s_protocol import Metadata
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +29,52 @@ RETRY_S = 5.0
 """After an error of the disk a new segment is tried at this interval, and a row after one of the database."""
 
 IDLE_S = 0.2
+
+BLOCKS_REMEMBERED = 64
+"""Blocks whose missing moments wait for a disk that takes nothing: eight days of eight blocks."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """The planned moments of a block that no segment accounts for yet."""
+
+    block: BlockPlan
+    from_utc_ns: int
+    """Those before are accounted for."""
+    missing: list[tuple[range, str]] = field(default_factory=list)
+    """Moments in a row, and the reason, in the order in which they were told of."""
+    rest: str = MissingReason.SERVICE_DOWN
+    """Why the others are missing once the block is over."""
+
+    def miss(self, planned_utc_ns: int, reason: str) -> None:
+        """Note why a moment has no frame."""
+        after_utc_ns = planned_utc_ns + self.block.period_ns
+        if self.missing and self.missing[-1][0].stop == planned_utc_ns and self.missing[-1][1] == reason:
+            earlier, _ = self.missing.pop()
+            self.missing.append((range(earlier.start, after_utc_ns, self.block.period_ns), reason))
+        else:
+            self.missing.append((range(planned_utc_ns, after_utc_ns, self.block.period_ns), reason))
+
+    @property
+    def moments(self) -> int:
+        """How many they are."""
+        return max(0, (self.block.planned_utc_ns[-1] - self.from_utc_ns) // self.block.period_ns + 1)
+
+    @property
+    def with_reason(self) -> int:
+        """Of how many it is known why they are missing."""
+        return sum(len(moments) for moments, _ in self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leftover:
+    """A segment that the disk did not let be closed."""
+
+    block_key: str
+    names: RecordingFiles
+    accounted_until_utc_ns: int
+    refused_utc_ns: int | None
+    """The planned moment whose frame the disk would not take."""
 
 
 class BlockRecorder:
@@ -57,12 +108,13 @@ class BlockRecorder:
         self._software_version = software_version
         self._provenance = dict(provenance)
         self._sync_interval_s = SYNC_INTERVAL_S if sync else None
-        self._block: PlannedBlock | None = None
+        self._account: _Account | None = None
         self._writer: RecordingWriter | None = None
-        self._accounted_from_ns = 0
         self._told_until_ns = 0
-        self._missing: list[tuple[int, str]] = []
         self._retry_at_ns: int | None = None
+        self._leftovers: list[_Leftover] = []
+        self._untold: deque[_Account] = deque()
+        self._catch_up_at_ns: int | None = None
         self._unregistered: list[tuple[str, RecordingSummary]] = []
         self._register_at_ns: int | None = None
         self.failed: str | None = None
@@ -72,25 +124,26 @@ class BlockRecorder:
         """Consume until the hand-off is closed and empty, then close the recording."""
         while not items.exhausted:
             item = items.get(IDLE_S)
-            if item is not None:
+            if item is None:
+                self._try_again_if_due()
+            else:
                 self.handle(item)
-            if self._register_at_ns is not None and self._clock.monotonic_ns() >= self._register_at_ns:
-                self._register()
+        self._catch_up()
         self.close()
-        for _, summary in self._unregistered:
-            logger.error("recording %s is complete but not in the database", summary.path)
+        self._tell_what_is_lost()
 
     def handle(self, item: Item) -> None:
         """Take one item."""
         match item:
             case BlockStarted(block=block):
                 self.close()
-                self._block, self._missing, self._retry_at_ns = block, [], None
-                self._accounted_from_ns = self._told_until_ns = self._accounted_until(block)
-            case BlockEnded(block=block):
+                self._account = _Account(block, self._accounted_until(block))
+                self._told_until_ns, self._retry_at_ns = self._account.from_utc_ns, None
+            case BlockEnded(block=block) if self._is_open(block.key):
                 self._told_until_ns = block.end_utc_ns
-                self.close()
-                self._block = None
+                self._end_block()
+            case BlockPassed(block=block, reason=reason):
+                self.pass_block(block, reason)
             case MissingSamples(block_key=key, planned_utc_ns=planned, reason=reason) if self._is_open(key):
                 for moment in planned:
                     self._miss(moment, reason)
@@ -98,14 +151,39 @@ class BlockRecorder:
                 self._record(item, moment)
             case _:
                 pass
+        self._try_again_if_due()
 
     def close(self) -> None:
-        """Finish the open segment."""
+        """Finish the open segment; a block that is not over goes on in the next one."""
         self._close()
         self._register()
 
+    def pass_block(self, block: BlockPlan, reason: str) -> None:
+        """Account for what is left of a block that is over: the moments that no earlier segment accounts for.
+
+        Parameters
+        ----------
+        block : BlockPlan
+            Not the open one.
+        reason : str
+            Why these moments are missing.
+        """
+        if self._has_leftover(block):
+            return  # closing it accounts for the rest of the block
+        self._leave_word(_Account(block, self._accounted_until(block), rest=reason))
+        if self._unregistered and self._register_at_ns is None:  # the block itself is about to be stored
+            self._register_at_ns = self._clock.monotonic_ns() + round(RETRY_S * NS_PER_S)
+
+    def _end_block(self) -> None:
+        """Finish the last segment; what it does not account for gets one without frames."""
+        self._close()
+        account, self._account = self._account, None
+        if account is not None:
+            self._leave_word(account)
+        self._register()
+
     def _is_open(self, block_key: str | None) -> bool:
-        return self._block is not None and self._block.key == block_key
+        return self._account is not None and self._account.block.key == block_key
 
     def _close(self) -> None:
         """Finish the open segment: it accounts for the moments that were told of so far, the next one for the rest.
@@ -113,81 +191,157 @@ class BlockRecorder:
         What its journal does not name was lost while the service was down, and is missing with that reason.
         """
         writer, self._writer = self._writer, None
-        if writer is None or self._block is None:
+        account, until_ns = self._account, self._told_until_ns
+        if writer is None or account is None:
             return
-        self._accounted_from_ns, self._missing = self._told_until_ns, []
+        account.from_utc_ns, account.missing = until_ns, []
+        key, closed = account.block.key, False
         try:
-            summary = writer.close(accounted_until_utc_ns=self._told_until_ns, reason=MissingReason.SERVICE_DOWN)
+            summary = writer.close(accounted_until_utc_ns=until_ns, reason=MissingReason.SERVICE_DOWN)
         except RecordingError as error:
-            logger.error("a recording of block %s was not closed, it is left for later: %s", self._block.key, error)
+            logger.error("a recording of block %s was not closed, it is left for later: %s", key, error)
         else:
-            self._unregistered.append((self._block.key, summary))
+            closed = summary.sha256 is not None
+            self._unregistered.append((key, summary))
+        if not closed:
+            self._leftovers.append(_Leftover(key, RecordingFiles.of(writer.path), until_ns, writer.refused_utc_ns))
 
     def _record(self, sample: Sample, planned_utc_ns: int) -> None:
-        if self._writer is None and not self._open(sample):
+        if self._account is None:
+            return
+        writer = self._writer or self._open(self._account, sample)
+        if writer is None:
             self._miss(planned_utc_ns, NOT_RECORDED)
             return
-        assert self._writer is not None
         # A moment that an earlier segment has captured, before a quick restart: the frame is kept, and stands for none.
-        stands_for = planned_utc_ns if planned_utc_ns >= self._accounted_from_ns else None
+        stands_for = planned_utc_ns if planned_utc_ns >= self._account.from_utc_ns else None
         try:
-            self._writer.append(sample.frame, planned_utc_ns=stands_for)
+            writer.append(sample.frame, planned_utc_ns=stands_for)
         except RecordingError as error:
             self._tell_of(planned_utc_ns)
             self._fail(error)
         else:
             self._tell_of(planned_utc_ns)
 
-    def _open(self, sample: Sample) -> bool:
-        """Start a segment; False when the disk refuses, and then not again for a while."""
-        now_ns = self._clock.monotonic_ns()
-        if self._block is None or (self._retry_at_ns is not None and now_ns < self._retry_at_ns):
-            return False
-        metadata = sample.frame.metadata
+    def _open(self, account: _Account, sample: Sample) -> RecordingWriter | None:
+        """Start a segment; None when the disk refuses, and then not again for a while."""
+        if self._retry_at_ns is not None and self._clock.monotonic_ns() < self._retry_at_ns:
+            return None
         try:
-            writer = RecordingWriter(
-                self._free_path(self._block),
-                RecordingHeader(
-                    box=self._box,
-                    block_key=self._block.key,
-                    start_utc_ns=self._block.start_utc_ns,
-                    period_ns=self._block.period_ns,
-                    accounted_from_utc_ns=self._accounted_from_ns,
-                    end_utc_ns=self._block.end_utc_ns,
-                    product=metadata.product,
-                    serial=metadata.serial,
-                    firmware=metadata.firmware,
-                    variant=metadata.variant,
-                    software_version=self._software_version,
-                    provenance=self._provenance,
-                ),
-                sync_interval_s=self._sync_interval_s,
-            )
-            self._writer = writer
-            for planned_utc_ns, reason in self._missing:
-                writer.missing(planned_utc_ns, reason)
+            self._writer = self._begin(account, sample.frame.metadata)
         except RecordingError as error:
             self._fail(error)
-            return False
+            return None
+        account.missing = []
         if self.failed is not None:
-            logger.warning("block %s is recorded again", self._block.key)
-            self._close_leftovers(self._block)
-        self._missing, self.failed, self._retry_at_ns = [], None, None
-        return True
+            logger.warning("block %s is recorded again", account.block.key)
+        self._disk_works()
+        return self._writer
 
-    def _segments(self, block: PlannedBlock) -> Iterator[RecordingFiles]:
+    def _begin(self, account: _Account, camera: Metadata | None) -> RecordingWriter:
+        """Start a segment with what is known of its missing moments; when the disk refuses there is nothing of it."""
+        writer = RecordingWriter(
+            self._free_path(account.block),
+            RecordingHeader(
+                box=self._box,
+                block_key=account.block.key,
+                start_utc_ns=account.block.start_utc_ns,
+                period_ns=account.block.period_ns,
+                accounted_from_utc_ns=account.from_utc_ns,
+                end_utc_ns=account.block.end_utc_ns,
+                product=camera.product if camera else "",
+                serial=camera.serial if camera else "",
+                firmware=camera.firmware if camera else "",
+                variant=camera.variant if camera else "",
+                software_version=self._software_version,
+                provenance=self._provenance,
+            ),
+            sync_interval_s=self._sync_interval_s,
+        )
+        try:
+            for moments, reason in account.missing:
+                for planned_utc_ns in moments:
+                    writer.missing(planned_utc_ns, reason)
+        except RecordingError:
+            writer.discard()
+            raise
+        return writer
+
+    def _leave_word(self, account: _Account) -> None:
+        """Account for the moments of a block that is over; while the disk refuses, that waits in memory."""
+        if not account.moments:
+            return
+        try:
+            self._write_without_frames(account)
+        except RecordingError as error:
+            key, moments = account.block.key, account.moments
+            logger.warning("block %s: no recording says yet why %d moments are missing: %s", key, moments, error)
+            if self._writer is None:
+                self.failed = self.failed or str(error)
+            self._untold.append(account)
+            if len(self._untold) > BLOCKS_REMEMBERED:
+                _say_lost(self._untold.popleft())
+            self._catch_up_at_ns = self._clock.monotonic_ns() + round(RETRY_S * NS_PER_S)
+
+    def _write_without_frames(self, account: _Account) -> None:
+        writer = self._begin(account, None)
+        try:
+            summary = writer.close(reason=account.rest)
+        except RecordingError:
+            writer.discard()
+            raise
+        self._unregistered.append((account.block.key, summary))
+
+    def _catch_up(self) -> None:
+        """Bring to the disk what it refused when a block was over."""
+        refused: deque[_Account] = deque()
+        for account in self._untold:
+            try:
+                self._write_without_frames(account)
+            except RecordingError as error:
+                logger.debug("block %s: still not: %s", account.block.key, error)
+                refused.append(account)
+        came_through = len(refused) < len(self._untold)
+        self._untold = refused
+        self._catch_up_at_ns = self._clock.monotonic_ns() + round(RETRY_S * NS_PER_S) if refused else None
+        if came_through:
+            if self.failed is not None:
+                logger.warning("recordings can be written again")
+            self._disk_works()
+            self._register()
+
+    def _disk_works(self) -> None:
+        """Go on at once, and close segments that the disk did not let be closed, now that it may."""
+        self.failed = self._retry_at_ns = None
+        waiting, self._leftovers = self._leftovers, []
+        for leftover in waiting:
+            try:
+                summary = close_leftover(
+                    leftover.names,
+                    accounted_until_utc_ns=leftover.accounted_until_utc_ns,
+                    refused_utc_ns=leftover.refused_utc_ns,
+                )
+            except RecordingError as error:
+                logger.warning("%s; left for later", error)
+                self._leftovers.append(leftover)
+            else:
+                if summary is not None:
+                    self._unregistered.append((leftover.block_key, summary))
+                    self._register_at_ns = self._clock.monotonic_ns()
+
+    def _segments(self, block: BlockPlan) -> Iterator[RecordingFiles]:
         """The names for recordings of this block, in their order; without end."""
         day, _, name = block.key.partition("/")
         stem = f"{self._box}_{day}_{name}"
         for segment in itertools.count(1):
             yield RecordingFiles(self._directory / day, stem if segment == 1 else f"{stem}_{segment}")
 
-    def _free_path(self, block: PlannedBlock) -> Path:
+    def _free_path(self, block: BlockPlan) -> Path:
         """The file of this block, or of its next segment."""
         with as_recording_error(self._directory, "look for a free name"):
             return next(names.final for names in self._segments(block) if not _in_use(names))
 
-    def _accounted_until(self, block: PlannedBlock) -> int:
+    def _accounted_until(self, block: BlockPlan) -> int:
         """Up to where segments of earlier runs account for the block: from there on it is ours to do so."""
         until_utc_ns = block.start_utc_ns
         try:
@@ -199,20 +353,19 @@ class BlockRecorder:
             logger.warning("what earlier recordings of block %s account for is not known: %s", block.key, error)
         return min(until_utc_ns, block.end_utc_ns)
 
-    def _close_leftovers(self, block: PlannedBlock) -> None:
-        """Close segments that the disk did not let be closed, now that it may."""
-        folder = next(self._segments(block)).directory
-        for summary in close_leftovers(folder, accounted_until_utc_ns=self._accounted_from_ns):
-            if summary.header.block_key is not None:
-                self._unregistered.append((summary.header.block_key, summary))
-                self._register_at_ns = self._clock.monotonic_ns()
+    def _has_leftover(self, block: BlockPlan) -> bool:
+        """Whether an earlier run has left a segment open that could not yet be closed."""
+        with suppress(OSError):
+            return any(_is_leftover(names) for names in itertools.takewhile(_in_use, self._segments(block)))
+        return False
 
     def _tell_of(self, planned_utc_ns: int) -> None:
-        if self._block is not None:
-            self._told_until_ns = max(self._told_until_ns, planned_utc_ns + self._block.period_ns)
+        if self._account is not None:
+            self._told_until_ns = max(self._told_until_ns, planned_utc_ns + self._account.block.period_ns)
 
     def _miss(self, planned_utc_ns: int, reason: str) -> None:
-        if planned_utc_ns < self._accounted_from_ns:
+        account = self._account
+        if account is None or planned_utc_ns < account.from_utc_ns:
             return  # not a moment of this segment
         if reason == MissingReason.SERVICE_DOWN:
             self._tell_of(planned_utc_ns)  # closing says so, for a whole day as quickly as for a second
@@ -223,7 +376,7 @@ class BlockRecorder:
             except RecordingError as error:
                 self._fail(error)
         if self._writer is None:
-            self._missing.append((planned_utc_ns, reason))
+            account.miss(planned_utc_ns, reason)
         self._tell_of(planned_utc_ns)
 
     def _fail(self, error: RecordingError) -> None:
@@ -233,6 +386,13 @@ class BlockRecorder:
         self._retry_at_ns = self._clock.monotonic_ns() + round(RETRY_S * NS_PER_S)
         self._close()
         self._register()
+
+    def _try_again_if_due(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if self._catch_up_at_ns is not None and now_ns >= self._catch_up_at_ns:
+            self._catch_up()
+        if self._register_at_ns is not None and now_ns >= self._register_at_ns:
+            self._register()
 
     def _register(self) -> None:
         """Enter closed segments into the database; what it does not take now is tried again later."""
@@ -249,12 +409,31 @@ class BlockRecorder:
             return False
         return True
 
+    def _tell_what_is_lost(self) -> None:
+        """Say at the end what is not where it should be."""
+        for _, summary in self._unregistered:
+            logger.error("recording %s is complete but not in the database", summary.path)
+        for account in self._untold:
+            _say_lost(account)
+        if self._account is not None and self._account.with_reason:
+            key, moments = self._account.block.key, self._account.with_reason
+            logger.warning("block %s: no recording will say why %d moments are missing, the database may", key, moments)
+
+
+def _say_lost(account: _Account) -> None:
+    key, moments = account.block.key, account.moments
+    logger.error("block %s: %d missing moments are in no recording, the disk refused for too long", key, moments)
+
 
 def _in_use(names: RecordingFiles) -> bool:
     return any(path.exists() for path in (names.final, names.sidecar, names.part, names.journal))
 
 
-def _accounted_by(sidecar: Sidecar, block: PlannedBlock) -> int:
+def _is_leftover(names: RecordingFiles) -> bool:
+    return not names.sidecar.exists() and (names.part.exists() or names.journal.exists())
+
+
+def _accounted_by(sidecar: Sidecar, block: BlockPlan) -> int:
     """The first planned moment of the block that a closed segment says nothing of."""
     header = sidecar.header
     if (header.start_utc_ns, header.period_ns) != (block.start_utc_ns, block.period_ns):
@@ -263,3 +442,60 @@ def _accounted_by(sidecar: Sidecar, block: PlannedBlock) -> int:
     return max(
         sidecar.accounted_until_utc_ns, max(planned, default=block.start_utc_ns - block.period_ns) + block.period_ns
     )
+
+
+def enter_unknown(directory: Path, store: Store, *, since_day: date) -> list[RecordingSummary]:
+    """Enter closed recordings that the database does not know; for the start of the service.
+
+    A service that is killed between closing a recording and storing its row leaves one. What the database refuses is
+    reported in the log.
+
+    Parameters
+    ----------
+    directory : Path
+        With one folder a day below it; it need not exist.
+    store : Store
+        With the blocks that were recorded.
+    since_day : date
+        Folders of earlier days are not looked at.
+
+    Returns
+    -------
+    list of RecordingSummary
+        Of those that were entered.
+    """
+    entered = []
+    try:
+        known = _known_paths(store, since_day)
+        for sidecar in sorted(directory.glob("????-??-??/*.json")):
+            if sidecar.parent.name >= since_day.isoformat():
+                summary = _enter(RecordingFiles(sidecar.parent, sidecar.stem), store, known)
+                entered += [] if summary is None else [summary]
+    except StoreError as error:
+        logger.error("recordings that the database may not know wait for the next start: %s", error)
+    return entered
+
+
+def _known_paths(store: Store, since_day: date) -> frozenset[Path]:
+    """Recordings in the database of the blocks since a day, so that few sidecars need to be read."""
+    since = datetime.combine(since_day, time(), UTC) - timedelta(days=1)  # in whatever time zone that day began
+    keys = store.finished_block_keys(round(since.timestamp()) * NS_PER_S) | {each.key for each in store.open_blocks()}
+    return frozenset(recording.path for key in keys for recording in store.recordings(key))
+
+
+def _enter(names: RecordingFiles, store: Store, known: Collection[Path]) -> RecordingSummary | None:
+    """Enter one recording; None when there is no need, or the database has no place for it."""
+    try:
+        with as_recording_error(names.final, "look for it"):
+            if names.final in known or not names.final.exists():
+                return None
+        summary = summary_of(names, Sidecar.read(names.sidecar))
+        key = summary.header.block_key
+        if key is None or any(row.path == names.final for row in store.recordings(key)):
+            return None
+        store.add_recording(key, summary)
+    except (RecordingError, StoreRejectedError) as error:
+        logger.warning("recording %s is not entered into the database: %s", names.final, error)
+        return None
+    logger.warning("recording %s was not in the database and is now", names.final)
+    return summary

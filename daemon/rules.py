@@ -1,5 +1,6 @@
 """Alert rules: thresholds with patience and hysteresis, per animal."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,12 @@ from drivers.frame import FrameFlag
 
 CANNOT_TELL_AFTER_S = 60.0
 """A gap between measured frames after which a condition's patience starts anew: nobody saw what was in between."""
+
+CANNOT_TELL_AFTER_SAMPLES = 3
+"""The same where frames are measured so rarely that this many intervals are longer: one lost frame is no gap."""
+
+NOT_WATCHED = "not_watched"
+"""Why a condition is closed that nothing looks at any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +37,10 @@ class _Reading:
 class _Condition:
     """One condition of one animal: closed, suspected since, or open."""
 
-    def __init__(self, kind: EventKind, severity: Severity, animal: int) -> None:
+    def __init__(self, kind: EventKind, severity: Severity, animal: int, *, gap_s: float) -> None:
         self._kind, self._severity, self._animal = kind, severity, animal
+        self._gap_ns = round(gap_s * NS_PER_S)
+        """Longest time between two looks over which patience goes on."""
         self._since: _Reading | None = None
         self._last_monotonic_ns: int | None = None
         self._opened: str | None = None
@@ -42,7 +51,7 @@ class _Condition:
 
     def update(self, reading: _Reading, duration_s: float, threshold: float | None) -> Event | None:
         last, self._last_monotonic_ns = self._last_monotonic_ns, reading.at_monotonic_ns
-        if last is not None and reading.at_monotonic_ns - last > CANNOT_TELL_AFTER_S * NS_PER_S:
+        if last is not None and reading.at_monotonic_ns - last > self._gap_ns:
             self._since = None
         if self._opened is not None:
             return self._close(reading, threshold) if reading.back else None
@@ -115,13 +124,31 @@ class AlertRules:
         How many animals are expected; each that is not seen is missed by its number.
     still_open : iterable of Event
         Conditions that were open when the service last stopped.
+    sample_interval_s : float
+        Longest regular time between two measured frames; 0 where frames come at no rate at all for a while.
+
+    Raises
+    ------
+    ValueError
+        If `sample_interval_s` is negative or not finite.
     """
 
-    def __init__(self, settings: AlertSettings, *, animals: int, still_open: Iterable[Event] = ()) -> None:
+    def __init__(
+        self,
+        settings: AlertSettings,
+        *,
+        animals: int,
+        still_open: Iterable[Event] = (),
+        sample_interval_s: float = 5.0,
+    ) -> None:
+        if not (math.isfinite(sample_interval_s) and sample_interval_s >= 0):
+            raise ValueError(f"sample_interval_s must be finite and at least 0, got {sample_interval_s}")
         self.settings = settings
         self._animals = animals
+        self._not_watched: list[Event] = []
+        gap_s = max(CANNOT_TELL_AFTER_S, CANNOT_TELL_AFTER_SAMPLES * sample_interval_s)
         self._conditions = {
-            (kind, animal): _Condition(kind, severity, animal)
+            (kind, animal): _Condition(kind, severity, animal, gap_s=gap_s)
             for kind, severity in _SEVERITIES.items()
             for animal in range(1, animals + 1)
         }
@@ -129,6 +156,23 @@ class AlertRules:
             condition = self._conditions.get((event.kind, event.animal or 0))
             if condition is not None:
                 condition.restore(event)
+            elif event.kind in _SEVERITIES:
+                self._not_watched.append(event)
+
+    def orphans(self, at_utc_ns: int) -> list[Event]:
+        """Events that close what was open for an animal that is not expected any more; to be stored once, at start."""
+        return [
+            Event(
+                kind=event.kind,
+                state=EventState.CLOSED,
+                severity=event.severity,
+                at_utc_ns=at_utc_ns,
+                animal=event.animal,
+                data={"reason": NOT_WATCHED},
+                opened_event_id=event.event_id,
+            )
+            for event in self._not_watched
+        ]
 
     def update(self, observation: FrameObservation) -> list[Event]:
         """Judge one frame. Frames that could not be measured say nothing, neither good nor bad."""

@@ -151,7 +151,6 @@ class Sampler:
             self._block = block
             passed = at_utc_ns - block.start_utc_ns
             self._next_index = max(0, passed // block.period_ns)
-            self._condition = None
             self._send(BlockStarted(block=block, at_utc_ns=at_utc_ns))
             if lost_utc_ns:
                 self._send(MissingSamples(block_key=block.key, planned_utc_ns=tuple(lost_utc_ns), reason=reason))
@@ -193,7 +192,7 @@ class Sampler:
         """How long until the next frame is wanted, as things are; None when none is."""
         with self._lock:
             block = self._block
-            if block is not None and self._next_index < block.frames:
+            if block is not None and self._next_index < block.frames and not self._is_set_back(block, utc_ns):
                 return max(0, block.start_utc_ns + self._next_index * block.period_ns - utc_ns) / NS_PER_S
             if self._outside_period_ns is None:
                 return None
@@ -214,13 +213,20 @@ class Sampler:
     def _offer_to_block(self, frame: ThermalFrame, block: PlannedBlock) -> bool:
         index = self._index_at(block, frame.captured_utc_ns)
         if index < self._next_index:
-            return False
+            return self._is_set_back(block, frame.captured_utc_ns) and self._offer_outside(frame)
         planned = block.start_utc_ns + index * block.period_ns
         self._next_index = index + 1
         self._condition = None
         self._send(Sample(frame=frame, block_key=block.key, planned_utc_ns=planned))
         self.taken += 1
         return True
+
+    def _is_set_back(self, block: PlannedBlock, utc_ns: int) -> bool:
+        """Whether the clock went back in the block: this moment and its next one are accounted for already.
+
+        Until it has caught up nothing can be captured for the block, but the animals are watched as outside of one.
+        """
+        return self._index_at(block, utc_ns) < self._next_index - 1
 
     def _offer_outside(self, frame: ThermalFrame) -> bool:
         if self._outside_period_ns is None:

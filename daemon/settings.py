@@ -9,15 +9,19 @@ from collections.abc import Iterator, Mapping
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import tzlocal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from drivers.errors import ConfigError
 from drivers.thermometry import EnvironmentOverrides
 
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
+
+
+_URL_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
 class _Section(BaseModel):
@@ -42,7 +46,8 @@ class BoxSettings(_Section):
     data_dir: Path = Path("var")
     """Database, recordings and state; a relative path counts from the directory of the config file."""
     time_zone: Annotated[str, AfterValidator(_known_zone)] = ""
-    """IANA zone of the housing room, for instance America/Sao_Paulo; empty takes the machine's own."""
+    """IANA zone of the housing room, for instance America/Sao_Paulo; empty takes the machine's own when the config is
+    read."""
 
 
 class SimulatedSettings(_Section):
@@ -80,7 +85,7 @@ class ReplaySettings(_Section):
     """False-colour material: at least two readings, in place of the range."""
     palette: str | None = None
     """False-colour material: name of its palette, where it shall not be recognised."""
-    rate_hz: float = Field(25.0, gt=0, le=25)
+    rate_hz: float = Field(25.0, ge=0.7, le=25)
     """Frames per second for material without times of its own."""
 
 
@@ -111,7 +116,8 @@ class CameraSettings(_Section):
     kind: Literal["simulated", "replay"] = "simulated"
     """simulated needs no hardware; replay plays recorded material."""
     frame_timeout_s: float = Field(2.0, gt=0.1, le=30)
-    """Without a good, changing frame for so long the camera counts as lost and is opened anew."""
+    """Without a good frame for so long the camera counts as lost and is opened anew; a picture that only repeats is
+    given five seconds, since a closed shutter looks the same."""
     retry_max_s: float = Field(5.0, ge=1, le=300)
     """Longest pause between two attempts to open a lost camera: it is found so soon after its return."""
     recalibrate_after_s: float = Field(380.0, ge=15, le=3600)
@@ -289,14 +295,26 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
 
     def resolved(self, directory: Path) -> "Settings":
-        """The same with every relative path counted from `directory`, where the config file is."""
+        """The same as it holds on this machine now: relative paths count from `directory`, the zone has a name.
+
+        Raises
+        ------
+        ConfigError
+            If the machine does not say which time zone it is in.
+        """
 
         def absolute(path: Path | None) -> Path | None:
             return None if path is None else directory / path.expanduser()
 
         return self.model_copy(
             update={
-                "box": self.box.model_copy(update={"data_dir": absolute(self.box.data_dir)}),
+                "box": self.box.model_copy(
+                    update={
+                        "data_dir": absolute(self.box.data_dir),
+                        "time_zone": self.box.time_zone or machine_zone_name(),
+                    }
+                ),
+                "database": self.database.model_copy(update={"url": _absolute_url(self.database.url, directory)}),
                 "camera": self.camera.model_copy(
                     update={"replay": self.camera.replay.model_copy(update={"path": absolute(self.camera.replay.path)})}
                 ),
@@ -311,7 +329,7 @@ class Settings(_Section):
     @property
     def zone(self) -> ZoneInfo:
         """The time zone of the housing room."""
-        return ZoneInfo(self.box.time_zone or tzlocal.get_localzone_name())
+        return ZoneInfo(self.box.time_zone or machine_zone_name())
 
     @property
     def database_url(self) -> str:
@@ -324,12 +342,37 @@ class Settings(_Section):
         return self.box.data_dir / "recordings"
 
     def to_json(self) -> str:
-        """All values, also those that were left out, with sorted keys."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """All values but the password in the database's URL, also those that were left out, with sorted keys."""
+        values = self.model_dump(mode="json")
+        values["database"]["url"] = _URL_PASSWORD.sub(r"\1:***@", values["database"]["url"])
+        return json.dumps(values, sort_keys=True)
 
     def config_hash(self) -> str:
         """SHA-256 of `to_json`: two runs with the same hash were set up alike."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def machine_zone_name() -> str:
+    """IANA name of the zone that this machine is set to, as it is now.
+
+    Raises
+    ------
+    ConfigError
+        If the machine does not say, or says two things.
+    """
+    try:
+        tzlocal.reload_localzone()
+        return ZoneInfo(tzlocal.get_localzone_name()).key
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"box.time_zone: the machine's own zone is not known ({error}); set it here, for instance Europe/Berlin"
+        ) from error
+
+
+def _absolute_url(url: str, directory: Path) -> str:
+    """A SQLite URL with its path counted from the directory; any other as it is."""
+    prefix, path = "sqlite:///", url.removeprefix("sqlite:///")
+    return f"{prefix}{directory / path}" if url.startswith(prefix) and path not in ("", ":memory:") else url
 
 
 def load_settings(path: Path) -> Settings:
@@ -424,7 +467,7 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[KeyDescription]:
                 key=f"[[{key}]]" if many else f"[{key}]",
                 kind="list of tables" if many else "table",
                 default="",
-                description=field.description or (section.__doc__ or "").strip(),
+                description=_meaning(field) or (section.__doc__ or "").strip(),
             )
             yield from _describe(section, f"{key}.")
             continue
@@ -433,8 +476,13 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[KeyDescription]:
             key=key,
             kind=_kind(field.annotation),
             default="required" if field.is_required() else json.dumps(default, default=str),
-            description=field.description or "",
+            description=_meaning(field),
         )
+
+
+def _meaning(field: FieldInfo) -> str:
+    """What a key means, on one line."""
+    return " ".join((field.description or "").split())
 
 
 _ANNOTATED = re.compile(r"Annotated\[(\w+), [^\]]*\]")
@@ -460,7 +508,7 @@ def _example(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
         if section is not None and not get_args(field.annotation):
             sections.append((name, section))
             continue
-        description = field.description or ""
+        description = _meaning(field)
         default = field.get_default(call_default_factory=True)
         if section is not None:
             keys = ", ".join(f"{key} = ..." for key in section.model_fields)

@@ -25,7 +25,10 @@ ReasonCode = Literal[
     "camera_lost",
     "late_frame",
     "observations_lost",
+    "not_stored",
     "not_recorded",
+    "not_measured",
+    "low_coverage",
     "low_disk",
     "no_broker",
 ]
@@ -47,7 +50,10 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "camera_lost": "the camera is lost",
     "late_frame": "the last good frame is {} s old",
     "observations_lost": "{} observations could not be stored",
+    "not_stored": "measurements wait in memory, the database cannot be written: {}",
     "not_recorded": "nothing is recorded: {}",
+    "not_measured": "frames come but are not measured: {}",
+    "low_coverage": "only {} % of the planned frames of the last 24 hours were captured",
     "low_disk": "only {} GiB of disk are free",
     "no_broker": "the broker is not reached",
 }
@@ -90,9 +96,11 @@ class StoreStatus(_Part):
     events: int
     outbox: int
     waiting: int
-    """Frames between capture and database."""
+    """Frames between capture and database, measured or not."""
     lost: int
     """Observations given up because the database could not be written."""
+    write_error: str | None
+    """Why the database cannot be written at present."""
 
 
 class MqttStatus(_Part):
@@ -140,12 +148,18 @@ LOW_DISK_BYTES = 2 * 1024**3
 LATE_FRAME_S = 10.0
 
 
+LOW_COVERAGE = 0.95
+"""Share of the planned moments of a day below which somebody should look why."""
+
+
 def judge(
     *,
     camera: CameraStatus,
+    block: BlockStatus,
     store: StoreStatus,
     mqtt: MqttStatus,
     recording_error: str | None,
+    not_measured: str | None,
     disk_free_bytes: int,
     open_alerts: tuple[str, ...],
 ) -> tuple[Verdict, tuple[Reason, ...]]:
@@ -159,8 +173,14 @@ def judge(
         act.append(Reason(code="late_frame", detail=f"{camera.last_good_age_s:.0f}"))
     if store.lost:
         act.append(Reason(code="observations_lost", detail=str(store.lost)))
+    if store.write_error is not None:
+        act.append(Reason(code="not_stored", detail=store.write_error))
     if recording_error is not None:
         act.append(Reason(code="not_recorded", detail=recording_error))
+    if not_measured is not None:
+        look.append(Reason(code="not_measured", detail=not_measured))
+    if block.captured_24h < LOW_COVERAGE * block.expected_24h:
+        look.append(Reason(code="low_coverage", detail=f"{100 * block.captured_24h / block.expected_24h:.0f}"))
     if disk_free_bytes < LOW_DISK_BYTES:
         look.append(Reason(code="low_disk", detail=f"{disk_free_bytes / 1024**3:.1f}"))
     if mqtt.state == "connecting":

@@ -305,6 +305,8 @@ class TimetableKeeper:
         changes again with the next answer. It must not stop the keeper.
     interval_s : float
         Between two questions, in (0, 15].
+    beat : callable
+        Told after every question that was answered and carried out.
     """
 
     def __init__(
@@ -314,6 +316,7 @@ class TimetableKeeper:
         on_change: Callable[[Sequence[BlockChange]], None],
         *,
         interval_s: float = INTERVAL_S,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         if not 0 < interval_s <= LONGEST_INTERVAL_S:
             raise ValueError(f"interval_s must be in (0, {LONGEST_INTERVAL_S:g}], got {interval_s}")
@@ -321,6 +324,7 @@ class TimetableKeeper:
         self._clock = clock
         self._on_change = on_change
         self._interval_s = interval_s
+        self._beat = beat
         self._pending: list[BlockChange] = []
         self._lock = threading.Lock()
         self._scheduler: _StepProofScheduler | None = None
@@ -377,6 +381,7 @@ class TimetableKeeper:
             if self._pending:
                 self._on_change(tuple(self._pending))
                 self._pending.clear()
+            self._beat()
         except Exception:  # the top of a thread: the next question delivers the same changes again
             logger.exception("a change of the open block could not be carried out")
         self._plan_boundary(now_utc_ns)

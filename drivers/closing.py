@@ -74,6 +74,11 @@ class RecordingFiles:
         """A repaired copy that is being made."""
         return self.directory / f"{self.name}{_COPY}"
 
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every name above, those that are taken last first."""
+        return self.final, self.sidecar, self.copy, self.part, self.journal
+
     def set_aside(self, path: Path, suffix: str) -> Path:
         """Rename a file that is of no use out of the way, to a name that is free."""
         target = self.directory / f"{self.name}{suffix}"
@@ -115,7 +120,8 @@ def duration_between_s(frames: Sequence[FrameFacts]) -> float:
     return (frames[-1].captured_monotonic_ns - frames[0].captured_monotonic_ns) / NS_PER_S
 
 
-def _summary_of(names: RecordingFiles, sidecar: Sidecar) -> RecordingSummary:
+def summary_of(names: RecordingFiles, sidecar: Sidecar) -> RecordingSummary:
+    """What the sidecar of a closed recording says became of it."""
     return RecordingSummary(
         path=names.final,
         header=sidecar.header,
@@ -177,7 +183,7 @@ def give_names(
     )
     sidecar.write(names.sidecar)
     _tidy(names, source)
-    return _summary_of(names, sidecar)
+    return summary_of(names, sidecar)
 
 
 def _tidy(names: RecordingFiles, source: Path) -> None:
@@ -250,8 +256,7 @@ def close_leftovers(directory: Path, *, accounted_until_utc_ns: int) -> list[Rec
     summaries = []
     for names in sorted(leftovers):
         try:
-            with as_recording_error(names.part, "close what a crash has left"), journal_lock(names.journal) as free:
-                summary = _close_leftover(names, accounted_until_utc_ns) if free else None
+            summary = close_leftover(names, accounted_until_utc_ns=accounted_until_utc_ns)
         except RecordingError as error:
             logger.warning("%s; left for the next start", error)
         else:
@@ -261,7 +266,30 @@ def close_leftovers(directory: Path, *, accounted_until_utc_ns: int) -> list[Rec
     return summaries
 
 
-def _close_leftover(names: RecordingFiles, until_utc_ns: int) -> RecordingSummary | None:
+def close_leftover(
+    names: RecordingFiles, *, accounted_until_utc_ns: int, refused_utc_ns: int | None = None
+) -> RecordingSummary | None:
+    """Close one of them, as `close_leftovers` does; None when it is being written, or there is nothing of use.
+
+    Parameters
+    ----------
+    names : RecordingFiles
+        Of the recording.
+    accounted_until_utc_ns : int
+        As with `close_leftovers`.
+    refused_utc_ns : int, optional
+        See `drivers.recording.RecordingWriter.refused_utc_ns`.
+
+    Raises
+    ------
+    RecordingError
+        The disk does not let it be closed now.
+    """
+    with as_recording_error(names.part, "close what a crash has left"), journal_lock(names.journal) as free:
+        return _close_leftover(names, accounted_until_utc_ns, refused_utc_ns) if free else None
+
+
+def _close_leftover(names: RecordingFiles, until_utc_ns: int, refused_utc_ns: int | None) -> RecordingSummary | None:
     if names.sidecar.exists() and (summary := _name_what_is_closed(names)) is not None:
         return summary
     if names.final.exists():
@@ -269,6 +297,7 @@ def _close_leftover(names: RecordingFiles, until_utc_ns: int) -> RecordingSummar
     content = _content_of_leftover(names)
     if content is None:
         return None
+    content.refuse(refused_utc_ns)
     if content.ended is None:
         content.ended = min(until_utc_ns, content.header.end_utc_ns), MissingReason.SERVICE_DOWN
     return finish_by_copy(names, content, lost_reason=MissingReason.LOST_IN_CRASH)
@@ -284,7 +313,7 @@ def _name_what_is_closed(names: RecordingFiles) -> RecordingSummary | None:
     for source in (names.final, names.part):
         if source.exists() and source.stat().st_size == sidecar.size_bytes and sha256_of(source) == sidecar.sha256:
             _tidy(names, source)
-            return _summary_of(names, sidecar)
+            return summary_of(names, sidecar)
     return None
 
 

@@ -92,6 +92,7 @@ class RecordingWriter:
         self._last_pts_ms = -1
         self._zero_monotonic_ns: int | None = None
         self._failure: RecordingError | None = None
+        self._refused_utc_ns: int | None = None
         self._summary: RecordingSummary | None = None
         for existing in (names.final, names.sidecar, names.part, names.journal):
             if existing.exists():
@@ -114,6 +115,16 @@ class RecordingWriter:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    @property
+    def path(self) -> Path:
+        """As the file is called once closed."""
+        return self._names.final
+
+    @property
+    def refused_utc_ns(self) -> int | None:
+        """The planned instant whose frame the disk would not take, and perhaps not even its line in the journal."""
+        return self._refused_utc_ns
 
     def append(self, frame: ThermalFrame, *, planned_utc_ns: int | None) -> None:
         """Write a frame.
@@ -144,6 +155,7 @@ class RecordingWriter:
             flags=frame.flags,
             calibration=self._calibrations.get(frame.calibration, len(self._calibrations)),
         )
+        self._refused_utc_ns = planned_utc_ns
         with self._remembering_failure("write a frame"):
             if frame.calibration not in self._calibrations:
                 self._journal.calibration(len(self._calibrations), frame.calibration)
@@ -153,6 +165,7 @@ class RecordingWriter:
             self._last_pts_ms = facts.pts_ms
             self._frames += 1
             self._sync_if_due(frame.captured_monotonic_ns)
+            self._refused_utc_ns = None
 
     def missing(self, planned_utc_ns: int, reason: str) -> None:
         """Say why a planned instant has no frame; a frame that comes for it after all counts, not this.
@@ -206,6 +219,32 @@ class RecordingWriter:
                 logger.warning("%s: not closed, left for the next start", self._names.part)
         return self._summary
 
+    def discard(self) -> None:
+        """Take back a recording without frames, closed or not, as if it had never been begun.
+
+        What cannot be removed is reported in the log, and closed by the next `close_leftovers`.
+
+        Raises
+        ------
+        ValueError
+            If a frame was written: those are never thrown away.
+        """
+        if self._frames:
+            raise ValueError(f"{self._names.final} holds {self._frames} frames and is not discarded")
+        if self._summary is None:
+            with suppress(RecordingError):
+                self._video.finish()
+            os.close(self._descriptor)
+            self._summary = self._unfinished(JournalContent(header=self._header))
+        try:
+            with as_recording_error(self._names.final, "remove it"):
+                for path in self._names.all:
+                    path.unlink(missing_ok=True)
+                sync_directory(self._names.directory)
+        except RecordingError as error:
+            logger.warning("a recording without frames is left over: %s", error)
+        self._journal.close()
+
     def _require_open(self) -> None:
         if self._summary is not None:
             raise RecordingError(f"{self._names.final}: the recording is closed")
@@ -248,6 +287,7 @@ class RecordingWriter:
             with self._remembering_failure("finish"):
                 content = read_journal(self._names.journal)
                 content.ended = until_utc_ns, reason
+                content.refuse(self._refused_utc_ns)
                 if self._failure is None and len(content.frames) == self._frames:
                     return give_names(self._names, self._names.part, content, lost_reason=reason)
                 return finish_by_copy(self._names, content, lost_reason=MissingReason.WRITE_FAILED)

@@ -364,6 +364,11 @@ class JournalContent:
         """From `ended`; nothing is accounted for as long as it is not set."""
         return self.header.accounted_from_utc_ns if self.ended is None else self.ended[0]
 
+    def refuse(self, planned_utc_ns: int | None) -> None:
+        """The disk would not take the frame for this planned instant, if it is one: missing unless it is there."""
+        if planned_utc_ns is not None:
+            self.missing.append((planned_utc_ns, MissingReason.WRITE_FAILED))
+
     def account(self, *, kept_pts_ms: Set[int], lost_reason: str) -> PlanAccount:
         """The planned instants, given which frames are really in the file.
 

@@ -211,7 +211,7 @@ class HealthPayload(_Payload):
     last_frame_age_s: Place
     """Since the last good, changing frame; null before the first."""
     coverage: Share
-    """Share of the planned moments of the current or last block that were captured so far."""
+    """Share of the planned moments of the last 24 hours that were captured, 0 to 1; null when none was planned."""
     frames_dropped: int
     """Frames that gave way because measuring was too slow."""
     frames_rejected: dict[str, int]

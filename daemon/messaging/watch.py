@@ -1,7 +1,7 @@
 """Looking at what a box publishes."""
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class WatchedMessage:
     """Whether it was there before we came."""
 
 
-def watch(settings: MqttSettings, *, password: str | None, box: str) -> Iterator[WatchedMessage]:
+def watch(settings: MqttSettings, *, password: str | None, box: str) -> Generator[WatchedMessage, None, None]:
     """Subscribe to everything of a box; goes on until the caller stops asking. MQTT 3.1.1, which every broker speaks.
 
     Raises

@@ -225,15 +225,39 @@ class Store:
                 reason=reason_for_unaccounted,
                 state=BlockState(state),
             )
-            if tell is not None and run_id is not None:
-                event, message = tell(coverage)
-                self._insert_events(connection, [event], [message], run_id=run_id)
+            self._insert_end(connection, coverage, run_id=run_id, tell=tell)
             return coverage
 
-    def miss_block(self, block: BlockPlan, *, run_id: int, at_utc_ns: int, reason: str) -> Coverage:
-        """Account for a block that nobody was there for; one that had begun keeps what it has."""
+    def miss_block(
+        self,
+        block: BlockPlan,
+        *,
+        run_id: int,
+        at_utc_ns: int,
+        reason: str,
+        tell: Callable[[Coverage], tuple[Event, OutboxMessage]] | None = None,
+    ) -> Coverage:
+        """Account for a block that nobody was there for; one that had begun keeps what it has.
+
+        `tell` is that of `finish_block`.
+        """
         with self._database.writing(f"account for block {block.key}") as connection:
-            return blocks.miss_block(connection, block, run_id=run_id, at_utc_ns=at_utc_ns, reason=reason)
+            coverage = blocks.miss_block(connection, block, run_id=run_id, at_utc_ns=at_utc_ns, reason=reason)
+            self._insert_end(connection, coverage, run_id=run_id, tell=tell)
+            return coverage
+
+    def _insert_end(
+        self,
+        connection: Connection,
+        coverage: Coverage,
+        *,
+        run_id: int | None,
+        tell: Callable[[Coverage], tuple[Event, OutboxMessage]] | None,
+    ) -> None:
+        """Store what is told of a block's end, in the transaction that ends it."""
+        if tell is not None and run_id is not None:
+            event, message = tell(coverage)
+            self._insert_events(connection, [event], [message], run_id=run_id)
 
     def unaccounted(self, key: str) -> list[int]:
         """Planned moments of a block that nothing is known of."""

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from importlib.resources import files
 
-from fastapi import FastAPI, Response
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from daemon.status import Status, Verdict
+from drivers.errors import VivariumError
 
 
 def create_api(read_status: Callable[[], Status], live_picture: Callable[[], bytes | None]) -> FastAPI:
@@ -21,6 +22,11 @@ def create_api(read_status: Callable[[], Status], live_picture: Callable[[], byt
     """
     page = files("daemon.web").joinpath("status.html").read_text(encoding="utf-8")
     api = FastAPI(title="Strong Vivarium", docs_url=None, redoc_url=None)
+
+    @api.exception_handler(VivariumError)
+    def unavailable(_request: Request, error: VivariumError) -> JSONResponse:
+        """The state cannot be said at present, for instance because the database cannot be read."""
+        return JSONResponse({"error": str(error)}, status_code=503)
 
     @api.get("/", response_class=HTMLResponse, include_in_schema=False)
     def status_page() -> str:

@@ -16,6 +16,11 @@ logger = logging.getLogger(__name__)
 _STOP_S = 3
 
 
+def why_not(error: OSError) -> str:
+    """Why a port cannot be listened on, without the address that Python appends."""
+    return (error.strerror or str(error)).partition(" (while attempting")[0]
+
+
 class WebServer:
     """Serves an application from enter to exit.
 
@@ -44,7 +49,7 @@ class WebServer:
             self._socket = socket.create_server((self._host, self._wanted_port))
         except OSError as error:
             raise ConfigError(
-                f"web.port: cannot listen on {self._host}:{self._wanted_port}: {error.strerror}; "
+                f"web.port: cannot listen on {self._host}:{self._wanted_port}: {why_not(error)}; "
                 "stop the other program or choose another port"
             ) from error
         self._thread = threading.Thread(

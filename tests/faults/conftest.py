@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from daemon.app import Outcome, Service, Signals
+from daemon.app import Outcome, Service
 from daemon.settings import Settings
+from daemon.signals import Signals
 from drivers.camera import ThermalCamera
 from drivers.clock import Clock, SystemClock
 from drivers.recording import Recording
@@ -225,6 +226,12 @@ class DaemonProcess:
                 cwd=Path(__file__).parents[2],
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
 
     def must_run(self) -> bool:
         """True; fails with what it said if it is not there."""

@@ -374,7 +374,7 @@ def test_uncorrected_v2_counts_are_no_measurement_and_no_animal(golden: Path, tm
 
 
 def test_two_animals_are_two_instances(tmp_path: Path) -> None:
-    with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS), seed=2, animals=2) as camera:
+    with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS), seed=8, animals=2) as camera:
         payload = camera.read_raw(1).payload
     np.save(tmp_path / "two.npy", np.frombuffer(payload, "<u2").reshape(196, 256))
     analyzed(tmp_path / "two.npy", tmp_path / "out", animals=2)

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from daemon.app import Outcome, Service, ServiceError, Signals, run_service
+from daemon.app import Outcome, Service, ServiceError, run_service
 from daemon.health import ServiceManager
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.probe import probe_broker
 from daemon.settings import Settings
+from daemon.signals import Signals
 from daemon.status import Verdict
 from drivers.camera import ThermalCamera
 from drivers.clock import SystemClock

@@ -43,9 +43,9 @@ def load(golden: Path, name: str) -> tuple[dict[str, Any], NDArray[np.uint16]]:
 
 def with_counts(transfer: NDArray[np.uint16], counts: list[int]) -> NDArray[np.uint16]:
     """The same camera, looking at these counts from the upper left on."""
-    image = np.full(IMAGE_HEIGHT * IMAGE_WIDTH, counts[len(counts) // 2], np.uint16)
-    image[: len(counts)] = counts
-    image = image.reshape(IMAGE_HEIGHT, IMAGE_WIDTH)
+    flat = np.full(IMAGE_HEIGHT * IMAGE_WIDTH, counts[len(counts) // 2], np.uint16)
+    flat[: len(counts)] = counts
+    image = flat.reshape(IMAGE_HEIGHT, IMAGE_WIDTH)
     return build_transfer(image, replace(parse_metadata(transfer), statistics=picture_statistics(image)))
 
 
@@ -96,7 +96,7 @@ def test_a_distance_that_the_register_cannot_hold_is_taken_from_the_host(
 def test_the_emissivity_of_the_host_goes_before_the_cameras(golden: Path) -> None:
     camera = inspect_frame(golden / "g2_eps095_d1.npz")
     host = inspect_frame(golden / "g2_eps095_d1.npz", overrides=EnvironmentOverrides(emissivity=1.0))
-    assert camera.frame.calibration.environment.emissivity == 0.95
+    assert camera.frame.calibration.environment.emissivity == pytest.approx(0.95)
     assert host.frame.calibration.environment.emissivity == 1.0
     hot = camera.frame.celsius > 35  # far above what it mirrors (25 °C): a lower emissivity means a hotter surface
     assert (camera.frame.celsius[hot] > host.frame.celsius[hot]).all()

@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from daemon.handoff import HandOff
-from daemon.recorder import NOT_RECORDED, RETRY_S, BlockRecorder
-from daemon.sampling import BlockEnded, BlockStarted, Item, MissingSamples, Sample, may_be_lost, overrun
+from daemon.recorder import BLOCKS_REMEMBERED, NOT_RECORDED, RETRY_S, BlockRecorder, enter_unknown
+from daemon.sampling import BlockEnded, BlockPassed, BlockStarted, Item, MissingSamples, Sample, may_be_lost, overrun
 from daemon.schedule import PlannedBlock
 from daemon.store.repository import RecordingState, Store, open_store
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -174,12 +174,62 @@ def test_samples_outside_blocks_are_not_recorded(bench: Bench, sample: Callable[
     assert len(bench.sidecars()[FIRST].frames) == 1
 
 
-def test_a_block_without_a_frame_leaves_no_file(bench: Bench) -> None:
-    bench.open_block()
-    bench.handle(missing(*range(20), reason="camera_lost"))
+def test_a_block_without_a_frame_leaves_a_recording_that_says_why(bench: Bench) -> None:
+    bench.open_block(at_s=2)
+    bench.handle(missing(0, 1, reason="service_down"), missing(*range(2, 9), reason="camera_lost"))
+    bench.handle(missing(*range(9, 20), reason="no_frame"))
     bench.end_block()
+    assert sorted(path.name for path in bench.folder.iterdir()) == [f"{FIRST}.json", f"{FIRST}.mkv"]
+    sidecar = bench.sidecars()[FIRST]
+    assert (sidecar.expected, sidecar.captured, sidecar.frames) == (20, 0, ())
+    assert sidecar.missing_by_reason == {"service_down": 2, "camera_lost": 7, "no_frame": 11}
+    assert (sidecar.header.product, sidecar.header.serial) == ("", "")
+    (row,) = bench.store.recordings(BLOCK.key)
+    assert (row.frames, row.state) == (0, RecordingState.COMPLETE)
+    with Recording(row.path) as recording:
+        recording.verify()
+
+
+def test_a_stop_in_a_block_without_a_frame_leaves_the_block_to_the_next_start(bench: Bench) -> None:
+    items: HandOff[Item] = HandOff(64, may_be_lost, overrun)
+    bench.open_block()
+    bench.handle(missing(*range(5), reason="camera_lost"))
+    items.close()
+    bench.recorder.run(items)
     assert not bench.folder.exists()
-    assert bench.store.recordings(BLOCK.key) == []
+
+
+def test_a_block_that_passed_leaves_a_recording_with_the_reason(bench: Bench) -> None:
+    bench.recorder.handle(BlockPassed(block=BLOCK, at_utc_ns=BLOCK.end_utc_ns, reason="clock_step"))
+    assert bench.sidecars()[FIRST].missing_by_reason == {"clock_step": 20}
+    assert bench.sidecars()[FIRST].header.block_key == BLOCK.key
+    bench.store.miss_block(BLOCK, run_id=bench.run_id, at_utc_ns=BLOCK.end_utc_ns, reason="clock_step")
+    bench.clock.advance(RETRY_S)
+    bench.recorder.handle(dataclasses.replace(missing(0), block_key="another"))
+    assert [row.frames for row in bench.store.recordings(BLOCK.key)] == [0]
+
+
+def test_a_block_that_ended_while_the_service_was_away_is_accounted_for_to_its_end(
+    bench: Bench, sample: Callable[[int], Sample]
+) -> None:
+    bench.open_block()
+    bench.handle(*(sample(each) for each in range(5)))
+    bench.recorder.close()
+    bench.recorder = bench.make()
+    (stored,) = bench.store.open_blocks()
+    bench.recorder.pass_block(stored, "service_down")
+    bench.recorder.pass_block(stored, "service_down")
+    assert bench.accounts() == [
+        *((each, "captured") for each in range(5)),
+        *((each, "service_down") for each in range(5, 20)),
+    ]
+
+
+def test_a_block_that_passed_with_a_segment_still_to_be_closed_is_left_to_that(bench: Bench) -> None:
+    bench.folder.mkdir(parents=True)
+    (bench.folder / f"{FIRST}.part.jsonl").write_text("half a line")
+    bench.recorder.pass_block(BLOCK, "service_down")
+    assert bench.sidecars() == {}
 
 
 def test_what_was_missing_before_the_first_frame_is_in_the_sidecar(
@@ -254,6 +304,7 @@ def test_a_full_disk_ends_a_segment_and_the_next_one_begins_when_there_is_room(
     accounts = bench.accounts()
     assert [each for each, _ in accounts] == list(range(20))
     assert {each for each, what in accounts if what == "captured"} == {*range(4), *range(4 + int(RETRY_S), 20)}
+    assert {what for each, what in accounts if each == 4} == {"write_failed"}
     assert {what for each, what in accounts if 4 < each < 4 + RETRY_S} == {NOT_RECORDED}
     assert {row.state for row in bench.store.recordings(BLOCK.key)} == {RecordingState.COMPLETE}
     assert [path.name for path in bench.folder.glob("*.part.*")] == []
@@ -270,9 +321,131 @@ def test_a_disk_that_stays_full_is_tried_now_and_then_and_told_of_once(
     with caplog.at_level(logging.DEBUG, logger="daemon.recorder"):
         bench.handle(*(sample(each) for each in range(20)))
     bench.end_block()
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]  # stopped; told of at the end
     assert bench.recorder.failed is not None
-    assert list(bench.folder.glob("*.mkv")) == []
+    assert list(bench.folder.iterdir()) == []
+
+
+def test_a_disk_that_is_full_to_the_end_of_a_block_is_told_of_when_it_takes_that_again(
+    bench: Bench, sample: Callable[[int], Sample], full_disk: Callable[[bool], None]
+) -> None:
+    bench.open_block()
+    bench.handle(*(sample(each) for each in range(12)))
+    full_disk(True)
+    bench.handle(*(sample(each) for each in range(12, 15)), missing(15, 16), *(sample(each) for each in range(17, 20)))
+    bench.end_block()
+    bench.clock.advance(RETRY_S)
+    bench.recorder.handle(missing(0))  # nothing of a block that is over; still no room
+    assert bench.recorder.failed is not None
+    full_disk(False)
+    bench.clock.advance(RETRY_S)
+    bench.recorder.handle(missing(0))
+    assert bench.recorder.failed is None
+    assert bench.accounts() == [
+        *((each, "captured") for each in range(12)),
+        (12, "write_failed"),
+        *((each, NOT_RECORDED) for each in (13, 14)),
+        *((each, "shutter") for each in (15, 16)),
+        *((each, NOT_RECORDED) for each in (17, 18, 19)),
+    ]
+    assert [row.state for row in bench.store.recordings(BLOCK.key)] == [RecordingState.COMPLETE] * 2
+    assert [path.name for path in bench.folder.glob("*.part.*")] == []
+
+
+def test_a_disk_that_takes_part_of_the_reasons_keeps_none_of_them_and_gets_all_later(
+    bench: Bench, sample: Callable[[int], Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = os.write, 0
+
+    def refuse_the_fourth(descriptor: int, data: Any) -> int:
+        nonlocal written
+        written += 1
+        if written == 4:  # after the header and the reasons of two moments
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    bench.open_block()
+    bench.handle(missing(*range(4), reason="camera_lost"))
+    monkeypatch.setattr("drivers.sidecar.os.write", refuse_the_fourth)
+    bench.handle(sample(4))
+    assert list(bench.folder.iterdir()) == []
+    bench.handle(*(sample(each) for each in range(5, 20)))
+    bench.end_block()
+    assert bench.sidecars()[FIRST].missing_by_reason == {"camera_lost": 4, NOT_RECORDED: int(RETRY_S)}
+    assert len(bench.accounts()) == 20
+
+
+def test_only_so_many_blocks_wait_for_the_disk_and_what_is_lost_is_named(
+    bench: Bench, full_disk: Callable[[bool], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    items: HandOff[Item] = HandOff(64, may_be_lost, overrun)
+    full_disk(True)
+    blocks = [dataclasses.replace(BLOCK, number=each) for each in range(1, BLOCKS_REMEMBERED + 3)]
+    with caplog.at_level(logging.ERROR, logger="daemon.recorder"):
+        for block in blocks:
+            bench.recorder.handle(BlockPassed(block=block, at_utc_ns=block.end_utc_ns, reason="clock_step"))
+        assert [record.args for record in caplog.records] == [(block.key, 20) for block in blocks[:2]]
+        items.close()
+        bench.recorder.run(items)
+    assert [record.args for record in caplog.records] == [(block.key, 20) for block in blocks]
+
+
+def test_a_recording_that_was_closed_but_not_entered_is_entered_at_the_next_start(
+    bench: Bench, sample: Callable[[int], Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.open_block()
+    bench.handle(*(sample(each) for each in range(5)))
+    bench.recorder.close()
+    with monkeypatch.context() as killed:
+        killed.setattr(bench.store, "add_recording", lambda *_args: None)
+        bench.handle(*(sample(each) for each in range(5, 20)))
+        bench.end_block()
+    (summary,) = enter_unknown(bench.folder.parent, bench.store, since_day=BLOCK.day)
+    assert (summary.path, summary.frames) == (bench.folder / f"{SECOND}.mkv", 15)
+    rows = bench.store.recordings(BLOCK.key)
+    assert [(row.frames, row.state) for row in rows] == [(5, RecordingState.COMPLETE), (15, RecordingState.COMPLETE)]
+    assert enter_unknown(bench.folder.parent, bench.store, since_day=BLOCK.day) == []
+
+
+def test_recordings_of_earlier_days_or_without_their_file_are_not_entered(
+    bench: Bench, sample: Callable[[int], Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.open_block()
+    bench.handle(*(sample(each) for each in range(20)))
+    with monkeypatch.context() as killed:
+        killed.setattr(bench.store, "add_recording", lambda *_args: None)
+        bench.end_block()
+    assert enter_unknown(bench.folder.parent, bench.store, since_day=BLOCK.day + timedelta(days=1)) == []
+    (bench.folder / f"{FIRST}.mkv").unlink()
+    assert enter_unknown(bench.folder.parent, bench.store, since_day=BLOCK.day) == []
+    assert enter_unknown(bench.folder / "nowhere", bench.store, since_day=BLOCK.day) == []
+
+
+def test_what_the_database_has_no_place_for_does_not_stop_the_others(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = dataclasses.replace(BLOCK, number=2)
+    bench.recorder.pass_block(BLOCK, "clock_step")  # of a database that was set aside
+    bench.recorder.pass_block(other, "clock_step")
+    (bench.folder / f"{FIRST}_9.mkv").touch()
+    (bench.folder / f"{FIRST}_9.json").write_text("{}")
+    bench.store.miss_block(other, run_id=bench.run_id, at_utc_ns=other.end_utc_ns, reason="clock_step")
+    entered = enter_unknown(bench.folder.parent, bench.store, since_day=BLOCK.day)
+    assert [summary.header.block_key for summary in entered] == [other.key]
+    refused = [record.message for record in caplog.records if "is not entered" in record.message]
+    assert [f"{FIRST}.mkv" in refused[0], f"{FIRST}_9.mkv" in refused[1], len(refused)] == [True, True, 2]
+
+
+def test_a_database_that_cannot_be_asked_leaves_recordings_for_the_next_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise StoreError("disk full")
+
+    bench.recorder.pass_block(BLOCK, "clock_step")
+    monkeypatch.setattr(bench.store, "open_blocks", refuse)
+    assert enter_unknown(bench.folder.parent, bench.store, since_day=BLOCK.day) == []
+    assert "wait for the next start: disk full" in caplog.text
 
 
 def test_a_recording_waits_for_a_database_that_cannot_be_written(

@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import pytest
+
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
-from daemon.rules import AlertRules
+from daemon.rules import CANNOT_TELL_AFTER_S, NOT_WATCHED, AlertRules
 from daemon.settings import AlertSettings, TooColdSettings, TooHotSettings
 from daemon.vision.parts import BodyPart
 from drivers.clock import NS_PER_S
@@ -126,6 +128,51 @@ def test_while_the_camera_settles_no_temperature_is_judged() -> None:
 def test_what_nobody_saw_does_not_count_towards_the_duration() -> None:
     rules = AlertRules(SETTINGS, animals=1)
     assert told(rules, [seen(0, 39.5), seen(5, 39.5), seen(500, 39.5)]) == []
+
+
+@pytest.mark.parametrize(
+    ("sample_interval_s", "apart_s", "told_times"),
+    [
+        pytest.param(120, 120, 1, id="rare frames are no gap"),
+        pytest.param(120, 360, 1, id="two lost frames are none"),
+        pytest.param(120, 361, 0, id="more is a gap"),
+        pytest.param(5, CANNOT_TELL_AFTER_S, 1, id="a minute at the usual rate is none"),
+        pytest.param(5, CANNOT_TELL_AFTER_S + 1, 0, id="more than a minute is a gap"),
+        pytest.param(0, CANNOT_TELL_AFTER_S + 1, 0, id="a gap also where no rate is known"),
+    ],
+)
+def test_patience_outlasts_the_time_between_rare_frames(
+    sample_interval_s: float, apart_s: float, told_times: int
+) -> None:
+    rules = AlertRules(SETTINGS, animals=1, sample_interval_s=sample_interval_s)
+    assert len(told(rules, [seen(k * apart_s, 39.5) for k in range(4)])) == told_times
+
+
+@pytest.mark.parametrize("interval_s", [-1.0, float("nan"), float("inf")])
+def test_an_interval_that_is_none_is_refused(interval_s: float) -> None:
+    with pytest.raises(ValueError, match="sample_interval_s must be finite and at least 0"):
+        AlertRules(SETTINGS, animals=1, sample_interval_s=interval_s)
+
+
+def test_an_alert_of_an_animal_that_is_not_expected_any_more_is_closed() -> None:
+    kept, orphan = (
+        Event(
+            kind=EventKind.ANIMAL_NOT_SEEN,
+            state=EventState.OPENED,
+            severity=Severity.ALERT,
+            at_utc_ns=0,
+            animal=animal,
+        )
+        for animal in (1, 2)
+    )
+    camera = Event(kind=EventKind.CAMERA_LOST, state=EventState.OPENED, severity=Severity.ALERT, at_utc_ns=0)
+    rules = AlertRules(SETTINGS, animals=1, still_open=[kept, orphan, camera])
+    (closed,) = rules.orphans(at_utc_ns=7)
+    assert (closed.kind, closed.state, closed.animal) == (EventKind.ANIMAL_NOT_SEEN, EventState.CLOSED, 2)
+    assert (closed.at_utc_ns, closed.opened_event_id) == (7, orphan.event_id)
+    assert closed.data == {"reason": NOT_WATCHED}
+    (back,) = rules.update(seen(0, 30))
+    assert back.opened_event_id == kept.event_id
 
 
 def test_a_part_without_a_temperature_is_no_alert() -> None:

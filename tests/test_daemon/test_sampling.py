@@ -108,6 +108,25 @@ def test_seconds_without_a_frame_are_missing_with_the_reason(
     }  # fmt: skip
 
 
+def test_what_was_wrong_before_a_block_is_the_reason_of_its_first_seconds(
+    sampler: Sampler, items: list[Item], frame: Frames
+) -> None:
+    sampler.camera(CameraLost(at_utc_ns=START - NS_PER_S, reason="camera_lost"))
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    sampler.look(utc_ns=START + 2 * NS_PER_S, monotonic_ns=2 * NS_PER_S)
+    sampler.offer(frame(2.5))
+    sampler.end_block(at_utc_ns=START + 4 * NS_PER_S)
+    assert missing(items) == {0: "camera_lost", 1: "camera_lost", 3: "no_frame"}
+
+
+def test_a_good_frame_before_a_block_ends_what_was_wrong(sampler: Sampler, items: list[Item], frame: Frames) -> None:
+    sampler.trouble("rejected_statistics")
+    assert sampler.offer(frame(-1))
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    sampler.look(utc_ns=START + NS_PER_S, monotonic_ns=NS_PER_S)
+    assert missing(items) == {0: "no_frame"}
+
+
 def test_a_second_is_saved_by_a_later_good_frame(sampler: Sampler, items: list[Item], frame: Frames) -> None:
     sampler.start_block(BLOCK, at_utc_ns=START)
     sampler.offer(frame(0.0, flags=FrameFlag.SHUTTER))
@@ -154,6 +173,32 @@ def test_a_clock_set_back_within_the_block_repeats_no_second(
     sampler.end_block(at_utc_ns=BLOCK.end_utc_ns)
     assert planned(items) == list(range(10))
     assert missing(items) == {}
+
+
+def test_until_a_clock_set_back_has_caught_up_the_animals_are_watched_as_outside_blocks(
+    sampler: Sampler, items: list[Item], frame: Frames
+) -> None:
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    for k in range(80):  # 8 s
+        sampler.offer(frame(k / 10))
+    del items[:]
+    now = frame(8, wall_step_s=-7.5)
+    assert sampler.wanted_in_s(utc_ns=now.captured_utc_ns, monotonic_ns=now.captured_monotonic_ns) == 0
+    for k in range(80, 170):
+        sampler.offer(frame(k / 10, wall_step_s=-7.5))
+    samples = [item for item in items if isinstance(item, Sample)]
+    outside = [item.frame.captured_monotonic_ns / NS_PER_S for item in samples if item.block_key is None]
+    assert outside == [8.0, 13.0]  # at their own rate, till 14.5 s, when the second of the last sample is reached
+    assert planned(items) == [8, 9]
+    assert missing(items) == {}
+
+
+def test_within_a_block_no_frame_counts_as_outside_of_it(sampler: Sampler, items: list[Item], frame: Frames) -> None:
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    for k in range(2, 250):
+        sampler.look(utc_ns=START + k * NS_PER_S // 25, monotonic_ns=k * NS_PER_S // 25)
+        sampler.offer(frame(k / 25 - 0.05))  # some reach us in the second after that of their capture
+    assert {item.block_key for item in items if isinstance(item, Sample)} == {BLOCK.key}
 
 
 def test_outside_blocks_frames_are_taken_at_their_own_rate(sampler: Sampler, items: list[Item], frame: Frames) -> None:

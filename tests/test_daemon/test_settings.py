@@ -49,7 +49,7 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
 
 
 def test_a_missing_file_is_told_with_the_way_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file.*--example"):
+    with pytest.raises(ConfigError, match=r"no such file.*--example"):
         load_settings(tmp_path / "config.toml")
 
 
@@ -82,3 +82,32 @@ def test_two_configs_have_one_hash_only_when_they_mean_the_same() -> None:
     same = parse_settings("[web]\nport = 8080", origin="b")
     other = parse_settings("[web]\nport = 8081", origin="c")
     assert plain.config_hash() == same.config_hash() != other.config_hash()
+
+
+def test_the_machine_s_zone_is_asked_for_anew_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    monkeypatch.setenv("TZ", "America/Sao_Paulo")
+    assert load_settings(config).zone.key == "America/Sao_Paulo"
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    assert load_settings(config).zone.key == "Asia/Kathmandu"
+
+
+def test_a_machine_without_a_zone_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    monkeypatch.setenv("TZ", "Mars/Olympus")
+    with pytest.raises(ConfigError, match=r"box\.time_zone: .*set it here"):
+        load_settings(config)
+
+
+def test_a_relative_database_counts_from_the_config_file(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[database]\nurl = "sqlite:///rats.db"\n')
+    assert load_settings(config).database_url == f"sqlite:///{tmp_path}/rats.db"
+
+
+def test_a_password_in_the_url_of_the_database_is_not_printed() -> None:
+    settings = parse_settings('[database]\nurl = "postgresql+psycopg://box:secret@host/rats"', origin="config.toml")
+    assert "secret" not in settings.to_json()
+    assert "postgresql+psycopg://box:***@host/rats" in settings.to_json()

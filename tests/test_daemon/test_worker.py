@@ -13,11 +13,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from daemon.events import Event, EventKind, EventState
+from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
 from daemon.observation import FrameObservation
-from daemon.pipeline import Pipeline
+from daemon.pipeline import Measured, Pipeline
 from daemon.rules import AlertRules
 from daemon.sampling import (
     BlockEnded,
@@ -35,7 +36,8 @@ from daemon.schedule import PlannedBlock
 from daemon.settings import AlertSettings
 from daemon.store.repository import Coverage, Store, open_store
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.worker import NOT_STORED, RETRY_S, SERVICE_DOWN, Worker
+from daemon.vision.parts import Segmentation
+from daemon.worker import ERROR, NOT_STORED, RETRY_S, SERVICE_DOWN, Worker
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.decoder import FrameDecoder
@@ -138,6 +140,25 @@ def sample(golden: Path) -> Callable[..., Sample]:
     return make
 
 
+class Moody:
+    """A segmenter that fails while `error` is set."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self._segmenter = ClassicalSegmenter(animals=1, min_area_px=20_000)
+
+    @property
+    def name(self) -> str:
+        """See `Segmenter`."""
+        return self._segmenter.name
+
+    def segment(self, celsius: NDArray[np.float32]) -> Segmentation:
+        """See `Segmenter`."""
+        if self.error is not None:
+            raise self.error
+        return self._segmenter.segment(celsius)
+
+
 class Bench:
     """A worker on a simulated clock, and the database behind it."""
 
@@ -147,6 +168,8 @@ class Bench:
         self.path = path
         self.database = UnreliableDatabase(store)
         self.listener = Listener(lambda: self.rows("SELECT coalesce(max(sequence), -1) FROM frame")[0][0])
+        self.segmenter = Moody()
+        self.shown: list[FrameObservation] = []
         self.measured = 0
         self.beats = 0
         self.run_id = store.start_run(
@@ -165,18 +188,22 @@ class Bench:
         settings = AlertSettings(not_seen_after_s=60)
         still_open = self.store.open_events()
         worker = Worker(
-            pipeline=Pipeline(ClassicalSegmenter(animals=1, min_area_px=20_000), animals=1, mm_per_px=None),
+            pipeline=Pipeline(self.segmenter, animals=1, mm_per_px=None),
             rules=AlertRules(settings, animals=1, still_open=still_open),
             store=cast(Store, self.database),
             run_id=self.run_id,
             clock=self.clock,
             announcer=self.listener,
             commit_interval_s=COMMIT_S,
-            on_measured=lambda _frame, _measured: self._count("measured"),
+            on_measured=self._show,
             beat=lambda: self._count("beats"),
         )
         worker.restore(still_open)
         return worker
+
+    def _show(self, _frame: ThermalFrame, measured: Measured) -> None:
+        self.shown.append(measured.observation)
+        self._count("measured")
 
     def _count(self, name: str) -> None:
         setattr(self, name, getattr(self, name) + 1)
@@ -254,6 +281,7 @@ def test_start_and_end_of_a_block_are_events_with_its_coverage(bench: Bench, sam
     assert end.kind is EventKind.BLOCK_FINISHED
     assert dict(end.data) == {
         "block": BLOCK.key,
+        "state": "finished",
         "expected": 20,
         "captured": 2,
         "missing_shutter": 4,
@@ -408,6 +436,34 @@ def test_a_loss_from_before_a_restart_is_closed_after_it(bench: Bench) -> None:
     assert bench.store.open_events() == []
 
 
+def test_a_camera_that_is_still_away_after_a_restart_is_lost_once(bench: Bench) -> None:
+    bench.handle(found(), lost(5))
+    bench.worker = bench.make()
+    bench.handle(lost(7))
+    assert [event.state for event in bench.store.open_events()] == [EventState.OPENED]
+    assert len(bench.store.gaps(open_only=True)) == 2
+    bench.handle(found(9, away_s=2))
+    assert bench.store.open_events() == []
+    assert bench.store.gaps(open_only=True) == []
+    assert [event.kind.value for event in bench.events()] == ["camera_found", "camera_lost", "camera_found"]
+
+
+def test_an_alert_of_an_animal_that_was_taken_out_is_closed_at_the_next_start(bench: Bench) -> None:
+    opened = Event(
+        kind=EventKind.ANIMAL_TOO_COLD,
+        state=EventState.OPENED,
+        severity=Severity.ALERT,
+        at_utc_ns=START_UTC_NS,
+        animal=2,
+    )
+    bench.store.add([], run_id=bench.run_id, camera_id=None, events=[opened])
+    bench.worker = bench.make()
+    bench.worker.write()
+    assert bench.store.open_events() == []
+    assert bench.events()[-1].data == {"reason": "not_watched"}
+    assert bench.store.outbox_depth() == 1
+
+
 def test_an_alert_is_stored_with_its_message_and_logged(
     bench: Bench, sample: Callable[..., Sample], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -422,6 +478,192 @@ def test_a_block_that_nobody_was_there_for_is_accounted_for(bench: Bench) -> Non
     bench.handle(BlockPassed(block=BLOCK, at_utc_ns=BLOCK.end_utc_ns, reason="clock_step"))
     coverage = bench.store.coverage(BLOCK.key)
     assert (coverage.captured, dict(coverage.missing_by_reason)) == (0, {"clock_step": 20})
+    (end,) = bench.events()
+    assert (end.kind, end.at_utc_ns) == (EventKind.BLOCK_FINISHED, BLOCK.end_utc_ns)
+    assert dict(end.data) == {
+        "block": BLOCK.key,
+        "state": "missed",
+        "expected": 20,
+        "captured": 0,
+        "missing_clock_step": 20,
+    }
+    assert bench.store.outbox_depth() == 1
+    assert bench.listener.heard == ["block missed 0/20", "events"]
+
+
+def test_a_passed_block_that_had_begun_keeps_what_it_has(bench: Bench, sample: Callable[..., Sample]) -> None:
+    bench.handle(found(), started(), sample(0))
+    bench.handle(BlockPassed(block=BLOCK, at_utc_ns=BLOCK.end_utc_ns, reason=SERVICE_DOWN))
+    end = bench.events()[-1]
+    assert (end.data["state"], end.data["captured"], end.data["missing_service_down"]) == ("finished", 1, 19)
+    assert bench.listener.heard[-2:] == ["block finished 1/20", "events"]
+
+
+def test_the_end_of_a_passed_block_is_told_in_the_transaction_that_stores_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_connection: object, _messages: object, *, limit: int) -> None:
+        raise StoreError(f"no room among {limit}")
+
+    monkeypatch.setattr("daemon.store.repository.outbox.enqueue", refuse)
+    bench.handle(BlockPassed(block=BLOCK, at_utc_ns=BLOCK.end_utc_ns, reason=SERVICE_DOWN))
+    assert bench.rows("SELECT count(*) FROM block") == [(0,)]
+    monkeypatch.undo()
+    bench.recover()
+    assert bench.rows("SELECT state FROM block") == [("missed",)]
+    assert [event.kind for event in bench.events()] == [EventKind.BLOCK_FINISHED]
+
+
+def test_a_frame_whose_measuring_fails_is_stored_without_animals_and_the_next_is_measured(
+    bench: Bench, sample: Callable[..., Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.handle(found(), started(), sample(0))
+    with caplog.at_level(logging.ERROR):
+        bench.segmenter.error = ArithmeticError("no such number")
+        bench.handle(sample(1), sample(2))
+        bench.segmenter.error = MemoryError("all used")
+        bench.handle(sample(3))
+        bench.segmenter.error = None
+        bench.handle(sample(4), ended())
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ArithmeticError, MemoryError]
+    reasons = [observation.not_measured for observation in bench.store.block_observations(BLOCK.key)]
+    assert reasons == [None, ERROR, ERROR, ERROR, None]
+    assert [observation.not_measured for observation in bench.shown] == reasons
+    assert (bench.worker.measured_frames, bench.worker.failed_frames) == (5, 3)
+
+
+def test_what_waits_is_written_although_something_unexpected_ends_the_thread(
+    bench: Bench, sample: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items: HandOff[Item] = HandOff(64, may_be_lost, overrun)
+    in_order: list[Item] = [found(), *(sample(second, in_block=False) for second in range(3)), lost(4), sample(5)]
+    for item in in_order:
+        items.put(item)
+    items.close()
+
+    def stumble(_item: CameraLost) -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(bench.worker, "_lose_camera", stumble)
+    with pytest.raises(RuntimeError, match="unexpected"):
+        bench.worker.run(items)
+    assert bench.store.counts().frames == 3
+
+
+def test_an_unexpected_error_while_writing_loses_nothing_else_and_writes_nothing_twice(
+    bench: Bench, sample: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items: HandOff[Item] = HandOff(64, may_be_lost, overrun)
+    in_order: list[Item] = [found(), started(), *(sample(second) for second in range(3)), ended()]
+    for item in in_order:
+        items.put(item)
+    items.close()
+    observed = bench.listener.observed
+
+    def stumble(observation: FrameObservation) -> None:
+        if observation.sequence == 1:
+            raise RuntimeError("unexpected")
+        observed(observation)
+
+    monkeypatch.setattr(bench.listener, "observed", stumble)
+    with pytest.raises(RuntimeError, match="unexpected"):
+        bench.worker.run(items)
+    assert bench.store.counts().frames == 3
+    assert bench.events()[-1].data["captured"] == 3
+
+
+def test_what_waits_belongs_to_the_run_it_was_measured_in(bench: Bench, sample: Callable[..., Sample]) -> None:
+    bench.handle(found())
+    first = bench.run_id
+    bench.database.error = StoreError("disk full")
+    passed, other = (
+        BlockPassed(
+            block=dataclasses.replace(BLOCK, number=number, start_utc_ns=START_UTC_NS - 60 * number * NS_PER_S),
+            at_utc_ns=START_UTC_NS,
+            reason=SERVICE_DOWN,
+        )
+        for number in (2, 3)
+    )
+    bench.handle(started(), sample(0), lost(1), ended(), passed)
+    second = bench.worker.run_id = bench.store.start_run(
+        version="1",
+        config_hash="other",
+        config_json="{}",
+        segmenter="classical",
+        host="box",
+        boot_id="b",
+        started_utc_ns=START_UTC_NS,
+    )
+    bench.handle(sample(2, in_block=False), found(3), other)
+    bench.recover()
+    assert bench.rows("SELECT sequence, run_id FROM frame ORDER BY id") == [(0, first), (2, second)]
+    assert bench.rows("SELECT kind, run_id FROM event ORDER BY id") == [
+        ("camera_found", first),
+        ("block_started", first),
+        ("camera_lost", first),
+        ("block_finished", first),
+        ("block_finished", first),
+        ("camera_found", second),
+        ("block_finished", second),
+    ]
+    assert bench.rows("SELECT run_id FROM block ORDER BY id") == [(first,), (first,), (second,)]
+    assert bench.rows("SELECT run_id, end_run_id FROM gap") == [(first, second)]
+
+
+def test_a_new_run_begins_a_new_transaction(bench: Bench, sample: Callable[..., Sample]) -> None:
+    bench.handle(found(), started())
+    bench.worker.handle(sample(0))
+    bench.worker.run_id = second = bench.store.start_run(
+        version="1",
+        config_hash="other",
+        config_json="{}",
+        segmenter="classical",
+        host="box",
+        boot_id="b",
+        started_utc_ns=START_UTC_NS,
+    )
+    bench.worker.handle(sample(1))
+    bench.worker.write()
+    assert bench.rows("SELECT run_id FROM frame ORDER BY id") == [(bench.run_id,), (second,)]
+
+
+def test_missing_moments_that_wait_become_one_write_for_each_reason(
+    bench: Bench, sample: Callable[..., Sample]
+) -> None:
+    bench.handle(found(), started())
+    bench.database.error = StoreError("disk full")
+    for second in range(0, 18, 3):
+        bench.handle(missing(second, second, "shutter"), missing(second + 1, second + 1, "no_frame"))
+        bench.handle(sample(second + 2))
+    bench.database.calls.clear()
+    bench.recover()
+    assert bench.database.calls == ["record_missing", "record_missing", "add"]
+    bench.handle(ended())
+    coverage = bench.store.coverage(BLOCK.key)
+    assert dict(coverage.missing_by_reason) == {"no_frame": 6, SERVICE_DOWN: 2, "shutter": 6}
+    assert coverage.captured == 6
+
+
+def test_missing_moments_that_are_refused_take_nothing_with_them(
+    bench: Bench, sample: Callable[..., Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.handle(found(), started())
+    bench.worker.handle(MissingSamples(block_key="unknown", planned_utc_ns=(START_UTC_NS,), reason="shutter"))
+    with caplog.at_level(logging.ERROR):
+        bench.handle(missing(0, 1), sample(2))
+    assert caplog.text.count("is lost") == 1
+    coverage = bench.store.coverage(BLOCK.key)
+    assert (coverage.captured, dict(coverage.missing_by_reason)) == (1, {"shutter": 2})
+
+
+def test_how_much_waits_and_why_can_be_asked(bench: Bench, sample: Callable[..., Sample]) -> None:
+    bench.handle(found(), sample(0, in_block=False))
+    assert (bench.worker.waiting, bench.worker.write_error) == (0, None)
+    bench.database.error = StoreError("disk full")
+    bench.handle(*(sample(second, in_block=False) for second in range(1, 4)))
+    assert (bench.worker.waiting, bench.worker.write_error) == (3, "disk full")
+    bench.recover()
+    assert (bench.worker.waiting, bench.worker.write_error) == (0, None)
 
 
 def test_samples_that_gave_way_are_missing_with_their_reason_also_at_the_end_of_a_block(

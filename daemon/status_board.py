@@ -1,0 +1,165 @@
+"""Reads the state of the running parts into one value."""
+
+import shutil
+
+from daemon.capture import CaptureLoop
+from daemon.handoff import HandOff
+from daemon.live import LiveView
+from daemon.messaging.publisher import Publisher
+from daemon.observation import FrameObservation
+from daemon.recorder import BlockRecorder
+from daemon.sampling import Item, Sampler
+from daemon.schedule import next_block
+from daemon.settings import Settings
+from daemon.status import AnimalStatus, BlockStatus, CameraStatus, MqttStatus, Status, StoreStatus, judge
+from daemon.store.repository import Store
+from daemon.vision.parts import BodyPart
+from daemon.worker import Worker
+from drivers.clock import NS_PER_S, Clock
+
+_DAY_NS = 86_400 * NS_PER_S
+
+
+class StatusBoard:
+    """Knows all parts and changes none; may be read from any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        version: str,
+        clock: Clock,
+        store: Store,
+        capture: CaptureLoop,
+        sampler: Sampler,
+        samples: HandOff[Item],
+        worker: Worker,
+        recorder: BlockRecorder | None,
+        publisher: Publisher | None,
+        live: LiveView,
+    ) -> None:
+        self.settings = settings
+        self._version = version
+        self._clock = clock
+        self._store = store
+        self._capture = capture
+        self._sampler = sampler
+        self._samples = samples
+        self._worker = worker
+        self._recorder = recorder
+        self._publisher = publisher
+        self._live = live
+        self._started_monotonic_ns = clock.monotonic_ns()
+
+    def read(self) -> Status:
+        """The state of everything, now.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be read.
+        """
+        newest = self._live.newest
+        observation = None if newest is None else newest[1].observation
+        camera, block = self._camera(), self._block()
+        store, mqtt = self._storage(), self._mqtt()
+        recording_error = self._recorder.failed if self._recorder else None
+        not_measured = None if observation is None else observation.not_measured
+        disk_free_bytes = shutil.disk_usage(self.settings.box.data_dir).free
+        open_alerts = tuple(
+            event.kind.value if event.animal is None else f"{event.kind.value} (animal {event.animal})"
+            for event in self._store.open_events()
+        )
+        verdict, reasons = judge(
+            camera=camera,
+            block=block,
+            store=store,
+            mqtt=mqtt,
+            recording_error=recording_error,
+            not_measured=not_measured,
+            disk_free_bytes=disk_free_bytes,
+            open_alerts=open_alerts,
+        )
+        return Status(
+            box=self.settings.box.name,
+            version=self._version,
+            verdict=verdict,
+            reasons=reasons,
+            uptime_s=(self._clock.monotonic_ns() - self._started_monotonic_ns) / NS_PER_S,
+            camera=camera,
+            block=block,
+            animals=() if observation is None else animal_statuses(observation, self._clock.monotonic_ns()),
+            background_celsius=None if observation is None else observation.background_celsius,
+            store=store,
+            mqtt=mqtt,
+            recording_error=recording_error,
+            disk_free_bytes=disk_free_bytes,
+            open_alerts=open_alerts,
+        )
+
+    def _camera(self) -> CameraStatus:
+        capture, newest = self._capture, self._live.newest
+        last_ns = capture.last_good_monotonic_ns
+        return CameraStatus(
+            state="lost" if capture.lost else "starting" if last_ns is None else "running",
+            kind=self.settings.camera.kind,
+            serial=None if newest is None else newest[0].metadata.serial,
+            frames_per_second=capture.frames_per_second,
+            last_good_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
+            rejected=dict(capture.rejected),
+        )
+
+    def _block(self) -> BlockStatus:
+        now_ns, block = self._clock.utc_ns(), self._sampler.block
+        following = next_block(now_ns, self.settings.schedule, self.settings.zone)
+        day = self._store.coverage_since(now_ns - _DAY_NS)
+        return BlockStatus(
+            key=None if block is None else block.key,
+            accounted=self._sampler.progress if block else 0,
+            planned=block.frames if block else 0,
+            next_start_utc_ns=None if following is None else following.start_utc_ns,
+            captured_24h=day.captured,
+            expected_24h=day.expected,
+        )
+
+    def _storage(self) -> StoreStatus:
+        counts = self._store.counts()
+        return StoreStatus(
+            frames=counts.frames,
+            part_observations=counts.part_observations,
+            events=counts.events,
+            outbox=counts.outbox,
+            waiting=len(self._samples) + self._worker.waiting,
+            lost=self._worker.lost_observations,
+            write_error=self._worker.write_error,
+        )
+
+    def _mqtt(self) -> MqttStatus:
+        if self._publisher is None:
+            return MqttStatus(state="off", broker=None, protocol=None, published=0, last_error=None)
+        state, mqtt = self._publisher.state, self.settings.mqtt
+        return MqttStatus(
+            state="connected" if state.connected else "connecting",
+            broker=f"{mqtt.host}:{mqtt.port}",
+            protocol=state.protocol,
+            published=state.published,
+            last_error=state.last_error,
+        )
+
+
+def animal_statuses(observation: FrameObservation, now_monotonic_ns: int) -> tuple[AnimalStatus, ...]:
+    """The animals of a frame as the status page shows them."""
+    age_s = (now_monotonic_ns - observation.captured_monotonic_ns) / NS_PER_S
+    statuses = []
+    for animal in observation.animals:
+        means = {part.part: part.mean_celsius for part in animal.parts}
+        statuses.append(
+            AnimalStatus(
+                animal=animal.animal,
+                age_s=age_s,
+                head_celsius=means.get(BodyPart.HEAD),
+                body_celsius=means.get(BodyPart.BODY),
+                tail_celsius=means.get(BodyPart.TAIL),
+            )
+        )
+    return tuple(statuses)

@@ -1,0 +1,164 @@
+"""What a technician is told: fine, look or act, and why."""
+
+from typing import Any, get_args
+
+import pytest
+
+from daemon.status import (
+    LATE_FRAME_S,
+    LOW_DISK_BYTES,
+    AnimalStatus,
+    BlockStatus,
+    CameraStatus,
+    MqttStatus,
+    Reason,
+    ReasonCode,
+    Status,
+    StoreStatus,
+    Verdict,
+    judge,
+    status_line,
+)
+
+CAMERA = CameraStatus(
+    state="running", kind="simulated", serial="SIM00001", frames_per_second=24.96, last_good_age_s=0.1, rejected={}
+)
+STORE = StoreStatus(frames=60, part_observations=180, events=2, outbox=0, waiting=0, lost=0, write_error=None)
+MQTT = MqttStatus(state="connected", broker="127.0.0.1:1883", protocol="5", published=2, last_error=None)
+BLOCK = BlockStatus(key=None, accounted=0, planned=0, next_start_utc_ns=None, captured_24h=14_000, expected_24h=14_400)
+
+
+def verdict_of(**changes: Any) -> tuple[Verdict, list[str]]:
+    """Of a box in order, with these changes: the verdict and the codes of its reasons."""
+    values: dict[str, Any] = {
+        "camera": CAMERA,
+        "block": BLOCK,
+        "store": STORE,
+        "mqtt": MQTT,
+        "recording_error": None,
+        "not_measured": None,
+        "disk_free_bytes": LOW_DISK_BYTES,
+        "open_alerts": (),
+    }
+    verdict, reasons = judge(**(values | changes))
+    return verdict, [reason.code for reason in reasons]
+
+
+def camera(**changes: Any) -> CameraStatus:
+    """The camera with these changes."""
+    return CAMERA.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "codes"),
+    [
+        pytest.param({}, Verdict.FINE, [], id="in order"),
+        pytest.param({"camera": camera(state="starting", last_good_age_s=None)}, Verdict.FINE, [], id="starting"),
+        pytest.param({"mqtt": MQTT.model_copy(update={"state": "off"})}, Verdict.FINE, [], id="without MQTT"),
+        pytest.param(
+            {"mqtt": MQTT.model_copy(update={"state": "connecting"})}, Verdict.LOOK, ["no_broker"], id="no broker"
+        ),
+        pytest.param(
+            {"store": STORE.model_copy(update={"write_error": "disk full"})},
+            Verdict.ACT,
+            ["not_stored"],
+            id="not stored",
+        ),
+        pytest.param({"not_measured": "uncertain"}, Verdict.LOOK, ["not_measured"], id="not measured"),
+        pytest.param(
+            {"block": BLOCK.model_copy(update={"captured_24h": 13_000})}, Verdict.LOOK, ["low_coverage"], id="coverage"
+        ),
+        pytest.param(
+            {"block": BLOCK.model_copy(update={"captured_24h": 0, "expected_24h": 0})}, Verdict.FINE, [], id="no plan"
+        ),
+        pytest.param({"disk_free_bytes": LOW_DISK_BYTES - 1}, Verdict.LOOK, ["low_disk"], id="low disk"),
+        pytest.param({"camera": camera(last_good_age_s=LATE_FRAME_S)}, Verdict.FINE, [], id="just in time"),
+        pytest.param({"camera": camera(last_good_age_s=LATE_FRAME_S + 1)}, Verdict.ACT, ["late_frame"], id="late"),
+        pytest.param(
+            {"camera": camera(state="lost", last_good_age_s=99.0)}, Verdict.ACT, ["camera_lost"], id="camera lost"
+        ),
+        pytest.param(
+            {"camera": camera(state="lost"), "open_alerts": ("camera_lost",)},
+            Verdict.ACT,
+            ["camera_lost"],
+            id="camera lost, said once",
+        ),
+        pytest.param(
+            {"open_alerts": ("camera_lost",)}, Verdict.ACT, ["open_alert"], id="an alert that nobody has closed"
+        ),
+        pytest.param(
+            {"store": STORE.model_copy(update={"lost": 3})}, Verdict.ACT, ["observations_lost"], id="observations lost"
+        ),
+        pytest.param({"recording_error": "disk full"}, Verdict.ACT, ["not_recorded"], id="not recorded"),
+        pytest.param(
+            {"recording_error": "disk full", "disk_free_bytes": 0, "open_alerts": ("animal_too_hot (animal 1)",)},
+            Verdict.ACT,
+            ["open_alert", "not_recorded", "low_disk"],
+            id="worst first",
+        ),
+    ],
+)
+def test_the_verdict(changes: dict[str, Any], verdict: Verdict, codes: list[str]) -> None:
+    assert verdict_of(**changes) == (verdict, codes)
+
+
+@pytest.mark.parametrize("code", get_args(ReasonCode))
+def test_every_reason_has_a_sentence(code: ReasonCode) -> None:
+    text = str(Reason(code=code, detail="DETAIL"))
+    assert len(text) > 10
+    assert "{" not in text
+
+
+def a_status(**changes: Any) -> Status:
+    """A box in order."""
+    values: dict[str, Any] = {
+        "box": "box1",
+        "version": "1.2.3",
+        "verdict": Verdict.FINE,
+        "reasons": (),
+        "uptime_s": 60.0,
+        "camera": CAMERA,
+        "block": BlockStatus(
+            key="2026-11-23/night-1",
+            accounted=58,
+            planned=1800,
+            next_start_utc_ns=None,
+            captured_24h=58,
+            expected_24h=58,
+        ),
+        "animals": (
+            AnimalStatus(animal=1, age_s=0.1, head_celsius=32.66, body_celsius=30.94, tail_celsius=None),
+            AnimalStatus(animal=2, age_s=0.1, head_celsius=None, body_celsius=31.0, tail_celsius=27.0),
+        ),
+        "background_celsius": 22.8,
+        "store": STORE,
+        "mqtt": MQTT,
+        "recording_error": None,
+        "disk_free_bytes": LOW_DISK_BYTES,
+        "open_alerts": (),
+    }
+    return Status(**(values | changes))
+
+
+def test_the_line_for_the_terminal_says_everything_in_one_line() -> None:
+    assert status_line(a_status()) == (
+        "fine | camera running 25.0 fps | animal 1: head 32.7, body 30.9 °C; animal 2: body 31.0, tail 27.0 °C | "
+        "block 2026-11-23/night-1 58/1800 | 60 frames stored | mqtt connected"
+    )
+
+
+def test_the_line_ends_with_what_is_wrong() -> None:
+    status = a_status(
+        verdict=Verdict.ACT,
+        reasons=(Reason(code="camera_lost", detail=""), Reason(code="low_disk", detail="1.5")),
+        animals=(),
+        block=BlockStatus(key=None, accounted=0, planned=0, next_start_utc_ns=None, captured_24h=0, expected_24h=0),
+    )
+    assert status_line(status) == (
+        "act | camera running 25.0 fps | no animal | no block | 60 frames stored | mqtt connected | "
+        "the camera is lost; only 1.5 GiB of disk are free"
+    )
+
+
+def test_it_survives_json() -> None:
+    assert Status.model_validate_json(a_status().model_dump_json()) == a_status()

@@ -1,0 +1,296 @@
+"""The status page and the JSON behind it, also as a browser shows them."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from daemon.live import LiveView
+from daemon.pipeline import Pipeline
+from daemon.status import (
+    AnimalStatus,
+    BlockStatus,
+    CameraStatus,
+    MqttStatus,
+    Reason,
+    Status,
+    StoreStatus,
+    Verdict,
+)
+from daemon.vision.classical import ClassicalSegmenter
+from daemon.web.api import create_api
+from daemon.web.server import WebServer
+from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.errors import ConfigError, StoreError
+from drivers.frame import ThermalFrame
+from drivers.simulated import SimulatedCamera
+
+NEXT_START_UTC_NS = 1_795_430_640 * NS_PER_S
+"""23 November 2026, 10:44 UTC, a Monday."""
+BROWSER_S = 60
+
+
+def a_status(**changes: Any) -> Status:
+    """A box in the middle of a block, with these parts changed."""
+    values: dict[str, Any] = {
+        "box": "box1",
+        "version": "1.2.3",
+        "verdict": Verdict.FINE,
+        "reasons": (),
+        "uptime_s": 5400.0,
+        "camera": CameraStatus(
+            state="running",
+            kind="simulated",
+            serial="SIM00001",
+            frames_per_second=25.0,
+            last_good_age_s=0.04,
+            rejected={"torn": 3},
+        ),
+        "block": BlockStatus(
+            key="2026-11-23/night-1",
+            accounted=158,
+            planned=1800,
+            next_start_utc_ns=NEXT_START_UTC_NS,
+            captured_24h=157,
+            expected_24h=158,
+        ),
+        "animals": (AnimalStatus(animal=1, age_s=0.4, head_celsius=32.55, body_celsius=30.9, tail_celsius=None),),
+        "background_celsius": 22.84,
+        "store": StoreStatus(
+            frames=12345, part_observations=37035, events=2, outbox=7, waiting=0, lost=0, write_error=None
+        ),
+        "mqtt": MqttStatus(state="connected", broker="127.0.0.1:1883", protocol="5", published=9, last_error=None),
+        "recording_error": None,
+        "disk_free_bytes": 80 * 1024**3,
+        "open_alerts": (),
+    }
+    return Status(**(values | changes))
+
+
+ALARMING = a_status(
+    verdict=Verdict.ACT,
+    reasons=(
+        Reason(code="open_alert", detail="animal_too_hot (animal 1)"),
+        Reason(code="open_alert", detail="something_new"),
+        Reason(code="late_frame", detail="12"),
+        Reason(code="observations_lost", detail="4"),
+        Reason(code="not_recorded", detail="<b>disk full</b>"),
+        Reason(code="low_disk", detail="1.5"),
+        Reason(code="no_broker", detail=""),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def frame() -> ThermalFrame:
+    """A simulated rat."""
+    with SimulatedCamera.create(clock=SimulatedClock(1_790_046_000 * NS_PER_S), seed=3) as camera:
+        return camera.read(1)
+
+
+@pytest.fixture
+def live(frame: ThermalFrame) -> LiveView:
+    """Shows the rat."""
+    view = LiveView()
+    view.show(frame, Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None).process(frame))
+    return view
+
+
+class Client:
+    """Asks the application without a network."""
+
+    def __init__(self, status: Callable[[], Status], picture: Callable[[], bytes | None]) -> None:
+        self._transport = httpx.ASGITransport(create_api(status, picture))
+
+    def get(self, path: str) -> httpx.Response:
+        """One answer."""
+
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://box1") as client:
+                return await client.get(path)
+
+        return asyncio.run(ask())
+
+
+def client_of(status: Callable[[], Status], picture: Callable[[], bytes | None] = lambda: None) -> Client:
+    """Asks an application that shows this."""
+    return Client(status, picture)
+
+
+def test_the_status_is_served_as_json() -> None:
+    answer = client_of(a_status).get("/api/status")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert Status.model_validate_json(answer.text) == a_status()
+    assert answer.json()["animals"][0]["tail_celsius"] is None
+
+
+def test_the_page_is_served_whole_and_without_help_from_elsewhere() -> None:
+    answer = client_of(a_status).get("/")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.text.rstrip().endswith("</html>")
+    assert "http://" not in answer.text
+    assert "https://" not in answer.text
+
+
+def test_there_is_no_picture_before_the_first_frame_and_then_a_png(live: LiveView) -> None:
+    empty = client_of(a_status, LiveView().picture).get("/api/live.png")
+    assert (empty.status_code, empty.content) == (204, b"")
+    answer = client_of(a_status, live.picture).get("/api/live.png")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.headers["cache-control"] == "no-store"
+    picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (576, 768, 3)
+
+
+def test_a_picture_is_made_once_a_frame(live: LiveView) -> None:
+    first = live.picture()
+    assert live.picture() is first
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(Verdict.FINE, 200), (Verdict.LOOK, 200), (Verdict.ACT, 503)])
+def test_a_monitor_is_told_when_somebody_has_to_act(verdict: Verdict, code: int) -> None:
+    answer = client_of(lambda: a_status(verdict=verdict)).get("/healthz")
+    assert (answer.status_code, answer.json()) == (code, {"verdict": verdict.value})
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/healthz"])
+def test_a_database_that_cannot_be_read_is_said_and_not_a_crash(path: str) -> None:
+    def unreadable() -> Status:
+        raise StoreError("cannot read the counters: disk I/O error")
+
+    answer = client_of(unreadable).get(path)
+    assert (answer.status_code, answer.json()) == (503, {"error": "cannot read the counters: disk I/O error"})
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/docs", "/../config.toml"])
+def test_there_is_nothing_else(path: str) -> None:
+    assert client_of(a_status).get(path).status_code == 404
+
+
+def test_the_description_of_the_api_names_what_there_is() -> None:
+    paths = client_of(a_status).get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/api/status", "/api/live.png", "/healthz"}
+
+
+@pytest.fixture
+def served(live: LiveView) -> Iterator[tuple[str, list[Status]]]:
+    """A real server that shows the last of these states; its address."""
+    states = [a_status()]
+    with WebServer(create_api(lambda: states[-1], live.picture), host="127.0.0.1", port=0) as server:
+        yield f"http://127.0.0.1:{server.port}/", states
+
+
+def test_the_server_listens_from_enter_to_exit(live: LiveView) -> None:
+    with WebServer(create_api(a_status, live.picture), host="127.0.0.1", port=0) as server:
+        port = server.port
+        assert port > 0
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status") as answer:
+            assert json.load(answer)["box"] == "box1"
+        assert any(thread.name == "web" for thread in threading.enumerate())
+    assert not any(thread.name == "web" for thread in threading.enumerate())
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/")
+    with WebServer(create_api(a_status, live.picture), host="127.0.0.1", port=port):
+        pass  # free again
+
+
+def test_a_port_that_is_taken_is_named(served: tuple[str, list[Status]]) -> None:
+    port = int(served[0].rstrip("/").rpartition(":")[2])
+    with (
+        pytest.raises(ConfigError) as error,
+        WebServer(create_api(a_status, lambda: None), host="127.0.0.1", port=port),
+    ):
+        pass
+    assert str(error.value) == (
+        f"web.port: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "stop the other program or choose another port"
+    )
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Opens a page in a browser without a window."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed (Debian: apt install chromium)")
+
+    def run(url: str, *options: str) -> subprocess.CompletedProcess[bytes]:
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2500", *options, url,
+        ]  # fmt: skip
+        return subprocess.run(command, capture_output=True, timeout=BROWSER_S, check=True)
+
+    return run
+
+
+def test_a_browser_shows_animal_block_and_storage(
+    served: tuple[str, list[Status]], browse: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    shown = browse(served[0], "--accept-lang=en-US", "--dump-dom").stdout.decode()
+    for text in (
+        'class="fine"', "Fine", "0 s ago", "32.6 °C", "30.9 °C", "22.8 °C", "night-1: 158\xa0/\xa01800", "10:44",
+        "157\xa0/\xa0158 (99.4 %)", "12,345", "connected · 127.0.0.1:1883", "refused: torn", "80.0 GiB",
+        "box1 · Strong Vivarium 1.2.3 · up for 1.5 h", 'alt="newest frame with outlined parts"',
+    ):  # fmt: skip
+        assert text.replace("\xa0", "&nbsp;") in shown
+    assert "undefined" not in shown[: shown.index("<script>")]
+
+
+def test_a_browser_says_in_portuguese_what_has_to_be_done(
+    served: tuple[str, list[Status]], browse: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    url, states = served
+    states.append(ALARMING)
+    shown = browse(url, "--accept-lang=pt-BR", "--dump-dom").stdout.decode()
+    for text in (
+        '<html lang="pt-BR">', 'class="act"', "Agir", "o animal 1 está quente demais", "something_new",
+        "o último quadro bom tem 12 s", "4 observações não puderam ser gravadas",
+        "nada está sendo gravado: &lt;b&gt;disk full&lt;/b&gt;", "apenas 1.5 GiB de disco livres",
+        "o broker não responde", "cabeça", "32,6 °C",
+    ):  # fmt: skip
+        assert text in shown
+
+
+def test_the_language_can_be_chosen_on_the_page(
+    served: tuple[str, list[Status]], browse: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    shown = browse(f"{served[0]}?lang=pt", "--accept-lang=en-US", "--dump-dom").stdout.decode()
+    assert "Tudo bem" in shown
+    assert '<a href="?lang=en">English</a>' in shown
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [pytest.param(400, 900, id="phone"), pytest.param(1000, 768, id="desktop")]
+)
+def test_the_page_has_its_colours_and_the_picture_at_each_width(
+    width: int,
+    height: int,
+    served: tuple[str, list[Status]],
+    browse: Callable[..., subprocess.CompletedProcess[bytes]],
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "shot.png"
+    browse(served[0], f"--window-size={width},{height}", f"--screenshot={file}")
+    picture = cv2.imread(str(file))
+    assert picture is not None
+    assert picture.shape == (height, width, 3)
+    blue, green, red = (picture[30:60, width // 2].mean(axis=0)).tolist()
+    assert green > red + 50, "the verdict is green"
+    assert green > blue + 30
+    rat = (picture[..., 2] > 200) & (picture[..., 1] > 100) & (picture[..., 0] < 100)  # orange
+    assert rat.mean() > 0.003
