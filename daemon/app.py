@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Self
 from daemon.cameras import camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.handoff import HandOff
-from daemon.health import FrameProgress, Heartbeats, ServiceManager
+from daemon.health import SCHEDULE_STALLED_AFTER_S, FrameProgress, Heartbeats, ServiceManager
 from daemon.live import LiveView
 from daemon.lock import DataDirectoryLock
 from daemon.logs import configure_logging
@@ -26,15 +27,15 @@ from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.payloads import health_payload, info_payload
 from daemon.messaging.publisher import Publisher
 from daemon.pipeline import Pipeline
-from daemon.recorder import BlockRecorder
+from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.rules import AlertRules
-from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun
+from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
 from daemon.schedule import block_at, check_plan
 from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
 from daemon.signals import Signals
 from daemon.status import Status, status_line
 from daemon.status_board import StatusBoard
-from daemon.store.repository import RecordingState, open_store
+from daemon.store.repository import RecordingState, StoredBlock, open_store
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.web.api import create_api
@@ -42,7 +43,7 @@ from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock, SystemClock
-from drivers.errors import ConfigError, StoreError, StoreRejectedError, VivariumError
+from drivers.errors import ConfigError, StoreError, VivariumError
 from drivers.recording import RecordingSummary, close_leftovers
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ SAMPLES_WAITING = 32
 
 RECORDS_WAITING = 100
 """Samples that may wait for the disk: 30 MB, four seconds at the camera's full rate, a hundred at 1 fps."""
+
+RECORDINGS_LOOKED_BACK_DAYS = 7
+"""Recordings of so many days are looked for at the start that are whole but not in the database."""
 
 TICK_S = 1.0
 STATUS_INTERVAL_S = 10.0
@@ -115,6 +119,7 @@ class Service:
         self._stalled: list[str] = []
         self.live = LiveView()
         self._stop_by_ns: int | None = None
+        self._ended_while_away: list[StoredBlock] = []
         self._publisher: Publisher | None = None
         self._web: WebServer | None = None
 
@@ -211,8 +216,12 @@ class Service:
             logger.warning("recording %s was left open and is closed now: %d frames", summary.path, summary.frames)
             if summary.header.block_key is not None:
                 self._keep_recording(summary.header.block_key, summary)
+        today = datetime.fromtimestamp(now_ns / NS_PER_S, self.settings.zone).date()
+        since_day = today - timedelta(days=RECORDINGS_LOOKED_BACK_DAYS)
+        enter_unknown(self.settings.recordings_dir, self.store, since_day=since_day)
         for block in self.store.open_blocks():
             if block.end_utc_ns <= now_ns:
+                self._ended_while_away.append(block)
                 self.store.finish_block(
                     block.key,
                     at_utc_ns=now_ns,
@@ -226,7 +235,7 @@ class Service:
     def _keep_recording(self, block_key: str, summary: RecordingSummary) -> None:
         try:
             self.store.add_recording(block_key, summary, state=RecordingState.RECOVERED)
-        except StoreRejectedError as error:  # of a database that was set aside
+        except StoreError as error:  # of a database that was set aside, or one that cannot be written now
             logger.warning("recording %s is not entered into the database: %s", summary.path, error)
 
     def _start_messaging(self) -> None:
@@ -257,7 +266,8 @@ class Service:
 
     def _start_consumers(self) -> None:
         settings, clock = self.settings, self._clock
-        self._beats = Heartbeats(("capture", "worker", "schedule"), clock)
+        self._beats = Heartbeats(("capture", "worker"), clock)
+        self._schedule_beat = Heartbeats(("schedule",), clock, stalled_after_s=SCHEDULE_STALLED_AFTER_S)
         self._progress = FrameProgress(clock)
         still_open = self.store.open_events()
         self._worker = Worker(
@@ -277,7 +287,7 @@ class Service:
             beat=lambda: self._beats.beat("worker"),
         )
         self._worker.restore(still_open)
-        self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost, overrun)
+        self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost, overrun, told_together)
         sinks: list[Callable[[Item], None]] = [lambda item: void(self._samples.put(item))]
         self._recorder: BlockRecorder | None = None
         if settings.recording.enabled:
@@ -289,7 +299,9 @@ class Service:
                 software_version=VERSION,
                 provenance=self._provenance(),
             )
-            records: HandOff[Item] = HandOff(RECORDS_WAITING, may_be_lost, overrun)
+            for block in self._ended_while_away:
+                recorder.pass_block(block, SERVICE_DOWN)
+            records: HandOff[Item] = HandOff(RECORDS_WAITING, may_be_lost, overrun, told_together)
             self._recorder = recorder
             self._thread("recorder", lambda: recorder.run(records), records.close)
             sinks.append(lambda item: void(records.put(item)))
@@ -331,7 +343,7 @@ class Service:
                 self._timetable,
                 self._clock,
                 lambda changes: carry_out(changes, self._sampler),
-                beat=lambda: self._beats.beat("schedule"),
+                beat=lambda: self._schedule_beat.beat("schedule"),
             )
         )
 
@@ -430,15 +442,15 @@ class Service:
             logger.error("the new config is refused, the old one stays in force: %s", error)
         else:
             configure_logging(new.log)
-            self._worker.rules.settings = new.alerts
             self.settings = self._board.settings = new
             self._change_run()
+            self._worker.rules.settings = new.alerts
             logger.info("the config was read again")
         self._manager.tell(READY=1)
         return None
 
     def _feed_watchdog(self) -> None:
-        stalled = self._beats.stalled()
+        stalled = self._beats.stalled() + self._schedule_beat.stalled()
         if self._progress.stalled(finished=self._worker.measured_frames, waiting=len(self._samples)):
             stalled.append("measuring")
         if not stalled:

@@ -9,16 +9,29 @@ from drivers.clock import NS_PER_S, Clock
 
 logger = logging.getLogger(__name__)
 
-STALLED_AFTER_S = 25.0
-"""A thread that has not finished a unit of work for so long is stuck. Opening a hanging camera takes 7 s, and the
-schedule is looked at every 10 s."""
+STALLED_AFTER_S = 15.0
+"""A thread that has not finished a unit of work for so long is stuck; opening a hanging camera takes 7 s."""
+
+SCHEDULE_STALLED_AFTER_S = 45.0
+"""The same for the schedule, which is looked at every 10 s."""
 
 
 class Heartbeats:
-    """When each thread last finished a unit of work."""
+    """When each thread last finished a unit of work.
 
-    def __init__(self, names: Iterable[str], clock: Clock) -> None:
+    Parameters
+    ----------
+    names : iterable of str
+        Of the threads.
+    clock : Clock
+        Its monotonic time counts.
+    stalled_after_s : float, optional
+        In place of `STALLED_AFTER_S`.
+    """
+
+    def __init__(self, names: Iterable[str], clock: Clock, *, stalled_after_s: float | None = None) -> None:
         self._clock = clock
+        self._stalled_after_s = stalled_after_s
         self._lock = threading.Lock()
         now_ns = clock.monotonic_ns()
         self._last_ns = dict.fromkeys(names, now_ns)
@@ -31,8 +44,9 @@ class Heartbeats:
     def stalled(self) -> list[str]:
         """Names of the threads that make no progress."""
         now_ns = self._clock.monotonic_ns()
+        limit_ns = (self._stalled_after_s or STALLED_AFTER_S) * NS_PER_S
         with self._lock:
-            return [name for name, last_ns in self._last_ns.items() if now_ns - last_ns > STALLED_AFTER_S * NS_PER_S]
+            return [name for name, last_ns in self._last_ns.items() if now_ns - last_ns > limit_ns]
 
 
 class FrameProgress:

@@ -268,6 +268,22 @@ class Sampler:
             sink(item)
 
 
+MERGED_MOMENTS = 1024
+"""Bounds what joining two of them costs."""
+
+
+def told_together(earlier: Item, later: Item) -> Item | None:
+    """One item for moments of one block that are missing for one reason; None when they must stay apart."""
+    if not isinstance(earlier, MissingSamples) or not isinstance(later, MissingSamples):
+        return None
+    if (earlier.block_key, earlier.reason) != (later.block_key, later.reason):
+        return None
+    planned = (*earlier.planned_utc_ns, *later.planned_utc_ns)
+    if len(planned) > MERGED_MOMENTS:
+        return None
+    return MissingSamples(block_key=earlier.block_key, planned_utc_ns=planned, reason=earlier.reason)
+
+
 def carry_out(changes: Sequence[BlockChange], sampler: Sampler) -> None:
     """Tell the sampler what the timetable has decided."""
     for change in changes:

@@ -38,7 +38,7 @@ COMMIT_INTERVAL_S = 60.0
 """Measurements are committed together at this interval of simulated time."""
 
 ITEMS_AHEAD = 64
-"""What may wait to be measured: 13 MB of frames. Then the camera waits."""
+"""What may wait to be measured: 19 MB of frames. Then the camera waits."""
 
 DATABASE_NAME = "vivarium.db"
 RECORDINGS_NAME = "recordings"
