@@ -16,6 +16,11 @@ import pytest
 
 from drivers import v4l2_abi as abi
 from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.gain_map import GainMaps
+from drivers.simulated import SimulatedDevice
+from drivers.t2s_plus import T2SPlusCamera
+from drivers.t2s_protocol import Command
+from drivers.usb import UsbBus, UsbCameraDevice
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
 NODE_NUMBER = "81:0"
@@ -410,6 +415,56 @@ class FakeSysfs:
 @pytest.fixture
 def sysfs(tmp_path: Path) -> FakeSysfs:
     return FakeSysfs(tmp_path)
+
+
+PATIENCE_S = 10.0
+"""No test waits longer for a thread; it is no measurement."""
+
+
+def _stream_of(device: SimulatedDevice, kernel: FakeKernel) -> Source:
+    """The frames of a simulated v1 as the kernel gets them."""
+    timeline, last = device.connect(), -1
+
+    def source(number: int) -> Scripted:
+        nonlocal last
+        now_ns = kernel.clock.monotonic_ns()
+        last, arrival_ns = device.next_frame(timeline, max(last, timeline.next_due(now_ns) - 1), now_ns)
+        return Scripted(after_s=max(0, arrival_ns - now_ns) / NS_PER_S, payload=device.send(timeline, last))
+
+    return source
+
+
+class Bench:
+    """A T2S+ on a fake bus behind a fake kernel, and what is needed to disturb it."""
+
+    def __init__(self, sysfs: FakeSysfs, kernel: FakeKernel, folder: Path) -> None:
+        self.sysfs, self.kernel, self.clock = sysfs, kernel, kernel.clock
+        self.gain_maps = GainMaps(folder / "camera")
+        self.usb = UsbCameraDevice(UsbBus(sysfs=sysfs.root, dev=sysfs.dev), reset=self._reset)
+        self.resets: list[tuple[int, int]] = []
+        self.device = SimulatedDevice(clock=self.clock, seed=5)
+
+    def v1(self, *, warm: bool = True) -> T2SPlusCamera:
+        """A closed camera of the kind that corrects its picture itself; the shutter command acts."""
+        self.device = SimulatedDevice(clock=self.clock, seed=5, warm=warm)
+        self.sysfs.plug()
+        self.kernel.source = _stream_of(self.device, self.kernel)
+        self.kernel.on_word = lambda word: self.device.close_shutter() if word == Command.SHUTTER else None
+        return self.camera()
+
+    def camera(self, **options: Any) -> T2SPlusCamera:
+        """A closed connection to whatever is on the bus; commands get through between two frames."""
+        camera = T2SPlusCamera(self.usb, clock=self.clock, io=self.kernel, **{"gain_maps": self.gain_maps} | options)
+        self.kernel.before_poll = lambda: camera.commands_done(PATIENCE_S) if camera.is_open else None
+        return camera
+
+    def _reset(self, *numbers: int) -> None:
+        self.resets.append((numbers[0], numbers[1]))
+
+
+@pytest.fixture
+def bench(sysfs: FakeSysfs, kernel: FakeKernel, tmp_path: Path) -> Bench:
+    return Bench(sysfs, kernel, tmp_path)
 
 
 @pytest.fixture
