@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
-from daemon.cameras import camera_opener
+from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.handoff import HandOff
 from daemon.health import FrameProgress, Heartbeats, ServiceManager
@@ -152,7 +152,8 @@ class Service:
         self._password = mqtt_password
         self._clock = clock or SystemClock()
         self._manager = manager or ServiceManager(None)
-        self._open_camera = open_camera or camera_opener(settings.camera, self._clock)
+        self._open_camera = open_camera or camera_opener(settings.camera, self._clock, state_dir=settings.camera_dir)
+        self._camera_device = None if open_camera else camera_device(settings.camera)
         self._stack = ExitStack()
         self._failed: list[str] = []
         self._stalled: list[str] = []
@@ -318,6 +319,7 @@ class Service:
                 recalibrate_after_s=camera.recalibrate_after_s,
             ),
             beat=lambda: self._beats.beat("capture"),
+            device=self._camera_device,
         )
         self._thread("capture", self._capture.run, self._capture.stop)
 
@@ -504,6 +506,10 @@ class Service:
             frames_per_second=capture.frames_per_second,
             last_good_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
             rejected=dict(capture.rejected),
+            recovery=capture.ladder.current,
+            recovery_steps=dict(capture.ladder.counts),
+            recovery_failures=dict(capture.ladder.failures),
+            notes=capture.notes,
         )
 
     def _block_status(self, now_ns: int) -> BlockStatus:

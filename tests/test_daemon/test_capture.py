@@ -10,7 +10,6 @@ from itertools import pairwise
 import pytest
 
 from daemon.capture import (
-    FIRST_RETRY_S,
     MAX_FREEZE_S,
     MIN_RECALIBRATION_INTERVAL_S,
     CaptureLoop,
@@ -23,6 +22,7 @@ from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import CameraLostError, ReplayEndedError
 from drivers.frame import FrameFlag, ThermalFrame
+from drivers.recovery import FIRST_PAUSE_S
 from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
 from drivers.thermometry import Calibration
 
@@ -142,14 +142,14 @@ def test_a_camera_that_does_not_open_is_tried_with_growing_pauses_and_lost_once(
     run = Run(open_camera=refuse)
     run.until(30)
     pauses = [round(later - earlier, 3) for earlier, later in pairwise(attempts)]
-    assert pauses[:6] == [FIRST_RETRY_S, 1, 2, 4, SETTINGS.retry_max_s, SETTINGS.retry_max_s]
+    assert pauses[:6] == [FIRST_PAUSE_S, 1, 2, 4, SETTINGS.retry_max_s, SETTINGS.retry_max_s]
     assert [name for name, _ in run.told()] == ["CameraLost"]
 
 
 def test_good_frames_make_the_next_pause_a_short_one_again() -> None:
     run = Run()
     run.until(20, {2.0: run.device.unplug, 12.0: run.device.plug, 18.0: run.device.unplug, 18.2: run.device.plug})
-    assert run.away_s()[2] == pytest.approx(FIRST_RETRY_S, abs=0.1)
+    assert run.away_s()[2] == pytest.approx(FIRST_PAUSE_S, abs=0.1)
 
 
 def test_a_silent_camera_is_lost_after_its_timeout_and_found_when_it_speaks() -> None:

@@ -1,0 +1,45 @@
+"""A stream with the plain reader: its rate, what is missing, and whether commands reach the camera."""
+
+import time
+from itertools import pairwise
+from typing import Any
+
+from tests.hil.jobs.pictures import Pictures
+from tests.hil.jobs.plain_reader import FRAME_BYTES, PlainReader, await_node
+from tests.hil.virtual.control_socket import Operator
+
+_WORDS = (0x8004, 0x0000, 0xFFFF, 0x1033, 0x8004)
+_SETTLE_FRAMES = 12
+
+
+def run(strip: str = "normal", seconds: str = "10") -> dict[str, Any]:
+    """What was seen."""
+    pictures = Pictures(strip)
+    operator = Operator()
+    with PlainReader(await_node()) as reader:
+        for word in _WORDS:
+            reader.send(word)
+        words = [word for word, _ in operator("words")["words"]]
+        for _ in range(_SETTLE_FRAMES):
+            reader.read(5.0)
+        before = operator("state")
+        buffers = []
+        end_s = time.monotonic() + float(seconds)
+        while time.monotonic() < end_s:
+            buffers.append(reader.read())
+        after = operator("state")
+    numbers = [pictures.number(buffer.data) for buffer in buffers]
+    known = [number for number in numbers if number is not None]
+    span_s = (buffers[-1].taken_ns - buffers[0].taken_ns) / 1e9
+    return {
+        "frames": len(buffers),
+        "rate_hz": round((len(buffers) - 1) / span_s, 3),
+        "wrong_size": sum(len(buffer.data) != FRAME_BYTES for buffer in buffers),
+        "errors": sum(buffer.error for buffer in buffers),
+        "unknown": len(numbers) - len(known),
+        "missing": pictures.missing(known),
+        "sequence_gaps": buffers[-1].sequence - buffers[0].sequence - len(buffers) + 1,
+        "largest_gap_ms": max(b.taken_ns - a.taken_ns for a, b in pairwise(buffers)) / 1e6,
+        "lost_by_device": after["lost"] - before["lost"],
+        "words": words,
+    }
