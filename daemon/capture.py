@@ -185,7 +185,8 @@ class CaptureLoop:
                 self._lose(str(error))
             finally:
                 self._camera = None
-            self._recover()
+            if not self._stop.is_set():
+                self._recover()
 
     def _recover(self) -> None:
         """Take the next step of the ladder; opening anew follows."""

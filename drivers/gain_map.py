@@ -31,8 +31,8 @@ _GAIN_MARKER = 2
 _HEADER_FLAGS_OFFSET = 1
 _ERROR_BIT = 0x40
 
-_MEDIAN_LIMITS = (GAIN_ONE // 4, 4 * GAIN_ONE - 1)
-"""Half of all pixels amplify neither a quarter nor four times as much as they should."""
+_MEDIAN_LIMITS = (GAIN_ONE // 2, 2 * GAIN_ONE)
+"""The middle pixel amplifies neither half nor twice as much as it should."""
 
 _SAFE_SERIAL = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -86,8 +86,12 @@ def checked_gain(words: NDArray[np.uint16]) -> NDArray[np.uint16]:
     if words.shape != (IMAGE_HEIGHT, IMAGE_WIDTH) or words.dtype != np.uint16:
         raise GainMapError(f"a gain map is ({IMAGE_HEIGHT}, {IMAGE_WIDTH}) uint16, got {words.shape} {words.dtype}")
     median = int(np.median(words))
-    if not _MEDIAN_LIMITS[0] <= median <= _MEDIAN_LIMITS[1]:
-        raise GainMapError(f"the median of a gain map is {_MEDIAN_LIMITS[0]} to {_MEDIAN_LIMITS[1]}, got {median}")
+    dead = words.size - np.count_nonzero(words)
+    if not _MEDIAN_LIMITS[0] <= median <= _MEDIAN_LIMITS[1] or dead >= words.size // 2:
+        raise GainMapError(
+            f"a gain map has a median of {_MEDIAN_LIMITS[0]} to {_MEDIAN_LIMITS[1]} and few dead pixels, "
+            f"got {median} and {dead} of {words.size}"
+        )
     return words
 
 

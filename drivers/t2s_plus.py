@@ -275,13 +275,13 @@ class T2SPlusCamera:
         return raw
 
     def _read(self, timeout_s: float) -> ThermalFrame:
-        frame = None
+        frame, stage = None, self._start_up.stage
         try:
             frame = self._decoder.decode(self.read_raw(timeout_s))
         finally:
             self._proceed(frame)
         self._take_identity(frame)
-        return self._completed(frame)
+        return self._completed(frame, starting=stage is not Stage.READY)
 
     def _stamped(self, transfer: Transfer) -> RawFrame:
         utc_ns, now_ns = self._clock.utc_ns(), self._clock.monotonic_ns()
@@ -340,12 +340,12 @@ class T2SPlusCamera:
 
     # What a frame tells besides its picture
 
-    def _completed(self, frame: ThermalFrame) -> ThermalFrame:
+    def _completed(self, frame: ThermalFrame, *, starting: bool) -> ThermalFrame:
         """The frame with the flags that the decoder cannot know."""
         flags = frame.flags
         if self._watch is not None:
             flags |= self._watch.flags_of(frame)
-        if self._start_up.stage is not Stage.READY:
+        if starting:
             flags |= FrameFlag.SETTLING
         if isinstance(self._watch, HostCalibration):
             offset = self._watch.take_offset()

@@ -19,7 +19,7 @@ from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.gain_map import GainMaps
 from drivers.simulated import SimulatedDevice
 from drivers.t2s_plus import T2SPlusCamera
-from drivers.t2s_protocol import Command
+from drivers.t2s_protocol import FRAME_RATE_HZ, Command
 from drivers.usb import UsbBus, UsbCameraDevice
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
@@ -451,6 +451,16 @@ class Bench:
         self.kernel.source = _stream_of(self.device, self.kernel)
         self.kernel.on_word = lambda word: self.device.close_shutter() if word == Command.SHUTTER else None
         return self.camera()
+
+    def stream(self, payload_of: Callable[[int, int], bytes]) -> None:
+        """Let the camera send at 25 Hz what is made of a frame's number and its time of arrival (monotonic)."""
+        period_s = 1 / FRAME_RATE_HZ
+
+        def source(number: int) -> Scripted:
+            arrival_ns = self.clock.monotonic_ns() + round(period_s * NS_PER_S)
+            return Scripted(after_s=period_s, payload=payload_of(number, arrival_ns))
+
+        self.kernel.source = source
 
     def camera(self, **options: Any) -> T2SPlusCamera:
         """A closed connection to whatever is on the bus; commands get through between two frames."""

@@ -63,7 +63,7 @@ def _do(job: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, RuntimeError, OSError, ValueError, IndexError) as error:
         logger.exception("job %s", job["name"])
-        return {"failure": repr(error)}
+        return {"failure": f"{error!r}; see job.out beside the results"}
     logger.info("job %s took %.1f s: %s", job["name"], time.monotonic() - started_s, result)
     return result
 

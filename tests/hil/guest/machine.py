@@ -42,6 +42,29 @@ class GuestError(Exception):
     """The guest did not do what it should; the message holds the end of its console and of the jobs' output."""
 
 
+class Results:
+    """What the jobs of one boot found.
+
+    Parameters
+    ----------
+    share : Path
+        The folder that the guest shared; jobs may have left files there.
+    found : dict
+        Results by the names of the jobs.
+    """
+
+    def __init__(self, share: Path, found: dict[str, dict[str, Any]]) -> None:
+        self.share = share
+        self._found = found
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """The result of one job; raises GuestError if it failed."""
+        result = self._found[name]
+        if "failure" in result:
+            raise GuestError(f"job {name}: {result['failure']}")
+        return result
+
+
 class Machine:
     """The guest; each run is a boot of its own.
 
@@ -57,8 +80,8 @@ class Machine:
         self._image = image
         self.share = share
 
-    def run(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-        """Boot, do the jobs one after the other, power off; their results by name.
+    def run(self, jobs: Sequence[Job]) -> Results:
+        """Boot, do the jobs one after the other, power off.
 
         Raises
         ------
@@ -77,9 +100,9 @@ class Machine:
             raise GuestError(
                 f"the guest did not come up:\n{(console.stdout + console.stderr)[-3000:]}\n{self._output()}"
             )
-        results = {job.name: self._result(job) for job in jobs}
-        results["guest"] = {"boot_to_power_off_s": round(time.monotonic() - started_s, 1)}
-        return results
+        found = {job.name: self._result(job) for job in jobs}
+        found["guest"] = {"boot_to_power_off_s": round(time.monotonic() - started_s, 1)}
+        return Results(self.share, found)
 
     def _hand_over(self, jobs: Sequence[Job]) -> None:
         self.share.mkdir(parents=True, exist_ok=True)

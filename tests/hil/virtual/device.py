@@ -319,14 +319,24 @@ class _Sender:
         now_ns = self._device.clock.monotonic_ns()
         if now_ns - self._line_ns > _TOO_LATE_NS:
             self._line_ns = now_ns
-        if not self._payloads:
-            self._load(self._line_ns)
-        count = len(request.packet_lengths)
-        packets = [self._payloads.popleft() if self._payloads else b"" for _ in range(count)]
-        answer = wire.submitted_packets(request, packets)
-        self._line_ns += round(count * NS_PER_S / self._device.personality.packets_per_s)
+        answer = wire.submitted_packets(request, self._fill(len(request.packet_lengths)))
         self._wait((self._line_ns - self._device.clock.monotonic_ns()) / NS_PER_S)
         self._plug.complete(request, answer)
+
+    def _fill(self, count: int) -> list[bytes]:
+        """The next packets of the line; a frame begins in the first one at or after its time."""
+        slot_ns = round(NS_PER_S / self._device.personality.packets_per_s)
+        packets: list[bytes] = []
+        while len(packets) < count:
+            if not self._payloads:
+                due_ns = self._load(self._line_ns)
+                empty = min(-(-(due_ns - self._line_ns) // slot_ns), count - len(packets))
+                packets += [b""] * empty  # a negative number, of a frame that has been loaded, is none
+                self._line_ns += max(empty, 0) * slot_ns
+            if self._payloads and len(packets) < count:
+                packets.append(self._payloads.popleft())
+                self._line_ns += slot_ns
+        return packets
 
     def _bulk(self, request: wire.Submit) -> None:
         """Bulk: a transfer is answered as soon as there is a payload for it."""
