@@ -1,6 +1,5 @@
 """`vivarium camera`: the real camera from the terminal."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from daemon.cameras import usb_camera_device
 from daemon.settings import Settings, T2SPlusSettings, load_settings
-from drivers.clock import NS_PER_S, SystemClock
+from drivers.clock import NS_PER_S, Clock, SystemClock
 from drivers.errors import CameraLostError, FrameRejectedError, FrameTimeoutError
 from drivers.frame import FrameFlag, ThermalFrame
 from drivers.gain_map import GainMaps
@@ -99,10 +98,11 @@ def probe(
     config: ConfigOption = None,
 ) -> None:
     """Open the camera, start it up and say what it sends. The service must not run."""
-    with _opened(port, serial, config) as camera:
-        start_up = _read(camera, _START_UP_S, until_ready=True)
-        look = _read(camera, seconds)
-        _print_rows(_probe_rows(camera, start_up, look))
+    clock = SystemClock()
+    with _opened(port, serial, config, clock) as camera:
+        start_up = look_at(camera, clock, _START_UP_S, until_ready=True)
+        look = look_at(camera, clock, seconds)
+        _print_rows(probe_report(camera, start_up, look))
     if not look.frames:
         raise typer.Exit(1)
 
@@ -110,27 +110,35 @@ def probe(
 @camera_app.command()
 def calibrate(port: PortOption = "", serial: SerialOption = "", config: ConfigOption = None) -> None:
     """Run one shutter cycle and say how it went. The service must not run."""
-    with _opened(port, serial, config) as camera:
-        _read(camera, _START_UP_S, until_ready=True)
-        before = camera.control
-        asked_ns = time.monotonic_ns()
-        camera.calibrate()
-        look = _read(camera, _CALIBRATION_S)
+    clock = SystemClock()
+    with _opened(port, serial, config, clock) as camera:
+        look_at(camera, clock, _START_UP_S, until_ready=True)
         camera.commands_done(_CALIBRATION_S)
-        after = camera.control
-        rows = [("command", "taken" if after.sent > before.sent else f"failed: {after.last_error}")]
-        closed = [frame for frame in look.frames if FrameFlag.SHUTTER in frame.flags]
-        if closed:
-            first_ms, last_ms = (
-                (frame.captured_monotonic_ns - asked_ns) * _MS_PER_S // NS_PER_S for frame in (closed[0], closed[-1])
-            )
-            rows.append(("shutter", f"{len(closed)} frames, {first_ms} to {last_ms} ms after the command"))
-        else:
-            rows.append(("shutter", "not seen: no frame repeated or showed it"))
-        rows += [("note", note) for note in camera.notes]
+        seen, rows = calibrate_report(camera, clock)
         _print_rows(rows)
-    if not closed:
+    if not seen:
         raise typer.Exit(1)
+
+
+def calibrate_report(camera: T2SPlusCamera, clock: Clock) -> tuple[bool, list[tuple[str, str]]]:
+    """Run a shutter cycle on an open camera: whether it was seen, and what is to be told of it."""
+    before, asked_ns = camera.control, clock.monotonic_ns()
+    camera.calibrate()
+    look = look_at(camera, clock, _CALIBRATION_S)
+    camera.commands_done(_CALIBRATION_S)
+    after = camera.control
+    rows = [("command", "taken" if after.sent > before.sent else f"failed: {after.last_error}")]
+    closed = [
+        frame for frame in look.frames if FrameFlag.SHUTTER in frame.flags and frame.captured_monotonic_ns > asked_ns
+    ]
+    if closed:
+        first_ms, last_ms = (
+            (frame.captured_monotonic_ns - asked_ns) * _MS_PER_S // NS_PER_S for frame in (closed[0], closed[-1])
+        )
+        rows.append(("shutter", f"{len(closed)} frames, {first_ms} to {last_ms} ms after the command"))
+    else:
+        rows.append(("shutter", "not seen: no frame repeated or showed it"))
+    return bool(closed), rows + [("note", note) for note in camera.notes]
 
 
 def _stream_text(camera: UsbCamera) -> str:
@@ -148,14 +156,14 @@ def _node_text(bus: UsbBus, camera: UsbCamera) -> str:
 
 
 @contextmanager
-def _opened(port: str, serial: str, config: Path | None) -> Iterator[T2SPlusCamera]:
+def _opened(port: str, serial: str, config: Path | None, clock: Clock) -> Iterator[T2SPlusCamera]:
     settings = Settings() if config is None else load_settings(config)
     wanted = settings.camera.t2s_plus
     if port or serial:  # the command line goes before the config
         wanted = T2SPlusSettings(port=port, serial=serial, range=wanted.range)
     with T2SPlusCamera(
         usb_camera_device(wanted),
-        clock=SystemClock(),
+        clock=clock,
         high_range=wanted.range == "high",
         overrides=settings.camera.environment.overrides(),
         gain_maps=GainMaps(None if config is None else settings.camera_dir),
@@ -163,10 +171,11 @@ def _opened(port: str, serial: str, config: Path | None) -> Iterator[T2SPlusCame
         yield opened
 
 
-def _read(camera: T2SPlusCamera, duration_s: float, *, until_ready: bool = False) -> Look:
+def look_at(camera: T2SPlusCamera, clock: Clock, duration_s: float, *, until_ready: bool = False) -> Look:
+    """Read an open camera for a while, or until its start-up is over."""
     look = Look()
-    deadline_ns = time.monotonic_ns() + round(duration_s * NS_PER_S)
-    while time.monotonic_ns() < deadline_ns and not (until_ready and camera.stage is Stage.READY):
+    deadline_ns = clock.monotonic_ns() + round(duration_s * NS_PER_S)
+    while clock.monotonic_ns() < deadline_ns and not (until_ready and camera.stage is Stage.READY):
         try:
             look.frames.append(camera.read(_READ_S))
         except FrameTimeoutError:
@@ -176,7 +185,8 @@ def _read(camera: T2SPlusCamera, duration_s: float, *, until_ready: bool = False
     return look
 
 
-def _probe_rows(camera: T2SPlusCamera, start_up: Look, look: Look) -> list[tuple[str, str]]:
+def probe_report(camera: T2SPlusCamera, start_up: Look, look: Look) -> list[tuple[str, str]]:
+    """What is to be told of an open camera that was looked at."""
     info, control = camera.info, camera.control
     rows = [
         ("camera", f"{info.product} {info.serial} firmware {info.firmware or '?'} at {info.location}"),

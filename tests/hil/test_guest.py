@@ -79,7 +79,7 @@ def test_a_v2_streams_25_frames_a_second_without_a_gap(v2: Results) -> None:
 def test_nothing_is_lost_between_a_v1_with_its_true_packets_and_the_reader(v1: Results) -> None:
     # Eight packets a millisecond are too much for an emulated processor: the camera itself loses frames there.
     seen = v1["small_packets"]
-    print(seen)
+    say(seen)
     assert seen["missing"] == seen["lost_by_device"]
     assert (seen["wrong_size"], seen["errors"], seen["unknown"], seen["sequence_gaps"]) == (0, 0, 0, 0)
 
@@ -100,14 +100,14 @@ def test_degrees_through_the_kernel_are_those_of_the_simulator(v1: Results) -> N
         for truth in scene.truths:
             part = (scene.parts == truth.part) & (scene.instances == truth.animal)
             worst_of_parts = max(worst_of_parts, abs(float(seen[part].mean()) - truth.radiometric_celsius))
-    print(f"largest difference of a pixel {worst:.4f} °C, of a body part's mean from the truth {worst_of_parts:.4f} °C")
+    say(f"largest difference of a pixel {worst:.4f} °C, of a body part's mean from the truth {worst_of_parts:.4f} °C")
     assert worst <= 0.05
     assert worst_of_parts <= 0.05
 
 
 def test_a_shutter_command_freezes_the_picture_for_a_second_and_a_quarter(v1: Results) -> None:
     seen = v1["shutter"]
-    print(seen)
+    say(seen)
     assert 1.2 <= seen["frozen_s"] <= 1.3
     assert seen["frozen_frames"] == 31
     assert seen["flagged"]
@@ -141,14 +141,14 @@ def test_frames_of_wrong_content_pass_the_kernel_and_are_refused(v1: Results, fa
 
 def test_a_camera_that_falls_silent_is_noticed_within_three_seconds(v1: Results) -> None:
     seen = v1["freeze"]
-    print(seen)
+    say(seen)
     assert max(seen["noticed_s"]) < 3
     assert max(seen["back_s"]) < 1
 
 
 def test_a_hung_control_does_not_hold_up_frames(v1: Results) -> None:
     seen = v1["hung_control"]
-    print(seen)
+    say(seen)
     assert seen["error"] == "Connection timed out"
     assert seen["control_s"] < 8
     assert (seen["missing"], seen["unknown"]) == (0, 0)
@@ -157,7 +157,7 @@ def test_a_hung_control_does_not_hold_up_frames(v1: Results) -> None:
 
 def test_a_pulled_cable_is_noticed_and_frames_come_again(v1: Results) -> None:
     seen = v1["unplug"]
-    print(f"{UNPLUGS} unplugs: noticed after {_spread(seen['noticed_s'])} s, frames after {_spread(seen['back_s'])} s")
+    say(f"{UNPLUGS} unplugs: noticed after {_spread(seen['noticed_s'])} s, frames after {_spread(seen['back_s'])} s")
     assert len(seen["back_s"]) == UNPLUGS
     assert max(seen["noticed_s"]) < 0.5
     assert max(seen["back_s"]) < 5
@@ -168,13 +168,18 @@ def test_a_pulled_cable_is_noticed_and_frames_come_again(v1: Results) -> None:
 
 def test_the_gain_map_comes_by_libusb_and_the_kernel_gets_its_camera_back(v2: Results) -> None:
     seen = v2["gain_map"]
-    print(seen)
+    say(seen)
     assert seen["equal"]
     assert seen["frame_after"] == 100_352
 
 
+def say(figure: object) -> None:
+    """Shown with `pytest -s`."""
+    print(figure)  # noqa: T201 - the figure of the test
+
+
 def _assert_gapless(seen: dict[str, Any]) -> None:
-    print(seen)
+    say(seen)
     assert seen["rate_hz"] == pytest.approx(25, rel=0.01)
     assert (seen["missing"], seen["lost_by_device"], seen["sequence_gaps"]) == (0, 0, 0)
     assert (seen["wrong_size"], seen["errors"], seen["unknown"]) == (0, 0, 0)

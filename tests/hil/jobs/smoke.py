@@ -22,11 +22,11 @@ def run(strip: str = "normal", attempts: str = "3") -> dict[str, Any]:
         words = [word for word, _ in Operator()("words")["words"]]
         for _ in range(_SETTLE_FRAMES):
             reader.read(5.0)
-        for attempt in range(1, int(attempts) + 1):
+        for _ in range(int(attempts)):
             seen = _watch(reader, pictures)
             if seen["lost_by_device"] == 0:
                 break
-    return {**seen, "words": words, "attempt": attempt}
+    return {**seen, "words": words}
 
 
 def _watch(reader: PlainReader, pictures: Pictures) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Personality:
         """What the camera answers a request for a descriptor; None when it has no such."""
         if kind == STRING:
             texts = {1: self.manufacturer, 2: self.product, 3: self.serial}
-            return _LANGUAGES if index == 0 else _text(texts[index]) if index in texts else None
+            text = texts.get(index)
+            return _LANGUAGES if index == 0 else _text(text) if text else None
         return {DEVICE: self._device, CONFIGURATION: self._configuration, QUALIFIER: _qualifier}.get(kind, _none)()
 
     def stream_settings(self) -> bytes:
