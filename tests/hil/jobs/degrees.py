@@ -7,7 +7,7 @@ import numpy as np
 
 from drivers.decoder import FrameDecoder
 from drivers.frame import RawFrame
-from tests.hil.jobs.pictures import Pictures
+from tests.hil.jobs.pictures import SIMULATED_DISTANCE, Pictures
 from tests.hil.jobs.plain_reader import PlainReader, await_node
 
 _FRAMES = 12
@@ -17,7 +17,7 @@ _OUT = Path("/share/degrees.npz")
 
 def run() -> dict[str, Any]:
     """The numbers of the pictures; their degrees are in the file."""
-    pictures, decoder = Pictures(), FrameDecoder()
+    pictures, decoder = Pictures(), FrameDecoder(overrides=SIMULATED_DISTANCE)
     numbers, celsius = [], []
     with PlainReader(await_node()) as reader:
         reader.send(0x8004)

@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.thermometry import EnvironmentOverrides
+
 IMAGE_BYTES = 192 * 256 * 2
 REEL = Path("/share/reel.npz")
+
+SIMULATED_DISTANCE = EnvironmentOverrides(distance_m=1.0)
+"""The distance of the simulated scene; a v1 says 0 after each plug-in."""
 
 
 class Pictures:
