@@ -58,7 +58,7 @@ def v2(boot: Boot) -> Results:
             Job(name="identity", variant="v2"),
             Job(name="smoke", variant="v2", arguments=("raw",)),
             Job(name="gain_map", variant="v2"),
-            Job(name="driver", variant="v2", arguments=("raw",)),
+            Job(name="driver", variant="v2", arguments=("raw", "raw")),
             _service_job("unplug", "v2", UNPLUGS),
         ],
     )
@@ -246,7 +246,7 @@ def _assert_gapless(seen: dict[str, Any]) -> None:
 def _assert_streaming(seen: dict[str, Any]) -> None:
     say(seen)
     assert seen["rate_hz"] == pytest.approx(25, rel=0.01)
-    assert (seen["missing_frames"], seen["sequence_gaps"], seen["missing"], seen["unknown"]) == (0, 0, 0, 0)
+    assert (seen["sequence_gaps"], seen["missing"], seen["unknown"], seen["lost_by_device"]) == (0, 0, 0, 0)
     assert seen["failed"] == 0
     assert seen["ready_s"] < 10
 
