@@ -67,6 +67,10 @@ bench: $(VENV)/.installed-dev $(VENV)/.libraries ## Measure the speed of what ha
 fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send a million malformed frames
 	VIVARIUM_MALFORMED_FRAMES=1000000 $(BIN)/python -m pytest -s tests/faults/test_malformed_frames.py
 
+.PHONY: test-hil
+test-hil: $(VENV)/.installed-dev $(VENV)/.libraries ## Test with a virtual camera on a real kernel in a guest (Debian, root, minutes)
+	VIVARIUM_HIL=1 $(BIN)/python -m pytest -rs -s tests/hil
+
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from daemon.cameras import camera_opener
+from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.handoff import HandOff
 from daemon.health import SCHEDULE_STALLED_AFTER_S, FrameProgress, Heartbeats, ServiceManager
@@ -113,7 +113,8 @@ class Service:
         self._password = mqtt_password
         self._clock = clock or SystemClock()
         self._manager = manager or ServiceManager(None)
-        self._open_camera = open_camera or camera_opener(settings.camera, self._clock)
+        self._open_camera = open_camera or camera_opener(settings.camera, self._clock, state_dir=settings.camera_dir)
+        self._camera_device = None if open_camera else camera_device(settings.camera)
         self._stack = ExitStack()
         self._failed: list[str] = []
         self._stalled: list[str] = []
@@ -328,6 +329,7 @@ class Service:
                 recalibrate_after_s=camera.recalibrate_after_s,
             ),
             beat=lambda: self._beats.beat("capture"),
+            device=self._camera_device,
         )
         self._thread("capture", self._capture.run, self._capture.stop)
 

@@ -22,6 +22,17 @@ from drivers.errors import (
     ReplayEndedError,
 )
 from drivers.frame import FrameFlag, ThermalFrame
+from drivers.recovery import (
+    HEALTHY_AFTER_S,
+    LONGEST_PAUSE_S,
+    ON_THE_BUS,
+    OPEN_ANEW,
+    AttachedDevice,
+    RecoveryLadder,
+    Restartable,
+    SelfReporting,
+    Step,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +41,8 @@ CAMERA_LOST = "camera_lost"
 READ_TIMEOUT_S = 0.5
 """How long one read waits: the loop looks at the clock and at the stop signal at least so often."""
 
-FIRST_RETRY_S = 0.5
+AFTER_RESET_S = 1.0
+"""A device that was reset needs so long until its video node can be opened."""
 
 RATE_OVER_FRAMES = 50
 
@@ -92,6 +104,8 @@ class CaptureLoop:
         Takes what it wants.
     beat : callable
         Told whenever a unit of work is done.
+    device : AttachedDevice, optional
+        The camera on its bus, where it has one: it can be reset, and is opened at once when it was plugged in.
     """
 
     def __init__(
@@ -102,12 +116,22 @@ class CaptureLoop:
         clock: Clock,
         settings: CaptureSettings,
         beat: Callable[[], None],
+        device: AttachedDevice | None = None,
     ) -> None:
         self._open_camera = open_camera
         self._sampler = sampler
         self._clock = clock
         self._settings = settings
         self._beat = beat
+        self._device = device
+        self.ladder = (
+            RecoveryLadder(OPEN_ANEW, longest_pause_s=settings.retry_max_s)
+            if device is None
+            else RecoveryLadder(ON_THE_BUS, longest_pause_s=LONGEST_PAUSE_S)
+        )
+        """What was tried to get the camera back, and how often."""
+        self._camera: ThermalCamera | None = None
+        self._well_since_ns: int | None = None
         self._stop = threading.Event()
         self.frames = 0
         """Good frames so far."""
@@ -145,13 +169,18 @@ class CaptureLoop:
         """End `run` soon."""
         self._stop.set()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the open camera has to say to its user."""
+        camera = self._camera
+        return camera.notes if isinstance(camera, SelfReporting) else ()
+
     def run(self) -> None:
         """Capture until stopped or the material is over."""
-        retry_s = FIRST_RETRY_S
         while not self._stop.is_set():
-            before = self.frames
             try:
                 with self._open_camera() as camera:
+                    self._camera = camera
                     self.run_connection(camera)
             except ReplayEndedError as error:
                 logger.info("the recorded material is over: %s", error)
@@ -159,21 +188,56 @@ class CaptureLoop:
                 return
             except (CameraError, MaterialError) as error:
                 self._lose(str(error))
-            if self.frames > before:
-                retry_s = FIRST_RETRY_S
-            self._pause(retry_s)
-            retry_s = min(2 * retry_s, self._settings.retry_max_s)
+            finally:
+                self._camera = None
+            if not self._stop.is_set():
+                self._recover()
 
-    def _pause(self, duration_s: float) -> None:
-        """Wait before the next attempt, and account for planned moments meanwhile."""
+    def _recover(self) -> None:
+        """Take the next step of the ladder; opening anew follows."""
+        before = self._presence()
+        attempt = self.ladder.next(attached=self._device is None or before is not None)
+        if self._pause(attempt.pause_s, before):
+            self._reset(attempt.step)
+
+    def _reset(self, step: Step) -> None:
+        if self._device is None or step is Step.REOPEN:
+            return
+        try:
+            if step is Step.USB_RESET:
+                self._device.usb_reset()
+            else:
+                self._device.reauthorize()
+        except CameraError as error:
+            self.ladder.failed(step)
+            logger.log(
+                logging.WARNING if self.ladder.failures[step] == 1 else logging.DEBUG, "%s failed: %s", step, error
+            )
+        else:
+            self._pause(AFTER_RESET_S, self._presence())
+
+    def _presence(self) -> str | None:
+        return None if self._device is None else self._device.presence()
+
+    def _pause(self, duration_s: float, presence: str | None) -> bool:
+        """Wait before the next attempt, and account for planned moments meanwhile; False if it was cut short.
+
+        It is when the loop is stopped, and when the camera is plugged in.
+        """
         until_ns = self._clock.monotonic_ns() + round(duration_s * NS_PER_S)
         while not self._stop.is_set():
             self._beat()
             self._look()
+            now = self._presence()
+            if now is not None and now != presence:
+                self.ladder.found_anew()
+                return False
+            presence = now
             left_s = (until_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
-                return
+                return True
             self._clock.wait(min(left_s, READ_TIMEOUT_S), self._stop)
+        return False
 
     def _look(self) -> None:
         self._sampler.look(utc_ns=self._clock.utc_ns(), monotonic_ns=self._clock.monotonic_ns())
@@ -188,8 +252,9 @@ class CaptureLoop:
         """
         opened_ns = last_ns = last_change_ns = self._clock.monotonic_ns()
         fresh_frames = 0
-        silence_s = max(FIRST_FRAME_S, self._settings.frame_timeout_s)
-        self._before = self._last
+        first_frame_s = max(FIRST_FRAME_S, self._settings.frame_timeout_s)
+        silence_s = first_frame_s
+        self._before, self._well_since_ns = self._last, None
         while not self._stop.is_set():
             self._beat()
             frame = self.step(camera)
@@ -198,12 +263,30 @@ class CaptureLoop:
                 last_ns, silence_s = now_ns, self._settings.frame_timeout_s
                 if not frame.flags & FrameFlag.SHUTTER:
                     last_change_ns, fresh_frames = now_ns, fresh_frames + 1
-            if now_ns - last_ns > silence_s * NS_PER_S:
-                raise CameraLostError(f"{camera.info.location}: no good frame for {silence_s:g} s")
             powering_up = now_ns - opened_ns < POWER_UP_FREEZE_S * NS_PER_S
             freeze_s = POWER_UP_FREEZE_S if powering_up and fresh_frames < 2 else MAX_FREEZE_S
-            if now_ns - last_change_ns > freeze_s * NS_PER_S:
-                raise CameraLostError(f"{camera.info.location}: one picture again and again for {freeze_s:g} s")
+            why = None
+            if now_ns - last_ns > silence_s * NS_PER_S:
+                why = f"{camera.info.location}: no good frame for {silence_s:g} s"
+            elif now_ns - last_change_ns > freeze_s * NS_PER_S:
+                why = f"{camera.info.location}: one picture again and again for {freeze_s:g} s"
+            if why is not None:
+                self._restart(camera, why)
+                opened_ns = last_ns = last_change_ns = self._clock.monotonic_ns()
+                fresh_frames = 0
+                silence_s, self._well_since_ns = first_frame_s, None
+
+    def _restart(self, camera: ThermalCamera, why: str) -> None:
+        """Start the stream of an open camera again, where that has not been tried yet; otherwise give it up."""
+        if not (isinstance(camera, Restartable) and self.ladder.restart_is_next):
+            raise CameraLostError(why)
+        self._lose(why)
+        step = self.ladder.next(open_now=True).step
+        try:
+            camera.restart_stream()
+        except CameraError:
+            self.ladder.failed(step)
+            raise
 
     def step(self, camera: ThermalCamera) -> ThermalFrame | None:
         """Read and hand on one frame: what the thread repeats, and what a simulated day drives. None if none came.
@@ -250,11 +333,19 @@ class CaptureLoop:
             self.last_good_monotonic_ns = frame.captured_monotonic_ns
             self._recent_ns.append(frame.captured_monotonic_ns)
             self._find(camera, frame)
+            self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
         if self._policy.wanted(frame, in_block=self._sampler.block is not None):
             logger.debug("asking for a shutter cycle")
             self.calibrated_at_ns = frame.captured_monotonic_ns
             camera.calibrate()
+
+    def _note_health(self, now_ns: int) -> None:
+        """Good frames for a while end the recovery."""
+        if self._well_since_ns is None:
+            self._well_since_ns = now_ns
+        elif self.ladder.current is not None and now_ns - self._well_since_ns >= HEALTHY_AFTER_S * NS_PER_S:
+            self.ladder.recovered()
 
     def _find(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
         if self.frames > 1 and not self._announced_lost:

@@ -23,11 +23,7 @@ from daemon.web.server import why_not
 from drivers.clock import SystemClock
 from drivers.errors import CameraError, CameraLostError, ConfigError, MaterialError, VivariumError
 from drivers.frame import ThermalFrame
-
-USB_DEVICES = Path("/sys/bus/usb/devices")
-
-_T2S_IDS = (("1514", None), ("04b4", "0100"))
-"""Vendor and product of the two cameras; vendor 1514 makes a family of them."""
+from drivers.usb import UsbBus, UsbCamera
 
 _SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"))
 _EARLIEST_YEAR = 2026
@@ -143,32 +139,37 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _usb(_settings: Settings) -> Iterator[Finding]:
-    """T2S+ cameras on the bus, and whether this user may open video devices."""
-    found = [path for path in sorted(USB_DEVICES.glob("*")) if _is_t2s(path)] if USB_DEVICES.is_dir() else []
-    if not found:
+    """T2S+ cameras on the bus, and whether this user may open their video nodes."""
+    bus = UsbBus()
+    cameras = bus.cameras()
+    if not cameras:
         yield Finding(subject="usb", good=None, found="no T2S+ camera is attached")
+    for camera in cameras:
+        if camera.fault is not None:
+            yield Finding(subject="usb", good=None, found=f"{camera}: {camera.fault}")
+            continue
+        yield Finding(subject="usb", good=True, found=f"{camera}, expected to be a {camera.expected_variant}")
+        yield from _node(bus, camera)
+
+
+def _node(bus: UsbBus, camera: UsbCamera) -> Iterator[Finding]:
+    try:
+        path = bus.video_node(camera).path
+    except CameraLostError as error:
+        yield Finding(subject="video", good=False, found=str(error), remedy="modprobe uvcvideo; see dmesg")
         return
-    for path in found:
-        product = (path / "product").read_text().strip() if (path / "product").exists() else "unnamed"
-        yield Finding(subject="usb", good=True, found=f"{product} at {path.name}")
-    nodes = sorted(Path("/dev").glob("video*"))
-    denied = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
-    if denied:
-        group = grp.getgrgid(denied[0].stat().st_gid).gr_name
+    if not path.exists():
+        yield Finding(subject="video", good=False, found=f"{path} is not there", remedy="in a container: pass it in")
+    elif not os.access(path, os.R_OK | os.W_OK):
+        group = grp.getgrgid(path.stat().st_gid).gr_name
         yield Finding(
             subject="permissions",
             good=False,
-            found=f"{denied[0]} belongs to group {group}",
+            found=f"{path} belongs to group {group}",
             remedy=f"usermod -aG {group} USER, then log in again",
         )
-
-
-def _is_t2s(device: Path) -> bool:
-    try:
-        vendor, product = ((device / name).read_text().strip() for name in ("idVendor", "idProduct"))
-    except OSError:  # an interface or a hub port, not a device
-        return False
-    return any(vendor == wanted and known in (None, product) for wanted, known in _T2S_IDS)
+    else:
+        yield Finding(subject="video", good=True, found=f"{path} is the camera's")
 
 
 def _models(_settings: Settings) -> Iterator[Finding]:
@@ -199,7 +200,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 def _camera(settings: Settings) -> Iterator[Finding]:
     kind = settings.camera.kind
     try:
-        with camera_opener(settings.camera, SystemClock())() as camera:
+        with camera_opener(settings.camera, SystemClock(), state_dir=settings.camera_dir)() as camera:
             frame = _first_good(lambda: camera.read(_READ_TIMEOUT_S))
             found = (
                 f"{kind}: {camera.info.product} {camera.info.serial}, "

@@ -89,6 +89,17 @@ class ReplaySettings(_Section):
     """Frames per second for material without times of its own."""
 
 
+class T2SPlusSettings(_Section):
+    """A T2S+ camera on USB, v1 or v2."""
+
+    port: str = Field("", pattern=r"^(\d+-\d+(\.\d+)*)?$")
+    """USB port, for instance 1-2.3, as `vivarium camera list` prints it; empty takes the only camera."""
+    serial: str = ""
+    """Serial number of its USB descriptors, as `vivarium camera list` prints it; empty takes any."""
+    range: Literal["normal", "high"] = "normal"
+    """normal measures -20 to 120 °C, high up to 400 °C with less resolution."""
+
+
 class EnvironmentSettings(_Section):
     """What the host knows better than the camera; what is left out is taken from the camera."""
 
@@ -113,17 +124,18 @@ class EnvironmentSettings(_Section):
 class CameraSettings(_Section):
     """Where frames come from."""
 
-    kind: Literal["simulated", "replay"] = "simulated"
-    """simulated needs no hardware; replay plays recorded material."""
+    kind: Literal["simulated", "replay", "t2s_plus"] = "simulated"
+    """simulated needs no hardware; replay plays recorded material; t2s_plus is the real camera."""
     frame_timeout_s: float = Field(2.0, gt=0.1, le=30)
     """Without a good frame for so long the camera counts as lost and is opened anew; a picture that only repeats is
     given five seconds, since a closed shutter looks the same."""
     retry_max_s: float = Field(5.0, ge=1, le=300)
-    """Longest pause between two attempts to open a lost camera: it is found so soon after its return."""
+    """Longest pause between two attempts to open lost material; a real camera is opened as soon as it is plugged in."""
     recalibrate_after_s: float = Field(380.0, ge=15, le=3600)
     """Age of a shutter calibration after which the next one is asked for."""
     simulated: SimulatedSettings = SimulatedSettings()
     replay: ReplaySettings = ReplaySettings()
+    t2s_plus: T2SPlusSettings = T2SPlusSettings()
     environment: EnvironmentSettings = EnvironmentSettings()
 
     @model_validator(mode="after")
@@ -335,6 +347,11 @@ class Settings(_Section):
     def database_url(self) -> str:
         """The configured database, or the file in the data directory."""
         return self.database.url or f"sqlite:///{self.box.data_dir / 'vivarium.db'}"
+
+    @property
+    def camera_dir(self) -> Path:
+        """Where what belongs to a real camera is kept."""
+        return self.box.data_dir / "camera"
 
     @property
     def recordings_dir(self) -> Path:

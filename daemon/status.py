@@ -23,6 +23,7 @@ class _Part(BaseModel):
 ReasonCode = Literal[
     "open_alert",
     "camera_lost",
+    "camera_note",
     "late_frame",
     "observations_lost",
     "not_stored",
@@ -48,6 +49,7 @@ class Reason(_Part):
 _REASON_TEXTS: dict[ReasonCode, str] = {
     "open_alert": "open alert: {}",
     "camera_lost": "the camera is lost",
+    "camera_note": "camera: {}",
     "late_frame": "the last good frame is {} s old",
     "observations_lost": "{} observations could not be stored",
     "not_stored": "measurements wait in memory, the database cannot be written: {}",
@@ -71,6 +73,14 @@ class CameraStatus(_Part):
     """Age of the last good, changing frame; None before the first."""
     rejected: dict[str, int]
     """Refused transfers by reason."""
+    recovery: str | None = None
+    """What was last tried to get it back; None while it is well."""
+    recovery_steps: dict[str, int] = {}
+    """What was tried since the start, and how often."""
+    recovery_failures: dict[str, int] = {}
+    """What could not be done, and how often."""
+    notes: tuple[str, ...] = ()
+    """What the camera's driver has to say, for instance why temperatures are uncertain."""
 
 
 class BlockStatus(_Part):
@@ -183,6 +193,7 @@ def judge(
         look.append(Reason(code="low_coverage", detail=f"{100 * block.captured_24h / block.expected_24h:.0f}"))
     if disk_free_bytes < LOW_DISK_BYTES:
         look.append(Reason(code="low_disk", detail=f"{disk_free_bytes / 1024**3:.1f}"))
+    look += [Reason(code="camera_note", detail=note) for note in camera.notes]
     if mqtt.state == "connecting":
         look.append(Reason(code="no_broker", detail=""))
     verdict = Verdict.ACT if act else Verdict.LOOK if look else Verdict.FINE

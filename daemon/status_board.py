@@ -107,6 +107,10 @@ class StatusBoard:
             frames_per_second=capture.frames_per_second,
             last_good_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
             rejected=dict(capture.rejected),
+            recovery=capture.ladder.current,
+            recovery_steps=dict(capture.ladder.counts),
+            recovery_failures=dict(capture.ladder.failures),
+            notes=capture.notes,
         )
 
     def _block(self) -> BlockStatus:

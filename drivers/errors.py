@@ -30,6 +30,18 @@ class CameraLostError(CameraError):
     """The device is gone: close and open anew."""
 
 
+class CameraAbsentError(CameraLostError):
+    """No such camera is on the bus: wait until it is plugged in."""
+
+
+class CameraRefusedError(CameraError):
+    """Something is there that cannot be used as it is: say what was expected, what came, and what to do."""
+
+
+class ControlError(CameraError):
+    """A command did not reach the camera; its frames go on."""
+
+
 class ReplayEndedError(CameraError):
     """The recorded material is over: there is nothing more to read."""
 

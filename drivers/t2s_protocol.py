@@ -81,6 +81,8 @@ class Variant(StrEnum):
 class RejectReason(StrEnum):
     """Why a transfer is not a good frame. The values are stable: they are counted, stored and published."""
 
+    DAMAGED = "damaged"
+    """The kernel says that a part of the transfer was lost on the bus."""
     LENGTH = "length"
     """Not 100,352 bytes: a short or truncated transfer."""
     OUTPUT_MODE = "output_mode"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import date
 from itertools import pairwise
+from typing import Self
 
 import pytest
 
 from daemon.capture import (
-    FIRST_RETRY_S,
     MAX_FREEZE_S,
     MIN_RECALIBRATION_INTERVAL_S,
     CaptureLoop,
@@ -21,8 +21,9 @@ from daemon.sampling import CameraFound, CameraLost, Item, MissingSamples, Sampl
 from daemon.schedule import PlannedBlock
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
-from drivers.errors import CameraLostError, ReplayEndedError
+from drivers.errors import CameraError, CameraLostError, FrameTimeoutError, ReplayEndedError
 from drivers.frame import FrameFlag, ThermalFrame
+from drivers.recovery import FIRST_PAUSE_S
 from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
 from drivers.thermometry import Calibration
 
@@ -50,8 +51,9 @@ class Run:
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
         warm: bool = True,
         settings: CaptureSettings = SETTINGS,
+        bus: "Bus | None" = None,
     ) -> None:
-        self.clock = SimulatedClock(START_UTC_NS)
+        self.clock = SimulatedClock(START_UTC_NS) if bus is None else bus.clock
         self.device = device or SimulatedDevice(clock=self.clock, seed=3, warm=warm)
         self.items: list[Item] = []
         self.sampler = Sampler([self.items.append], outside_rate_hz=1)
@@ -62,6 +64,7 @@ class Run:
             clock=self.clock,
             settings=settings,
             beat=self._beat,
+            device=bus,
         )
 
     def until(self, end_s: float, happenings: Happenings | None = None) -> list[Item]:
@@ -142,14 +145,14 @@ def test_a_camera_that_does_not_open_is_tried_with_growing_pauses_and_lost_once(
     run = Run(open_camera=refuse)
     run.until(30)
     pauses = [round(later - earlier, 3) for earlier, later in pairwise(attempts)]
-    assert pauses[:6] == [FIRST_RETRY_S, 1, 2, 4, SETTINGS.retry_max_s, SETTINGS.retry_max_s]
+    assert pauses[:6] == [FIRST_PAUSE_S, 1, 2, 4, SETTINGS.retry_max_s, SETTINGS.retry_max_s]
     assert [name for name, _ in run.told()] == ["CameraLost"]
 
 
 def test_good_frames_make_the_next_pause_a_short_one_again() -> None:
     run = Run()
     run.until(20, {2.0: run.device.unplug, 12.0: run.device.plug, 18.0: run.device.unplug, 18.2: run.device.plug})
-    assert run.away_s()[2] == pytest.approx(FIRST_RETRY_S, abs=0.1)
+    assert run.away_s()[2] == pytest.approx(FIRST_PAUSE_S, abs=0.1)
 
 
 def test_a_silent_camera_is_lost_after_its_timeout_and_found_when_it_speaks() -> None:
@@ -273,3 +276,168 @@ def test_the_rest_of_a_block_that_the_clock_was_set_back_out_of_is_missing_for_t
     run.until(5.5)
     run.sampler.end_block(at_utc_ns=START_UTC_NS - NS_PER_S)
     assert run.missing() == {"clock_step": BLOCK.frames - 6}
+
+
+# A camera that is a device on a bus
+
+
+class Bus:
+    """A camera on a bus: it answers to the means of the ladder, and notes which were used."""
+
+    def __init__(self) -> None:
+        self.clock = SimulatedClock(START_UTC_NS)
+        self.device = SimulatedDevice(clock=self.clock, seed=3)
+        self.done: list[tuple[str, float]] = []
+        self.cured_by = ""
+        """Until this is done the camera is silent."""
+        self.silent = False
+        self.plug_ins = 1
+        self.away = False
+        self.reset_fails = False
+
+    def open(self) -> ThermalCamera:
+        """A closed camera."""
+        if self.away:
+            raise CameraLostError("not on the bus")
+        return BusCamera(self)
+
+    def presence(self) -> str | None:
+        """See `drivers.recovery.AttachedDevice`."""
+        return None if self.away else str(self.plug_ins)
+
+    def usb_reset(self) -> None:
+        """See `drivers.recovery.AttachedDevice`."""
+        if self.reset_fails:
+            raise CameraError("not allowed")
+        self.take("usb_reset")
+
+    def reauthorize(self) -> None:
+        """See `drivers.recovery.AttachedDevice`."""
+        self.take("reauthorize")
+
+    def take(self, means: str) -> None:
+        """Note what was done."""
+        self.done.append((means, (self.clock.utc_ns() - START_UTC_NS) / NS_PER_S))
+        if means == self.cured_by:
+            self.silent = False
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self.away = True
+        self.device.unplug()
+
+    def plug(self) -> None:
+        """Bring it back."""
+        self.away = False
+        self.plug_ins += 1
+        self.device.plug()
+
+
+class BusCamera(SimulatedCamera):
+    """A connection to a camera on a bus."""
+
+    notes = ("temperatures are uncertain",)
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus.device, clock=bus.clock)
+        self._bus = bus
+
+    def __enter__(self) -> Self:
+        self._bus.take("open")
+        return super().__enter__()
+
+    def restart_stream(self) -> None:
+        """See `drivers.recovery.Restartable`."""
+        self._bus.take("restart_stream")
+
+    def read(self, timeout_s: float) -> ThermalFrame:
+        """See `ThermalCamera`."""
+        if self._bus.silent:
+            self._bus.clock.wait(timeout_s)
+            raise FrameTimeoutError("silent")
+        return super().read(timeout_s)
+
+
+def run_on(bus: Bus) -> Run:
+    """A capture loop for the camera on the bus."""
+    return Run(device=bus.device, open_camera=bus.open, bus=bus)
+
+
+def test_a_frozen_camera_is_noticed_and_its_stream_restarted_within_3_s() -> None:
+    bus = Bus()
+    run = run_on(bus)
+    bus.cured_by = "restart_stream"
+    run.until(20, {5.0: lambda: setattr(bus, "silent", True)})
+    ((opened, _), (restarted, restarted_s)) = bus.done
+    assert (opened, restarted) == ("open", "restart_stream")
+    assert 2 <= restarted_s - 5 < 3
+    assert [name for name, _ in run.told()] == ["CameraFound", "CameraLost", "CameraFound"]
+    assert run.loop.ladder.current is None
+    assert run.loop.ladder.counts == {"restart_stream": 1}
+
+
+def test_a_camera_that_stays_silent_gets_ever_stronger_means_and_is_told_lost_once() -> None:
+    bus = Bus()
+    run = run_on(bus)
+    bus.cured_by = "reauthorize"
+    run.until(60, {5.0: lambda: setattr(bus, "silent", True)})
+    assert [means for means, _ in bus.done] == [
+        *("open", "restart_stream", "open", "open"),
+        *("usb_reset", "open"),
+        *("reauthorize", "open"),
+    ]
+    assert [name for name, _ in run.told()] == ["CameraFound", "CameraLost", "CameraFound"]
+    assert run.loop.ladder.current is None
+    assert run.loop.frames_per_second == pytest.approx(25)
+
+
+def test_a_camera_that_is_beyond_help_is_tried_every_30_s_for_ever() -> None:
+    bus = Bus()
+    run = run_on(bus)
+    run.until(600, {5.0: lambda: setattr(bus, "silent", True)})
+    resets = [second for means, second in bus.done if means == "usb_reset"]
+    assert len(resets) >= 4
+    assert run.loop.ladder.current is not None
+    assert {means for means, second in bus.done if second > 300} == {"open", "usb_reset", "reauthorize"}
+
+
+def test_a_step_that_is_not_allowed_is_counted_and_the_next_one_taken(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+    bus.reset_fails, bus.cured_by = True, "reauthorize"
+    run = run_on(bus)
+    run.until(60, {5.0: lambda: setattr(bus, "silent", True)})
+    assert run.loop.ladder.failures == {"usb_reset": 1}
+    assert "usb_reset failed: not allowed" in caplog.messages
+    assert not run.loop.lost
+
+
+def test_an_unplugged_camera_is_not_reset_and_opened_within_half_a_second_of_its_return() -> None:
+    bus = Bus()
+    run = run_on(bus)
+    run.until(120, {5.0: bus.unplug, 100.0: bus.plug})
+    assert [means for means, _ in bus.done] == ["open", "open"]
+    assert bus.done[1][1] == pytest.approx(100.25, abs=0.3)
+    (_, _), (_, lost_s), (_, found_s) = run.told()
+    assert lost_s == pytest.approx(5, abs=0.1)
+    assert 100 <= found_s < 101
+
+
+def test_every_one_of_thirty_unpluggings_is_recovered_from_at_once() -> None:
+    bus = Bus()
+    run = run_on(bus)
+    happenings: dict[float, Callable[[], object]] = {}
+    for number in range(30):
+        happenings[2.0 * number + 1] = bus.unplug
+        happenings[2.0 * number + 1.5] = bus.plug
+    run.until(62, happenings)
+    assert [name for name, _ in run.told()] == ["CameraFound", *["CameraLost", "CameraFound"] * 30]
+    assert max(run.away_s()) < 0.5 + 0.6
+    assert {means for means, _ in bus.done} == {"open"}
+
+
+def test_what_the_camera_has_to_say_is_passed_on_while_it_is_open() -> None:
+    bus = Bus()
+    run = run_on(bus)
+    said: list[tuple[str, ...]] = []
+    run.until(12, {2.0: lambda: said.append(run.loop.notes), 5.0: bus.unplug, 8.0: lambda: said.append(run.loop.notes)})
+    assert said == [("temperatures are uncertain",), ()]

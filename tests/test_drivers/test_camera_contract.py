@@ -16,16 +16,21 @@ from drivers.replay import ReplayCamera
 from drivers.simulated import SimulatedCamera
 from drivers.t2s_protocol import FRAME_RATE_HZ, TRANSFER_BYTES
 
-OpenCamera = Callable[[Path, Clock], ThermalCamera]
+OpenCamera = Callable[[pytest.FixtureRequest, Path, Clock], ThermalCamera]
 
 START_UTC_NS = 1_790_046_000 * NS_PER_S
 
 
-def _simulated(folder: Path, clock: Clock) -> ThermalCamera:
+def _simulated(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> ThermalCamera:
     return SimulatedCamera.create(clock=clock, seed=7)
 
 
-def _replay(folder: Path, clock: Clock) -> ThermalCamera:
+def _t2s_plus(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> ThermalCamera:
+    camera: ThermalCamera = request.getfixturevalue("bench").v1()
+    return camera
+
+
+def _replay(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> ThermalCamera:
     with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS), seed=8) as source:
         transfers = [source.read(timeout_s=1).transfer for _ in range(12)]
     path = folder / "transfers.npz"
@@ -36,6 +41,7 @@ def _replay(folder: Path, clock: Clock) -> ThermalCamera:
 CAMERAS = [
     pytest.param(_simulated, id="simulated"),
     pytest.param(_replay, id="replay"),
+    pytest.param(_t2s_plus, id="t2s_plus"),
 ]
 
 
@@ -47,7 +53,7 @@ def clock() -> SimulatedClock:
 @pytest.fixture(params=CAMERAS)
 def closed_camera(request: pytest.FixtureRequest, tmp_path: Path, clock: SimulatedClock) -> ThermalCamera:
     open_camera: OpenCamera = request.param
-    return open_camera(tmp_path, clock)
+    return open_camera(request, tmp_path, clock)
 
 
 @pytest.fixture

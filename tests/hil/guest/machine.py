@@ -1,0 +1,153 @@
+"""Runs the guest: hands it the code under test and a list of jobs, boots it, and brings back what the jobs found.
+
+A job is a module of `tests.hil.jobs`; see `tests.hil.guest.inside`. The guest has no network and no way out.
+"""
+
+import json
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.hil.guest.image import ROOT, Image
+
+_CODE = ("drivers", "daemon", "export", "training", "tests/hil", "config.toml")
+_MEMORY_MB = 2048
+_PROCESSORS = 2
+_BOOT_S = 60.0
+_SHOWN_CHARACTERS = 4000
+_KERNEL_LINE = "console=ttyS0 quiet panic=-1 mitigations=off vinit=/hil-init"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One thing to do in the guest, with a virtual camera."""
+
+    name: str
+    """Of its result."""
+    module: str = ""
+    """In `tests.hil.jobs`; empty for one of the same name."""
+    variant: str = "v1"
+    options: str = ""
+    """For the virtual camera, as on its command line."""
+    arguments: tuple[str, ...] = ()
+    limit_s: float = 120.0
+
+
+class GuestError(Exception):
+    """The guest did not do what it should; the message holds the end of its console and of the jobs' output."""
+
+
+class Results:
+    """What the jobs of one boot found.
+
+    Parameters
+    ----------
+    share : Path
+        The folder that the guest shared; jobs may have left files there.
+    found : dict
+        Results by the names of the jobs.
+    """
+
+    def __init__(self, share: Path, found: dict[str, dict[str, Any]]) -> None:
+        self.share = share
+        self._found = found
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """The result of one job; raises GuestError if it failed."""
+        result = self._found[name]
+        if "failure" in result:
+            raise GuestError(f"job {name}: {result['failure']}")
+        return result
+
+
+class Machine:
+    """The guest; each run is a boot of its own.
+
+    Parameters
+    ----------
+    image : Image
+        What to boot; it is not changed.
+    share : Path
+        Folder that the guest sees as /share; what jobs write there stays.
+    """
+
+    def __init__(self, image: Image, share: Path) -> None:
+        self._image = image
+        self.share = share
+
+    def run(self, jobs: Sequence[Job]) -> Results:
+        """Boot, do the jobs one after the other, power off.
+
+        Raises
+        ------
+        GuestError
+            If the guest does not come up, or takes too long.
+        """
+        self._hand_over(jobs)
+        limit_s = _BOOT_S + sum(job.limit_s for job in jobs)
+        started_s = time.monotonic()
+        try:
+            console = subprocess.run(self._command(), capture_output=True, text=True, timeout=limit_s, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise GuestError(f"the guest was not done within {limit_s:g} s\n{self._output()}") from error
+        (self.share / "console.log").write_text(console.stdout + console.stderr, encoding="utf-8")
+        if "JOB-END" not in console.stdout:
+            raise GuestError(
+                f"the guest did not come up:\n{(console.stdout + console.stderr)[-3000:]}\n{self._output()}"
+            )
+        found = {job.name: self._result(job) for job in jobs}
+        found["guest"] = {"boot_to_power_off_s": round(time.monotonic() - started_s, 1)}
+        return Results(self.share, found)
+
+    def _hand_over(self, jobs: Sequence[Job]) -> None:
+        self.share.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(self.share / "code.tar", "w") as archive:
+            for name in _CODE:
+                archive.add(ROOT / name, name, filter=_no_caches)
+        list_of_jobs = [
+            {
+                "name": job.name,
+                "module": job.module or job.name,
+                "variant": job.variant,
+                "options": job.options.split(),
+                "arguments": list(job.arguments),
+                "limit_s": job.limit_s,
+            }
+            for job in jobs
+        ]
+        (self.share / "jobs.json").write_text(json.dumps(list_of_jobs), encoding="utf-8")
+        (self.share / "job.sh").write_text("exec python3 -m tests.hil.guest.inside\n", encoding="utf-8")
+
+    def _command(self) -> list[str]:
+        processors = str(_PROCESSORS)
+        return [
+            shutil.which("qemu-system-x86_64") or "qemu-system-x86_64",
+            *("-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(_MEMORY_MB), "-smp", processors),
+            *("-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"),
+            *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initramfs), "-append", _KERNEL_LINE),
+            *("-drive", f"file={self._image.disk},format=raw,if=virtio,snapshot=on"),
+            *("-device", "virtio-rng-pci"),
+            *("-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"),
+        ]
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        path = self.share / f"{job.name}.json"
+        if not path.exists():
+            return {"failure": f"the job {job.name} left no result\n{self._output()}"}
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return result
+
+    def _output(self) -> str:
+        path = self.share / "job.out"
+        return (
+            path.read_text(encoding="utf-8", errors="replace")[-_SHOWN_CHARACTERS:] if path.exists() else "(no output)"
+        )
+
+
+def _no_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name else member

@@ -1,0 +1,52 @@
+"""A stream with the plain reader: its rate, what is missing, and whether commands reach the camera."""
+
+import time
+from itertools import pairwise
+from typing import Any
+
+from tests.hil.jobs.pictures import Pictures
+from tests.hil.jobs.plain_reader import FRAME_BYTES, PlainReader, await_node
+from tests.hil.virtual.control_socket import Operator
+
+_WORDS = (0x8004, 0x0000, 0xFFFF, 0x1033, 0x8004)
+_SETTLE_FRAMES = 12
+_WATCHED_S = 10.0
+
+
+def run(strip: str = "normal", attempts: str = "3") -> dict[str, Any]:
+    """What was seen, at the first attempt in which the emulated processor let the camera send all its frames."""
+    pictures = Pictures(strip)
+    with PlainReader(await_node()) as reader:
+        for word in _WORDS:
+            reader.send(word)
+        words = [word for word, _ in Operator()("words")["words"]]
+        for _ in range(_SETTLE_FRAMES):
+            reader.read(5.0)
+        for _ in range(int(attempts)):
+            seen = _watch(reader, pictures)
+            if seen["lost_by_device"] == 0:
+                break
+    return {**seen, "words": words}
+
+
+def _watch(reader: PlainReader, pictures: Pictures) -> dict[str, Any]:
+    operator = Operator()
+    lost = operator("state")["lost"]
+    end_s = time.monotonic() + _WATCHED_S
+    buffers = []
+    while time.monotonic() < end_s:
+        buffers.append(reader.read())
+    numbers = [pictures.number(buffer.data) for buffer in buffers]
+    known = [number for number in numbers if number is not None]
+    span_s = (buffers[-1].taken_ns - buffers[0].taken_ns) / 1e9
+    return {
+        "frames": len(buffers),
+        "rate_hz": round((len(buffers) - 1) / span_s, 3),
+        "wrong_size": sum(len(buffer.data) != FRAME_BYTES for buffer in buffers),
+        "errors": sum(buffer.error for buffer in buffers),
+        "unknown": len(numbers) - len(known),
+        "missing": pictures.missing(known),
+        "sequence_gaps": buffers[-1].sequence - buffers[0].sequence - len(buffers) + 1,
+        "largest_gap_ms": max(b.taken_ns - a.taken_ns for a, b in pairwise(buffers)) / 1e6,
+        "lost_by_device": operator("state")["lost"] - lost,
+    }
