@@ -1,6 +1,7 @@
 """What is wrong with this box, and how to repair it."""
 
 import grp
+import math
 import os
 import shutil
 import socket
@@ -179,7 +180,7 @@ def _models(_settings: Settings) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
         path = sqlite_path(checked_url(settings.database_url))
-        problem = None if path is None else why_damaged(path, head_revision())
+        problem = None if path is None else why_damaged(path, head_revision(), budget_s=math.inf)
     except VivariumError as error:
         yield Finding(subject="database", good=False, found=str(error), remedy="see database.url")
         return
