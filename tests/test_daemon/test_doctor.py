@@ -23,6 +23,7 @@ from daemon.lock import DataDirectoryLock
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.settings import MQTT_PASSWORD_VARIABLE
 from daemon.store.repository import open_store
+from drivers.usb import UsbBus
 
 QUIET = {"mqtt": "enabled = false", "web": "enabled = false"}
 """Without network: what a test does not look at cannot disturb it."""
@@ -341,17 +342,18 @@ def make_device(root: Path, name: str, vendor: str, product_id: str, product: st
 def test_cameras_on_the_bus_are_named(
     config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus = tmp_path / "bus"
-    bus.mkdir()
-    monkeypatch.setattr(daemon.doctor, "USB_DEVICES", bus)
+    bus = tmp_path / "sys" / "bus" / "usb" / "devices"
+    bus.mkdir(parents=True)
+    monkeypatch.setattr(daemon.doctor, "UsbBus", lambda: UsbBus(sysfs=tmp_path / "sys", dev=tmp_path / "dev"))
     path = config()
     assert found(path, "usb").found == "no T2S+ camera is attached"
-    make_device(bus, "1-1", "1d6b", "0002", "a hub")
+    make_device(bus, "1-1", "046d", "0825", "a webcam")
     make_device(bus, "1-2", "1514", "0001", "T2S+")
-    make_device(bus, "1-3", "04b4", "0100", None)
     (bus / "1-0:1.0").mkdir()  # an interface
-    names = [each.found for each in examine(path, {}) if each.subject == "usb"]
-    assert names == ["T2S+ at 1-2", "unnamed at 1-3"]
+    (camera,) = [each for each in examine(path, {}) if each.subject == "usb"]
+    assert "1-2" in camera.found
+    assert "descriptors" in camera.found  # it has none here, and so cannot be used
+    assert camera.good is None
 
 
 def test_no_thread_or_socket_is_left(config: Callable[..., Path], free_port: int) -> None:
