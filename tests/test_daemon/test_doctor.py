@@ -330,13 +330,14 @@ def test_a_lock_that_cannot_be_opened_is_no_running_service(config: Callable[...
     assert "service" not in {each.subject for each in examine(path, {})}
 
 
-def make_device(root: Path, name: str, vendor: str, product_id: str, product: str | None) -> None:
+def make_device(root: Path, name: str, vendor: str, product_id: str, product: str) -> None:
     """An entry of /sys/bus/usb/devices."""
     (root / name).mkdir()
     (root / name / "idVendor").write_text(vendor + "\n")
     (root / name / "idProduct").write_text(product_id + "\n")
-    if product is not None:
-        (root / name / "product").write_text(product + "\n")
+    (root / name / "busnum").write_text("1\n")
+    (root / name / "devnum").write_text(name.rpartition("-")[2] + "\n")
+    (root / name / "product").write_text(product + "\n")
 
 
 def test_cameras_on_the_bus_are_named(
