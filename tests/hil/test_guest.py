@@ -13,7 +13,7 @@ from tests.hil.conftest import Boot
 from tests.hil.guest.machine import Job, Results
 from tests.hil.virtual.reel import shots
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 UNPLUGS = int(os.environ.get("VIVARIUM_HIL_UNPLUGS", "20"))
 COARSE = "--coarse-packets"
@@ -42,6 +42,7 @@ def v1(boot: Boot) -> Results:
     jobs.append(Job(name="small_packets", module="smoke", arguments=("normal", "1")))
     jobs.append(Job(name="unplug", options=COARSE, arguments=(str(UNPLUGS),), limit_s=60 + CYCLE_S * UNPLUGS))
     jobs += [
+        Job(name="cold_start", options=f"{COARSE} --unplugged"),
         _service_job("unplug", "v1", UNPLUGS),
         _service_job("freeze", "v1", FREEZES),
         _service_job("hung_control", "v1", 1),
@@ -187,6 +188,15 @@ def test_the_driver_starts_a_v1_and_loses_no_frame(v1: Results) -> None:
     assert seen["shutter_frames"] == 30  # the first of the 31 is new
     assert seen["flags"] == [0]
     assert seen["words"] == [0x8004, 0x8004, 0x8020, 0x8004, 0x8000, 0x8004]
+
+
+def test_the_driver_lets_a_cold_v1_calibrate_itself(v1: Results) -> None:
+    seen = v1["cold_start"]
+    say(seen)
+    assert 2 <= seen["first_s"] < 4
+    assert 9 <= seen["fresh_s"] < 12
+    assert seen["ready_s"] < 13
+    assert 0x8000 not in seen["words"]
 
 
 def test_the_driver_starts_a_v2_with_gain_map_and_offset(v2: Results) -> None:
