@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.test_daemon.conftest import Mosquitto
 
 LIMIT_MB = 350
-FRAMES = 150
+FRAMES = 50
 
 
 def peak_mb(pid: int) -> float:

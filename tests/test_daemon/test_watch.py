@@ -119,7 +119,13 @@ def watching(mosquitto: Broker, tmp_path: Path) -> Iterator[subprocess.Popen[str
     config.write_text(f'[mqtt]\nbroker = "external"\nport = {mosquitto.port}\n')
     command = [sys.executable, "-m", "daemon", "watch", "--config", str(config)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "40"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "40"},
+        # A test run in the background has SIGINT ignored, which would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         yield process
         process.kill()
