@@ -55,7 +55,7 @@ OpenPayloads = Callable[[UsbCamera], AbstractContextManager[PayloadStream]]
 
 
 @dataclass(slots=True)
-class _Sequence:
+class FrameNumbers:
     """The kernel's frame numbers, which begin anew with each stream, as one count from 0."""
 
     offset: int | None = None
@@ -64,13 +64,17 @@ class _Sequence:
     """Frames that the kernel counted and nobody got."""
 
     def take(self, kernel_number: int) -> int:
-        """The number of a frame."""
+        """The number of a frame; one that comes late keeps its own, and is missing no more."""
         if self.offset is None:
             self.offset = kernel_number - (self.last + 1)
-        number = self.last + (kernel_number - self.offset - self.last) % _SEQUENCE_SPAN
-        self.missing += max(0, number - self.last - 1)
-        self.last = number
-        return number
+        half = _SEQUENCE_SPAN // 2
+        step = (kernel_number - self.offset - self.last + half) % _SEQUENCE_SPAN - half
+        if step < 0:
+            self.missing = max(0, self.missing - 1)
+            return self.last + step
+        self.missing += max(0, step - 1)
+        self.last += step
+        return self.last
 
     def begin_again(self) -> None:
         """The next number belongs to a new stream and follows the last one."""
@@ -130,7 +134,7 @@ class T2SPlusCamera:
         self._start_up = StartUp(high_range=self._high_range)
         self._watch: ShutterWatch | None = None
         self._shutter: Future[int] | None = None
-        self._sequence = _Sequence()
+        self._sequence = FrameNumbers()
         self._kept: ThermalFrame | None = None
         self._variant: Variant | None = None
         self._serial = self._product = self._firmware = ""

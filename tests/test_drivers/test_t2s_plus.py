@@ -25,7 +25,7 @@ from drivers.gain_map import FETCH_ATTEMPTS, GainMapError
 from drivers.shutter import REOPENED_S
 from drivers.simulated import Fault
 from drivers.start_up import Stage
-from drivers.t2s_plus import T2SPlusCamera
+from drivers.t2s_plus import FrameNumbers, T2SPlusCamera
 from drivers.t2s_protocol import IMAGE_HEIGHT, Command, Variant
 from drivers.thermometry import EnvironmentOverrides, temperature_table
 from drivers.usb import UsbCamera
@@ -131,6 +131,18 @@ def test_frames_keep_the_kernels_time_on_both_clocks(bench: Bench) -> None:
     assert offset_ns == bench.clock.utc_ns() - bench.clock.monotonic_ns() + 3600 * NS_PER_S
     assert later.captured_utc_ns - later.captured_monotonic_ns == offset_ns - 3600 * NS_PER_S
     assert later.captured_monotonic_ns - frame.captured_monotonic_ns == pytest.approx(FRAME_S * NS_PER_S, abs=2000)
+
+
+def test_a_frame_that_comes_late_keeps_its_number_and_is_missing_no_more() -> None:
+    numbers = FrameNumbers()
+    assert [numbers.take(kernel_number) for kernel_number in (7, 8, 10, 9, 11)] == [0, 1, 3, 2, 4]
+    assert numbers.missing == 0
+
+
+def test_the_kernels_number_may_run_over() -> None:
+    numbers = FrameNumbers()
+    assert [numbers.take(kernel_number) for kernel_number in (2**32 - 2, 2**32 - 1, 0, 2)] == [0, 1, 2, 4]
+    assert numbers.missing == 1
 
 
 def test_a_frame_dropped_by_the_kernel_is_a_gap_and_counted(bench: Bench) -> None:
