@@ -71,6 +71,10 @@ fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send a million malformed fram
 test-hil: $(VENV)/.installed-dev $(VENV)/.libraries ## Test with a virtual camera on a real kernel in a guest (Debian, root, minutes)
 	VIVARIUM_HIL=1 $(BIN)/python -m pytest -rs -s tests/hil
 
+.PHONY: soak
+soak: tools $(VENV)/.installed-dev $(VENV)/.libraries ## Run the service for HOURS (2) at 25 fps and draw what it used
+	$(BIN)/python -m tests.soak --hours $(or $(HOURS),2) --output build/soak
+
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

@@ -50,8 +50,10 @@ logger = logging.getLogger(__name__)
 
 VERSION = importlib.metadata.version("strong-vivarium")
 
-SAMPLES_WAITING = 32
-"""Samples that may wait to be measured: half a minute at 1 fps, 10 MB (a frame with its transfer is 297 kB)."""
+SAMPLES_WAITING = 128
+"""Samples that may wait to be measured: two minutes at 1 fps, 38 MB (a frame with its transfer is 297 kB).
+At the camera's full rate it is five seconds: a disk that is busy can keep a commit for longer than one.
+"""
 
 RECORDS_WAITING = 100
 """Samples that may wait for the disk: 30 MB, four seconds at the camera's full rate, a hundred at 1 fps."""

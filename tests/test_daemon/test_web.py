@@ -53,6 +53,7 @@ def a_status(**changes: Any) -> Status:
             kind="simulated",
             serial="SIM00001",
             frames_per_second=25.0,
+            frames=100,
             last_good_age_s=0.04,
             rejected={"torn": 3},
         ),
