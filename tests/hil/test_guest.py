@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.virtual.reel import shots
 from tests.hil.conftest import Boot
 from tests.hil.guest.machine import Job, Results
-from tests.hil.virtual.reel import shots
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -16,9 +16,9 @@ from drivers.start_up import Stage
 from drivers.t2s_plus import T2SPlusCamera
 from drivers.t2s_protocol import FRAME_RATE_HZ
 from drivers.v4l2 import BUFFERS
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.pictures import SIMULATED_DISTANCE, Pictures
 from tests.hil.jobs.plain_reader import await_node
-from tests.hil.virtual.control_socket import Operator
 
 _START_S = 30.0
 _SETTLED_AFTER_S = 7.0

@@ -1,4 +1,4 @@
-"""Plug a virtual T2S+ into this machine's kernel: `modprobe vhci_hcd uvcvideo; python -m tests.hil.virtual`."""
+"""Plug a virtual T2S+ into this machine's kernel: `modprobe vhci_hcd uvcvideo; python -m drivers.virtual`."""
 
 import argparse
 import logging
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from drivers.clock import SystemClock
 from drivers.t2s_protocol import Variant
-from tests.hil.virtual.camera import VirtualT2S
-from tests.hil.virtual.control_socket import DEFAULT_SOCKET, HELP, serve
-from tests.hil.virtual.device import NoPortError, VirtualDevice
-from tests.hil.virtual.personality import V1, V2
-from tests.hil.virtual.reel import Reel, render
+from drivers.virtual.camera import VirtualT2S
+from drivers.virtual.control_socket import DEFAULT_SOCKET, HELP, serve
+from drivers.virtual.device import NoPortError, VirtualDevice
+from drivers.virtual.personality import V1, V2
+from drivers.virtual.reel import Reel, render
 
 _CHEAP_PACKET_BYTES, _CHEAP_INTERVAL = 3072, 4
 """A packet in each millisecond in place of eight: an eighth of the work where the processor is emulated."""
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tests.hil.virtual", description=__doc__, epilog=f"Commands: {HELP}")
+    parser = argparse.ArgumentParser(prog="drivers.virtual", description=__doc__, epilog=f"Commands: {HELP}")
     parser.add_argument("--variant", choices=[variant.value for variant in Variant], default=Variant.V1.value)
     parser.add_argument("--reel", type=Path, help="pictures made beforehand; made now by default")
     parser.add_argument("--socket", type=Path, default=DEFAULT_SOCKET, help="where commands are taken")

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tests.hil.virtual.personality import CAMERA_TERMINAL, CONTROL_INTERFACE, STREAMING_INTERFACE, Personality
+from drivers.virtual.personality import CAMERA_TERMINAL, CONTROL_INTERFACE, STREAMING_INTERFACE, Personality
 
 _SETUP = struct.Struct("<BBHHH")
 _TYPE_MASK, _STANDARD, _CLASS = 0x60, 0x00, 0x20

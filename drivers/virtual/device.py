@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.clock import NS_PER_S, Clock
-from tests.hil.virtual import wire
-from tests.hil.virtual.camera import VirtualT2S
-from tests.hil.virtual.control_requests import ControlRequests, Deed
-from tests.hil.virtual.payloads import PayloadMaker, WireFault
-from tests.hil.virtual.personality import Personality
+from drivers.virtual import wire
+from drivers.virtual.camera import VirtualT2S
+from drivers.virtual.control_requests import ControlRequests, Deed
+from drivers.virtual.payloads import PayloadMaker, WireFault
+from drivers.virtual.personality import Personality
 
 logger = logging.getLogger(__name__)
 

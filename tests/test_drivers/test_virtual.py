@@ -23,12 +23,12 @@ from drivers.t2s_protocol import (
     transfer_from_bytes,
     user_area_words,
 )
-from tests.hil.virtual import wire
-from tests.hil.virtual.camera import GAIN_MARKER, PICTURE_MARKER, VirtualT2S
-from tests.hil.virtual.control_requests import ControlRequests, Deed
-from tests.hil.virtual.payloads import PayloadMaker, WireFault
-from tests.hil.virtual.personality import CONFIGURATION, DEVICE, STRING, V1, V2, Personality
-from tests.hil.virtual.reel import PICTURES, Reel, shots
+from drivers.virtual import wire
+from drivers.virtual.camera import GAIN_MARKER, PICTURE_MARKER, VirtualT2S
+from drivers.virtual.control_requests import ControlRequests, Deed
+from drivers.virtual.payloads import PayloadMaker, WireFault
+from drivers.virtual.personality import CONFIGURATION, DEVICE, STRING, V1, V2, Personality
+from drivers.virtual.reel import PICTURES, Reel, shots
 
 START_UTC_NS = 1_770_000_000_000_000_000
 SET_ZOOM = bytes.fromhex("2101000b00010200")

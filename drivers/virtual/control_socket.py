@@ -5,9 +5,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.hil.virtual.camera import PictureFault
-from tests.hil.virtual.device import NoPortError, VirtualDevice
-from tests.hil.virtual.payloads import WireFault
+from drivers.virtual.camera import PictureFault
+from drivers.virtual.device import NoPortError, VirtualDevice
+from drivers.virtual.payloads import WireFault
 
 DEFAULT_SOCKET = Path("/run/virtual-t2s.sock")
 

@@ -16,7 +16,7 @@ from drivers.clock import NS_PER_S, Clock
 from drivers.device_timeline import Timeline
 from drivers.sensor_model import RISE_CELSIUS, Warmth
 from drivers.t2s_protocol import COUNT_LEVELS, IMAGE_HEIGHT, Command, Environment, Variant
-from tests.hil.virtual.reel import Reel
+from drivers.virtual.reel import Reel
 
 PICTURE_MARKER, GAIN_MARKER = 1, 2
 """What a v2 writes into byte 6 of a payload's header."""
