@@ -7,6 +7,7 @@ enumerate it, make its video node, and stream from it.
 import contextlib
 import errno
 import logging
+import os
 import random
 import socket
 import threading
@@ -377,16 +378,30 @@ class _Sender:
             time.sleep(min(duration_s, _PATIENCE_S))
 
 
+def check_host() -> None:
+    """Make sure that this machine can have a virtual device.
+
+    Raises
+    ------
+    NoPortError
+        If it cannot; the message says what to do.
+    """
+    if not _ATTACH.exists():
+        raise NoPortError(
+            f"{_ATTACH} is not there: as root, modprobe -a vhci_hcd uvcvideo (a kernel without these modules cannot "
+            "have a virtual camera)"
+        )
+    if not os.access(_ATTACH, os.W_OK):
+        raise NoPortError(f"{_ATTACH} may not be written: plugging in a virtual camera needs root")
+
+
 def _attach(line: socket.socket, ports: range) -> int:
     """Give one end of the line to vhci_hcd; a port that was just left may still be busy."""
-    if not _ATTACH.exists():
-        raise NoPortError(f"{_ATTACH} is not there: modprobe vhci_hcd (as root)")
+    check_host()
     reason = ""
     for port in ports:
         try:
             _ATTACH.write_text(f"{port} {line.fileno()} {_FIRST_DEVICE_ID + port} {_HIGH_SPEED}")
-        except PermissionError as error:
-            raise NoPortError(f"{_ATTACH} may not be written: plugging in a virtual camera needs root") from error
         except OSError as error:
             reason = errno.errorcode.get(error.errno or 0, str(error))
         else:

@@ -10,7 +10,7 @@ from drivers.t2s_protocol import Variant
 from drivers.usb_dump import UsbDump
 from drivers.virtual.camera import VirtualT2S
 from drivers.virtual.control_socket import DEFAULT_SOCKET, serve
-from drivers.virtual.device import VirtualDevice
+from drivers.virtual.device import VirtualDevice, check_host
 from drivers.virtual.personality import V1, V2, Personality
 from drivers.virtual.reel import SEED, Reel, render
 
@@ -80,6 +80,7 @@ def emulate(emulation: Emulation) -> None:
         If the file of descriptors cannot be read.
     """
     personality = emulation.personality()
+    check_host()  # before the pictures are made, which takes seconds
     reel = Reel.load(emulation.reel) if emulation.reel else render(emulation.seed)
     if emulation.serial:
         reel = reel.named(emulation.serial)
