@@ -148,10 +148,17 @@ class Worker:
         """Those of them whose measuring ended in an error."""
         self.waiting = 0
         """Observations in memory that are not yet in the database."""
+        self.write_attempts = 0
+        """How often something was carried out in the database, or at least tried."""
         self.write_error: str | None = None
         """Why the database cannot be written at present; None when it can."""
         self.lost_observations = 0
         """Given up because the database could not be written for too long."""
+
+    @property
+    def writes_waiting(self) -> int:
+        """Transactions and steps that wait to be carried out; on a database that refuses they wait, and are tried."""
+        return len(self._writes)
 
     def restore(self, open_events: Sequence[Event]) -> None:
         """Go on from conditions that were open when the service stopped; those that nobody watches any more end."""
@@ -359,6 +366,7 @@ class Worker:
         while self._writes:
             self._beat()
             write = self._writes.popleft()  # what ends in an unexpected error must not stand in the way of the rest
+            self.write_attempts += 1
             try:
                 self._carry_out(write)
             except StoreRejectedError as error:

@@ -40,6 +40,11 @@ class WebServer:
         self._thread: threading.Thread | None = None
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def port(self) -> int:
         """The port in use."""
         return self._wanted_port if self._socket is None else int(self._socket.getsockname()[1])

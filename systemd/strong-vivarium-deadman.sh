@@ -1,0 +1,135 @@
+#!/bin/sh
+# Alarms when Strong Vivarium gives no sign of life: a line of priority alert in the journal, and every program in
+# /etc/strong-vivarium/deadman.d. Run once a minute by a timer; needs nothing of the program it watches.
+#
+# A service that runs leaves a file in /run/strong-vivarium every few seconds. Whoever is enabled, or has ever left
+# one, is expected to go on: until it is uninstalled, masked, or paused for some hours (vivarium service pause).
+# Times are seconds since the machine's start, so that a clock that is set wrong or right raises no alarm.
+set -u
+LC_ALL=C
+export LC_ALL PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+SILENT_AFTER_S=${SILENT_AFTER_S:-120}     # no heartbeat: hanging, stopped, crashed
+NO_FRAME_AFTER_S=${NO_FRAME_AFTER_S:-600} # alive, but no good frame of the camera
+REPEAT_AFTER_S=${REPEAT_AFTER_S:-3600}    # told again while it lasts
+HOOK_TIMEOUT_S=${HOOK_TIMEOUT_S:-30}
+
+ROOT=${DEADMAN_ROOT:-}                    # another root directory: for a look at a mounted disk
+HEARTBEATS=$ROOT/run/strong-vivarium
+STATE=${STATE_DIRECTORY:-$ROOT/var/lib/strong-vivarium-deadman}
+HOOKS=$ROOT/etc/strong-vivarium/deadman.d
+UNITS=$ROOT/etc/systemd/system
+UPTIME=$ROOT/proc/uptime
+BOOT_ID=$ROOT/proc/sys/kernel/random/boot_id
+
+# value FILE KEY: what a line KEY=value says; empty unless it is made of harmless characters.
+value() {
+    [ -r "$1" ] || return 0
+    sed -n "s/^$2=\([A-Za-z0-9_.,:+ -]*\)\$/\1/p" "$1" | head -n 1
+}
+
+# seconds FILE KEY: the same as a whole number; empty when it is none.
+seconds() {
+    value "$1" "$2" | sed -n 's/^\([0-9]\{1,12\}\)\(\.[0-9]*\)\{0,1\}$/\1/p'
+}
+
+unit_of() { if [ "$1" = config ]; then echo strong-vivarium.service; else echo "strong-vivarium@$1.service"; fi; }
+
+# expected: the names of the services that should run, one a line.
+expected() {
+    {
+        for file in "$UNITS"/*.wants/strong-vivarium.service; do
+            if [ -L "$file" ]; then echo config; fi
+        done
+        for file in "$UNITS"/*.wants/strong-vivarium@*.service; do
+            if [ -L "$file" ]; then basename "$file" .service | sed 's/^strong-vivarium@//'; fi
+        done
+        for file in "$HEARTBEATS"/*.heartbeat; do
+            if [ -f "$file" ]; then basename "$file" .heartbeat; fi
+        done
+        for file in "$STATE"/*.state; do
+            if [ -f "$file" ]; then basename "$file" .state; fi
+        done
+    } | grep -x '[A-Za-z0-9_-]*' | sort -u
+}
+
+# trouble NAME: why an alarm is due, in words; empty when all is well.
+trouble() {
+    heartbeat=$HEARTBEATS/$1.heartbeat
+    beat=$(seconds "$heartbeat" uptime_s)
+    # Without a heartbeat since the machine's start it is silent since then.
+    silent=$((now - ${beat:-0}))
+    if [ "$silent" -lt 0 ]; then silent=0; fi
+    if [ "$silent" -ge "$SILENT_AFTER_S" ]; then
+        what="$(unit_of "$1") has given no sign of life for $((silent / 60)) min"
+        told=$(systemctl is-active "$(unit_of "$1")" 2>/dev/null)
+        echo "$what (systemd: ${told:-not asked})"
+        return
+    fi
+    stalled=$(value "$heartbeat" stalled)
+    if [ -n "$stalled" ]; then
+        echo "$(unit_of "$1") makes no progress: $stalled"
+        return
+    fi
+    frame=$(seconds "$heartbeat" last_good_frame_uptime_s)
+    # Without any frame yet: since the service began.
+    frame=${frame:-$(seconds "$heartbeat" started_uptime_s)}
+    blind=$((now - ${frame:-0}))
+    if [ "$blind" -ge "$NO_FRAME_AFTER_S" ]; then
+        echo "$(unit_of "$1") has had no good frame of its camera for $((blind / 60)) min"
+    fi
+}
+
+on_purpose() {
+    until=$(seconds "$STATE/$1.pause" until_utc_s)
+    if [ -n "$until" ] && [ "$(date +%s)" -lt "$until" ]; then return 0; fi
+    [ "$(readlink "$UNITS/$(unit_of "$1")" 2>/dev/null)" = /dev/null ]
+}
+
+# tell PRIORITY KIND NAME TEXT: to the journal, and to every hook as its arguments.
+tell() {
+    echo "<$1>$4"
+    for hook in "$HOOKS"/*; do
+        [ -f "$hook" ] && [ -x "$hook" ] || continue
+        timeout "$HOOK_TIMEOUT_S" "$hook" "$2" "$3" "$4" </dev/null ||
+            echo "<4>the hook $hook has failed (status $?)"
+    done
+}
+
+# write NAME REASON SINCE TOLD: what the next look needs to know.
+write() {
+    printf 'reason=%s\nsince_s=%s\ntold_s=%s\nboot=%s\n' "$2" "$3" "$4" "$boot" >"$STATE/$1.state.new" &&
+        mv "$STATE/$1.state.new" "$STATE/$1.state"
+}
+
+look_at() {
+    reason=$(trouble "$1")
+    if [ -n "$reason" ] && on_purpose "$1"; then
+        write "$1" paused "$now" "$now"
+        return
+    fi
+    was=$(value "$STATE/$1.state" reason)
+    if [ "$was" = paused ]; then was=; fi
+    since=$(seconds "$STATE/$1.state" since_s)
+    told=$(seconds "$STATE/$1.state" told_s)
+    if [ "$(value "$STATE/$1.state" boot)" != "$boot" ]; then since=; told=; fi
+    if [ -n "$reason" ]; then
+        if [ -z "$was" ] || [ -z "$told" ] || [ $((now - told)) -ge "$REPEAT_AFTER_S" ]; then
+            write "$1" alarm "${since:-$now}" "$now"
+            tell 1 alarm "$1" "$reason"
+        fi
+    elif [ -n "$was" ]; then
+        write "$1" '' "$now" "$now"
+        tell 5 over "$1" "$(unit_of "$1") is well again"
+    elif [ ! -f "$STATE/$1.state" ]; then
+        write "$1" '' "$now" "$now"
+    fi
+}
+
+now=$(sed -n '1s/^\([0-9]*\).*/\1/p' "$UPTIME")
+boot=$(sed -n '1p' "$BOOT_ID")
+mkdir -p "$STATE"
+for name in $(expected); do
+    look_at "$name"
+done
+exit 0
