@@ -24,7 +24,7 @@ from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
-from daemon.messaging.payloads import health_payload, info_payload
+from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
@@ -228,7 +228,8 @@ class Service:
                     at_utc_ns=now_ns,
                     reason_for_unaccounted=SERVICE_DOWN,
                     run_id=self._run_id,
-                    tell=partial(block_finished, block.key, at_utc_ns=now_ns),
+                    ending=partial(block_finished, block.key, at_utc_ns=now_ns),
+                    tell=event_message,
                 )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
             self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
