@@ -38,7 +38,7 @@ from daemon.status_board import StatusBoard
 from daemon.store.repository import RecordingState, StoredBlock, open_store
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.web.api import create_api
+from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
 from drivers.camera import CameraInfo, ThermalCamera
@@ -360,7 +360,11 @@ class Service:
 
     def _start_web(self) -> None:
         if self.settings.web.enabled:
-            api = create_api(self.status, self.live.picture)
+            api = create_api(
+                SharedStatus(self.status, self._clock),
+                self.live.picture,
+                lambda seq, limit: self.store.events_after(seq, limit=limit),
+            )
             self._web = self._stack.enter_context(
                 WebServer(api, host=self.settings.web.host, port=self.settings.web.port)
             )
