@@ -34,7 +34,7 @@ from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
-from daemon.messaging.payloads import health_payload, info_payload
+from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
@@ -48,7 +48,7 @@ from daemon.status_board import StatusBoard
 from daemon.store.repository import RecordingState, StoredBlock, open_store
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.web.api import create_api
+from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
 from drivers.camera import CameraInfo, ThermalCamera
@@ -246,7 +246,8 @@ class Service:
                     at_utc_ns=now_ns,
                     reason_for_unaccounted=SERVICE_DOWN,
                     run_id=self._run_id,
-                    tell=partial(block_finished, block.key, at_utc_ns=now_ns),
+                    ending=partial(block_finished, block.key, at_utc_ns=now_ns),
+                    tell=event_message,
                 )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
             self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
@@ -395,7 +396,11 @@ class Service:
 
     def _start_web(self) -> None:
         if self.settings.web.enabled:
-            api = create_api(self.status, self.live.picture)
+            api = create_api(
+                SharedStatus(self.status, self._clock),
+                self.live.picture,
+                lambda seq, limit: self.store.events_after(seq, limit=limit),
+            )
             self._web = self._stack.enter_context(
                 WebServer(api, host=self.settings.web.host, port=self.settings.web.port)
             )

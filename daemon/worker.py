@@ -10,7 +10,6 @@ import numpy as np
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
-from daemon.messaging.outbox import OutboxMessage
 from daemon.messaging.payloads import event_message
 from daemon.observation import FrameObservation
 from daemon.pipeline import Measured, Pipeline
@@ -263,7 +262,8 @@ class Worker:
                 at_utc_ns=item.at_utc_ns,
                 reason_for_unaccounted=SERVICE_DOWN,
                 run_id=run_id,
-                tell=lambda coverage: block_finished(item.block.key, coverage, item.at_utc_ns),
+                ending=lambda coverage: block_finished(item.block.key, coverage, item.at_utc_ns),
+                tell=event_message,
             )
             self._tell_end(item.block, BlockState.FINISHED, coverage)
 
@@ -278,9 +278,10 @@ class Worker:
                 run_id=run_id,
                 at_utc_ns=item.at_utc_ns,
                 reason=item.reason,
-                tell=lambda coverage: block_finished(
+                ending=lambda coverage: block_finished(
                     item.block.key, coverage, item.at_utc_ns, state=state_of_passed(coverage)
                 ),
+                tell=event_message,
             )
             self._tell_end(item.block, state_of_passed(coverage), coverage)
 
@@ -390,18 +391,17 @@ class Worker:
             self._store.record_missing(block_key, planned_utc_ns, reason)
         if not (write.observations or write.events):
             return
-        messages = [event_message(event) for event in write.events]
         self._store.add(
             write.observations,
             run_id=write.run_id,
             camera_id=self._camera_id,
             events=write.events,
-            messages=messages,
+            tell=event_message,
         )
         self.waiting -= len(write.observations)
         for observation in write.observations:
             self._announcer.observed(observation)
-        if messages:
+        if write.events:
             self._announcer.events_stored()
 
     def _refused(self, write: _Batch | Callable[[], None], error: StoreRejectedError) -> None:
@@ -452,11 +452,9 @@ def state_of_passed(coverage: Coverage) -> BlockState:
     return BlockState.FINISHED if coverage.captured else BlockState.MISSED
 
 
-def block_finished(
-    key: str, coverage: Coverage, at_utc_ns: int, state: BlockState = BlockState.FINISHED
-) -> tuple[Event, OutboxMessage]:
-    """The event that ends a block, with its coverage, and the message that tells of it."""
-    event = Event(
+def block_finished(key: str, coverage: Coverage, at_utc_ns: int, state: BlockState = BlockState.FINISHED) -> Event:
+    """The event that ends a block, with its coverage."""
+    return Event(
         kind=EventKind.BLOCK_FINISHED,
         state=EventState.OCCURRED,
         severity=Severity.NOTICE,
@@ -469,4 +467,3 @@ def block_finished(
             **{f"missing_{reason}": count for reason, count in sorted(coverage.missing_by_reason.items())},
         },
     )
-    return event, event_message(event)
