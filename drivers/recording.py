@@ -122,6 +122,11 @@ class RecordingWriter:
         return self._names.final
 
     @property
+    def frames(self) -> int:
+        """How many were written."""
+        return self._frames
+
+    @property
     def refused_utc_ns(self) -> int | None:
         """The planned instant whose frame the disk would not take, and perhaps not even its line in the journal."""
         return self._refused_utc_ns
