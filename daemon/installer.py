@@ -253,8 +253,8 @@ class Installer:
             for unit in running:
                 self._must("systemctl", "restart", unit, timeout_s=_START_TIMEOUT_S)
                 self._tell(f"restarted {unit}")
-        changed |= self._enable(TIMER, start=True)
         changed |= self._enable(unit_of(name), start=start)
+        changed |= self._enable(TIMER, start=start)
         return changed
 
     def uninstall(self, names: Sequence[str], *, everything: bool, purge: bool) -> bool:
