@@ -273,8 +273,10 @@ class Installer:
         for unit in [*map(unit_of, names), *([TIMER] if everything else [])]:
             changed |= self._disable(unit)
         if everything:
-            changed |= self.files.uninstall()
-            self._apply_rules()
+            removed = self.files.uninstall()
+            if removed:
+                self._apply_rules()
+            changed |= removed
             changed |= self.files.remove(DEADMAN_STATE)
             changed |= self.files.remove(HEARTBEATS)
         else:
