@@ -89,7 +89,7 @@ on_purpose() {
 tell() {
     echo "<$1>$4"
     for hook in "$HOOKS"/*; do
-        [ -f "$hook" ] && [ -x "$hook" ] || continue
+        if [ ! -f "$hook" ] || [ ! -x "$hook" ]; then continue; fi
         timeout "$HOOK_TIMEOUT_S" "$hook" "$2" "$3" "$4" </dev/null ||
             echo "<4>the hook $hook has failed (status $?)"
     done
