@@ -53,19 +53,19 @@ expected() {
     } | grep -x '[A-Za-z0-9_-]*' | sort -u
 }
 
-# trouble NAME: why an alarm is due, in words; empty when all is well.
+# trouble NAME: why an alarm is due, as one word and then in words; empty when all is well.
 trouble() {
     heartbeat=$HEARTBEATS/$1.heartbeat
     # Without a heartbeat it is silent since we first missed it.
     silent=$((now - ${beat:-$missing}))
     if [ "$silent" -ge "$SILENT_AFTER_S" ]; then
         told=$(systemctl is-active "$(unit_of "$1")" 2>/dev/null)
-        echo "$(unit_of "$1") has given no sign of life for $(minutes "$silent") (systemd: ${told:-not asked})"
+        echo "silent $(unit_of "$1") has given no sign of life for $(minutes "$silent") (systemd: ${told:-not asked})"
         return
     fi
     stalled=$(value "$heartbeat" stalled)
     if [ -n "$stalled" ]; then
-        echo "$(unit_of "$1") makes no progress: $stalled"
+        echo "stalled $(unit_of "$1") makes no progress: $stalled"
         return
     fi
     # Without any frame yet: since the service began.
@@ -73,7 +73,7 @@ trouble() {
     frame=${frame:-$(seconds "$heartbeat" started_uptime_s)}
     blind=$((now - ${frame:-$now}))
     if [ "$blind" -ge "$NO_FRAME_AFTER_S" ]; then
-        echo "$(unit_of "$1") has had no good frame of its camera for $(minutes "$blind")"
+        echo "blind $(unit_of "$1") has had no good frame of its camera for $(minutes "$blind")"
     fi
 }
 
@@ -116,10 +116,10 @@ look_at() {
     if [ -n "$reason" ] && on_purpose "$1"; then
         remember "$1" "$was" "$since" "$told"
     elif [ -n "$reason" ]; then
-        if [ -z "$was" ] || [ -z "$told" ] || [ $((now - told)) -ge "$REPEAT_AFTER_S" ]; then
-            told=$now
-            remember "$1" alarm "${since:-$now}" "$told"
-            tell 1 alarm "$1" "$reason"
+        kind=${reason%% *}
+        if [ "$kind" != "$was" ] || [ -z "$told" ] || [ $((now - told)) -ge "$REPEAT_AFTER_S" ]; then
+            remember "$1" "$kind" "${since:-$now}" "$now"
+            tell 1 alarm "$1" "${reason#* }"
         fi
     elif [ -n "$was" ] && [ -n "$beat" ]; then
         remember "$1" '' '' ''

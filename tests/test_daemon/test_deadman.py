@@ -114,6 +114,17 @@ def test_a_part_that_hangs_is_an_alert(box: Box) -> None:
     assert box.look() == [f"{ALERT}strong-vivarium.service makes no progress: capture, storing"]
 
 
+def test_another_kind_of_trouble_within_an_alarm_is_told(box: Box) -> None:
+    box.beat(frame_age_s=NO_FRAME_AFTER_S)
+    assert len(box.look()) == 1
+    box.beat(frame_age_s=NO_FRAME_AFTER_S + 60)
+    assert box.look(60) == []
+    (line,) = box.look(SILENT_AFTER_S)
+    assert line.startswith(f"{ALERT}strong-vivarium.service has given no sign of life for 3 min")
+    box.beat()
+    assert box.look() == [f"{NOTICE}strong-vivarium.service is well again after 3 min"]
+
+
 def test_an_enabled_service_that_never_starts_is_missed_after_two_minutes(box: Box) -> None:
     box.enable()
     assert box.look() == []
