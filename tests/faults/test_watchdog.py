@@ -101,6 +101,12 @@ class Manager:
                 env={**os.environ, "NOTIFY_SOCKET": self._socket.getsockname(), "PYTHONFAULTHANDLER": "1"},
             )
 
+    def waited_for_a_processor_s(self) -> float:
+        """How long the main thread was able to run and others ran: what a machine of its own would not cost it."""
+        assert self.process is not None
+        _, waited_ns, _ = Path(f"/proc/{self.process.pid}/schedstat").read_text().split()
+        return int(waited_ns) / 1e9
+
     def times(self, state: str, since: float = 0.0) -> list[float]:
         """When it said so."""
         return [at for at, message in self.heard if at >= since and state in message.splitlines()]
@@ -177,11 +183,14 @@ def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
     again = time.monotonic()
     hung.start(faults["capture"], config("capture"))
     eventually(lambda: bool(hung.times("READY=1", again)), "READY again", START_S)
-    ready_s = hung.times("READY=1", again)[0] - again + of_unit("RestartSec")
+    waited_s = hung.waited_for_a_processor_s()
+    wall_s = hung.times("READY=1", again)[0] - again
+    ready_s = wall_s - waited_s + of_unit("RestartSec")
     print(  # noqa: T201  # the figures
         "the watchdog was last fed "
         + ", ".join(f"{seconds:.1f} s after the {name} hung" for name, seconds in fed_s.items())
-        + f"; READY {ready_s:.1f} s after the watchdog's {of_unit('WatchdogSec'):g} s, allowed {READY_AGAIN_S:g} s"
+        + f"; READY {ready_s:.1f} s after the watchdog's {of_unit('WatchdogSec'):g} s, allowed {READY_AGAIN_S:g} s "
+        f"(without {waited_s:.1f} s in which others had the processors)"
     )
     assert ready_s < READY_AGAIN_S
 
