@@ -57,6 +57,8 @@ install: ## Install or upgrade the service on this machine (root; Debian with sy
 	@echo "Installing the program into $(INSTALLED) (takes a minute or two)"
 	@$(INSTALLED)/bin/python -m pip --disable-pip-version-check --quiet install .
 	@$(INSTALLED)/bin/python -c 'import cv2' 2>/dev/null || $(call install,$(LIBRARIES),libraries of OpenCV)
+	@$(INSTALLED)/bin/python -c 'import sys, usb.backend.libusb1 as lib; sys.exit(lib.get_backend() is None)' || \
+	  $(call install,libusb-1.0-0,the library that resets a camera)
 	@$(INSTALLED)/bin/vivarium service install
 
 .PHONY: uninstall
