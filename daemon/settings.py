@@ -236,6 +236,9 @@ class MqttSettings(_Section):
     """A silent connection is given up after one and a half times so long."""
     outbox_limit: int = Field(100_000, ge=100)
     """Events kept for a broker that is away; the oldest of the lowest priority give way, counted."""
+    commands: bool = True
+    """Whether to take commands: whoever may publish below vivarium/<box>/command/ can close the shutter and have this
+    file read again."""
 
 
 class LimitSettings(_Section):
