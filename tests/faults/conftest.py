@@ -210,8 +210,9 @@ class RunningService:
         *,
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
         clock: Clock | None = None,
+        mqtt_password: str | None = None,
     ) -> None:
-        self.service = Service(settings, open_camera=open_camera, clock=clock)
+        self.service = Service(settings, open_camera=open_camera, clock=clock, mqtt_password=mqtt_password)
         self.signals = Signals()
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
