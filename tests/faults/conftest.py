@@ -70,6 +70,13 @@ def outside_pacemaker() -> "Iterator[OutsidePacemaker]":
         yield running
 
 
+@pytest.fixture
+def queued_s() -> Callable[[int], float]:
+    """How long a thread has wanted to run and was not let by the machine."""
+    ask: Callable[[int], float] = _TIMING.queued_s
+    return ask
+
+
 JudgeGaps = Callable[[Sequence[int], Sequence[tuple[int, int]], int, int], "Gaps"]
 
 

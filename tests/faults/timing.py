@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -21,6 +22,15 @@ BLOCKED_S = 1.0
 _REEL_FRAMES = 25
 _TICK_S = 0.005
 _STALL_NS = 25_000_000
+
+
+def queued_s(thread: int) -> float:
+    """How long a thread has wanted to run and was not let by the machine; 0 where Linux does not tell.
+
+    It is named by its native number; the main thread of a process has the number of the process.
+    """
+    path = Path(f"/proc/{thread}/schedstat")
+    return int(path.read_text().split()[1]) / NS_PER_S if path.exists() else 0.0
 
 
 class ReelCamera:

@@ -65,6 +65,12 @@ class Mosquitto:
                 return
         raise AssertionError(f"mosquitto did not start with {self._config.read_text()}")
 
+    @property
+    def pid(self) -> int:
+        """Of the running broker."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Return when it is gone."""
         if self._process is not None:
