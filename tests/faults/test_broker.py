@@ -427,7 +427,7 @@ def test_an_hour_without_a_broker_at_25_events_a_second_loses_none_and_drains_in
         assert store.outbox_depth() == BACKLOG
         network.heal()
         assert publisher.wait_connected(BACK_WITHIN_S)
-        (sender,) = [each.native_id for each in threading.enumerate() if each.name == "mqtt-publisher"]
+        (sender,) = [each.native_id or 0 for each in threading.enumerate() if each.name == "mqtt-publisher"]
         start_s, queued_before_s = time.monotonic(), [queued_s(thread) for thread in (sender, mosquitto.pid)]
         eventually(lambda: memory.look() and store.outbox_depth() < BACKLOG // 2, "half of it", PATIENCE_S)
         network.cut()  # once in the middle, so that a window is sent again
