@@ -34,8 +34,11 @@ from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
+from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
+from daemon.order import Order, OrderSlot
+from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.rules import AlertRules
@@ -70,6 +73,12 @@ RECORDS_WAITING = 100
 
 RECORDINGS_LOOKED_BACK_DAYS = 7
 """Recordings of so many days are looked for at the start that are whole but not in the database."""
+
+CALIBRATE_WITHIN_S = 7.0
+"""A shutter cycle takes 1.3 s; a control that hangs takes 5 s to say so, and who commanded it hears within 8 s."""
+
+RELOAD_WITHIN_S = 10.0
+"""The main loop looks each second, and a new config is read in less."""
 
 TICK_S = 1.0
 STATUS_INTERVAL_S = 10.0
@@ -139,6 +148,9 @@ class Service:
         self._stop_by_ns: int | None = None
         self._ended_while_away: list[StoredBlock] = []
         self._publisher: Publisher | None = None
+        self._commands = CommandCounts()
+        self._inbox = Inbox(self._commands)
+        self._reload_order = OrderSlot()
         self._web: WebServer | None = None
 
     @property
@@ -181,6 +193,7 @@ class Service:
         self._start_consumers()
         self._start_capture()
         self._start_schedule()
+        self._start_commands()
         self._board = StatusBoard(
             settings,
             version=VERSION,
@@ -192,6 +205,7 @@ class Service:
             worker=self._worker,
             recorder=self._recorder,
             publisher=self._publisher,
+            commands=self._commands,
             live=self.live,
         )
         self._start_web()
@@ -287,6 +301,7 @@ class Service:
                 store=self.store,
                 clock=self._clock,
                 beat=partial(self._beats.beat, "publisher"),
+                on_command=self._inbox.put if mqtt.commands else None,
             )
         )
         self._publish_info()
@@ -394,6 +409,34 @@ class Service:
             logger.error("block %s is taken for a new one: %s", key, error)
             return False
 
+    def _start_commands(self) -> None:
+        if self._publisher is None or not self.settings.mqtt.commands:
+            return
+        desk = CommandDesk(
+            {
+                "calibrate": Verb(
+                    model=CommandPayload,
+                    carry_out=lambda _payload, order: self._capture.order_calibration(order),
+                    within_s=CALIBRATE_WITHIN_S,
+                ),
+                "reload": Verb(
+                    model=CommandPayload,
+                    carry_out=lambda _payload, order: self._order_reload(order),
+                    within_s=RELOAD_WITHIN_S,
+                ),
+            },
+            box=self.settings.box.name,
+            inbox=self._inbox,
+            counts=self._commands,
+            publish=self._publisher.publish_result,
+            clock=self._clock,
+        )
+        self._thread("commands", desk.run, desk.stop)
+
+    def _order_reload(self, order: Order) -> None:
+        if not self._reload_order.place(order):
+            order.answer(OrderOutcome("refused", "busy", "the config is about to be read"))
+
     def _start_web(self) -> None:
         if self.settings.web.enabled:
             api = create_api(
@@ -455,9 +498,10 @@ class Service:
             if signals.stop:
                 self._manager.tell(STOPPING=1)
                 return Outcome.STOPPED, self.settings
-            if signals.reload:
+            order = self._reload_order.take()
+            if signals.reload or order is not None:
                 signals.reload = False
-                new = self._reload(load)
+                new = self._reload(load, order or Order())
                 if new is not None:
                     return Outcome.RELOAD, new
             failed = self._failed or self._dead()
@@ -473,7 +517,7 @@ class Service:
                 self._report()
             signals.wait(TICK_S)
 
-    def _reload(self, load: Callable[[], Settings]) -> Settings | None:
+    def _reload(self, load: Callable[[], Settings], order: Order) -> Settings | None:
         """Apply a changed config as far as that goes without interruption; the settings when it does not."""
         self._manager.tell(RELOADING=1, MONOTONIC_USEC=self._clock.monotonic_ns() // 1000)
         try:
@@ -482,16 +526,19 @@ class Service:
             interrupts = new.model_copy(update={name: getattr(self.settings, name) for name in _LIVE_SECTIONS})
             if interrupts != self.settings:
                 logger.info("the config has changed in a way that needs a restart of the parts")
+                order.answer(OrderOutcome("done", message="the parts of the service start anew with the new config"))
                 return new
             self._keeper.replace_plan(new.schedule, new.zone)
         except ConfigError as error:
             logger.error("the new config is refused, the old one stays in force: %s", error)
+            order.answer(OrderOutcome("failed", "config", f"the old config stays in force: {error}"))
         else:
             configure_logging(new.log)
             self.settings = self._board.settings = new
             self._change_run()
             self._worker.rules.settings = new.alerts
             logger.info("the config was read again")
+            order.answer(OrderOutcome("done"))
         self._manager.tell(READY=1)
         return None
 
@@ -554,6 +601,7 @@ class Service:
                     outbox_depth=status.store.outbox,
                     outbox_dropped=self.store.outbox_dropped(),
                     observations_dropped=self._publisher.state.dropped,
+                    commands=self._commands(),
                 ),
             )
 

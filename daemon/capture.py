@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from daemon.calibration import CalibrationOrders, RecalibrationPolicy
+from daemon.order import Order, Outcome
 from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock
-from drivers.decoder import DRIFT_LIMIT_CELSIUS
 from drivers.errors import (
     CameraError,
     CameraLostError,
@@ -46,9 +47,6 @@ AFTER_RESET_S = 1.0
 
 RATE_OVER_FRAMES = 50
 
-MIN_RECALIBRATION_INTERVAL_S = 15.0
-"""Shutter cycles closer together warm the blade and make readings worse."""
-
 MAX_FREEZE_S = 5.0
 """A repeated picture is a shutter event (1.3 s) for so long at most; then the stream is stuck."""
 
@@ -66,31 +64,6 @@ class CaptureSettings:
     frame_timeout_s: float
     retry_max_s: float
     recalibrate_after_s: float
-
-
-class RecalibrationPolicy:
-    """When to ask for a shutter cycle: by drift of the detector and by age, never twice in quick succession.
-
-    Within a block it waits for the age alone to double before it interrupts, but drift is corrected at once:
-    readings move by about 1.2 °C per °C of the detector.
-    """
-
-    def __init__(self, *, after_s: float) -> None:
-        self._after_s = after_s
-        self._last_ns: int | None = None
-
-    def wanted(self, frame: ThermalFrame, *, in_block: bool) -> bool:
-        """Whether to calibrate now; the answer yes counts as done."""
-        now_ns = frame.captured_monotonic_ns
-        if self._last_ns is None:
-            self._last_ns = now_ns
-        age_s = (now_ns - self._last_ns) / NS_PER_S
-        drifted = abs(frame.metadata.fpa_celsius - frame.calibration.fpa_celsius) > DRIFT_LIMIT_CELSIUS
-        old = age_s >= self._after_s * (2 if in_block else 1)
-        if not (old or (drifted and age_s >= MIN_RECALIBRATION_INTERVAL_S)):
-            return False
-        self._last_ns = now_ns
-        return True
 
 
 class CaptureLoop:
@@ -151,6 +124,7 @@ class CaptureLoop:
         self._lost_at_ns: int | None = None
         self._announced_lost = False
         self._policy = RecalibrationPolicy(after_s=settings.recalibrate_after_s)
+        self._orders = CalibrationOrders(self._policy)
 
     @property
     def frames_per_second(self) -> float:
@@ -168,6 +142,16 @@ class CaptureLoop:
     def stop(self) -> None:
         """End `run` soon."""
         self._stop.set()
+
+    def order_calibration(self, order: Order) -> None:
+        """Ask for a shutter cycle, from any thread; what cannot be is refused at once."""
+        info = self.camera_info
+        if self._announced_lost or info is None:
+            order.answer(Outcome("refused", "camera_lost", "there is no camera at present"))
+        elif not info.has_shutter:
+            order.answer(Outcome("refused", "no_shutter", f"{info.location}: recorded material has no shutter"))
+        else:
+            self._orders.place(order, now_ns=self._clock.monotonic_ns())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -335,7 +319,8 @@ class CaptureLoop:
             self._find(camera, frame)
             self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
-        if self._policy.wanted(frame, in_block=self._sampler.block is not None):
+        ordered = self._orders.due(frame)
+        if self._policy.wanted(frame, in_block=self._sampler.block is not None) or ordered:
             logger.debug("asking for a shutter cycle")
             self.calibrated_at_ns = frame.captured_monotonic_ns
             camera.calibrate()
@@ -367,5 +352,6 @@ class CaptureLoop:
             logger.debug("camera still away: %s", why)
             return
         logger.error("camera lost: %s", why)
+        self._orders.camera_lost(why)
         self._lost_at_ns, self._announced_lost = self._clock.monotonic_ns(), True
         self._sampler.camera(CameraLost(at_utc_ns=self._clock.utc_ns(), reason=CAMERA_LOST))

@@ -33,6 +33,7 @@ from daemon.credentials import mqtt_password
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
 from daemon.logs import configure_logging
+from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
@@ -139,6 +140,24 @@ def watch_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
             console.print(f"[bold]{escape(message.topic)}[/] {mark}{escape(message.payload)}", soft_wrap=True)
     except KeyboardInterrupt:
         return
+
+
+@app.command(name="command")
+def command_command(
+    verb: Annotated[str, typer.Argument(help="calibrate: close the shutter; reload: read the config file again.")],
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the last result.", min=0.1)] = 15.0,
+    config: ConfigOption = _DEFAULT_CONFIG,
+) -> None:
+    """Give the running service a command by MQTT and print what becomes of it; exit code 1 when it is not done."""
+    settings = load_settings(config)
+    password = os.environ.get(MQTT_PASSWORD_VARIABLE)
+    state = "refused"
+    for result in give_command(settings.mqtt, verb, password=password, box=settings.box.name, timeout_s=timeout_s):
+        state = result.state
+        why = f": {escape(result.message)}" if result.message else ""
+        _console().print(f"{escape(result.verb)} {state}{why}", soft_wrap=True)
+    if state != "done":
+        raise typer.Exit(1)
 
 
 @app.command()

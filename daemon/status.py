@@ -123,6 +123,8 @@ class MqttStatus(_Part):
     protocol: str | None
     published: int
     last_error: str | None
+    commands: dict[str, int] = {}
+    """Commands that came since the start, and what became of them."""
 
 
 class AnimalStatus(_Part):

@@ -5,6 +5,7 @@ import shutil
 from daemon.capture import CaptureLoop
 from daemon.handoff import HandOff
 from daemon.live import LiveView
+from daemon.messaging.commands import CommandCounts
 from daemon.messaging.publisher import Publisher
 from daemon.observation import FrameObservation
 from daemon.recorder import BlockRecorder
@@ -36,6 +37,7 @@ class StatusBoard:
         worker: Worker,
         recorder: BlockRecorder | None,
         publisher: Publisher | None,
+        commands: CommandCounts,
         live: LiveView,
     ) -> None:
         self.settings = settings
@@ -48,6 +50,7 @@ class StatusBoard:
         self._worker = worker
         self._recorder = recorder
         self._publisher = publisher
+        self._commands = commands
         self._live = live
         self._started_monotonic_ns = clock.monotonic_ns()
 
@@ -149,6 +152,7 @@ class StatusBoard:
             protocol=state.protocol,
             published=state.published,
             last_error=state.last_error,
+            commands=self._commands(),
         )
 
 

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,16 +26,67 @@ from drivers.clock import Clock, SystemClock
 from drivers.recording import Recording
 from drivers.sidecar import Sidecar
 
+if TYPE_CHECKING:
+    from tests.faults.timing import Gaps, OutsidePacemaker, Pacemaker, ReelCamera
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    """A module of the tests, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
 # The broker, the subscriber and the breakable network of the daemon's tests; a conftest is visible in its folder only.
-_SPEC = importlib.util.spec_from_file_location(
-    "vivarium_messaging_fixtures", Path(__file__).parents[1] / "test_daemon" / "conftest.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_MESSAGING = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MESSAGING)
+_MESSAGING = _load("vivarium_messaging_fixtures", Path(__file__).parents[1] / "test_daemon" / "conftest.py")
 make_mosquitto, mosquitto = _MESSAGING.make_mosquitto, _MESSAGING.mosquitto
-subscribe, make_proxy = _MESSAGING.subscribe, _MESSAGING.make_proxy
+subscribe, make_proxy, free_port = _MESSAGING.subscribe, _MESSAGING.make_proxy, _MESSAGING.free_port
+certificates = _MESSAGING.certificates
+
+_TIMING = _load("vivarium_fault_timing", Path(__file__).with_name("timing.py"))
+
+
+@pytest.fixture
+def reel() -> "ReelCamera":
+    """A camera at 25 frames a second that notes when each frame was taken."""
+    camera: ReelCamera = _TIMING.ReelCamera()
+    return camera
+
+
+@pytest.fixture
+def pacemaker() -> "Iterator[Pacemaker]":
+    """Notes when this process was not let run."""
+    with _TIMING.Pacemaker() as running:
+        yield running
+
+
+@pytest.fixture
+def outside_pacemaker() -> "Iterator[OutsidePacemaker]":
+    """Notes when the machine let nobody run."""
+    with _TIMING.OutsidePacemaker() as running:
+        yield running
+
+
+@pytest.fixture
+def queued_s() -> Callable[[int], float]:
+    """How long a thread has wanted to run and was not let by the machine."""
+    ask: Callable[[int], float] = _TIMING.queued_s
+    return ask
+
+
+JudgeGaps = Callable[[Sequence[int], Sequence[tuple[int, int]], int, int], "Gaps"]
+
+
+@pytest.fixture
+def gaps_between() -> JudgeGaps:
+    """How evenly frames came between two moments."""
+    judge: JudgeGaps = _TIMING.gaps_between
+    return judge
+
 
 DEADLINE_S = 30.0
 """No test waits longer for anything; it is no measurement."""
@@ -169,11 +221,14 @@ class RunningService:
         *,
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
         clock: Clock | None = None,
+        mqtt_password: str | None = None,
     ) -> None:
-        self.service = Service(settings, open_camera=open_camera, clock=clock)
+        self.service = Service(settings, open_camera=open_camera, clock=clock, mqtt_password=mqtt_password)
         self.signals = Signals()
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
+        self.load: Callable[[], Settings] = lambda: self.service.settings
+        """Reads the config anew."""
         self.evidence = Evidence(settings.box.data_dir)
         self.stopping_s = 0.0
         """How long the stop took."""
@@ -181,7 +236,7 @@ class RunningService:
 
     def _supervise(self) -> None:
         try:
-            self.outcome, _ = self.service.supervise(self.signals, lambda: self.service.settings)
+            self.outcome, _ = self.service.supervise(self.signals, lambda: self.load())
         except BaseException as error:  # shown to the test
             self.error = error
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BACK_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
+MATROSKA_INDEX = b"\x1c\x53\xbb\x6b"
+"""The element Cues: with it a player can jump to any frame."""
 SEED = 5
 
 UNPLUGGED_S, FROZEN_S, STUCK_S = 3.0, 4.0, MAX_FREEZE_S + 3
@@ -60,6 +62,12 @@ def goes_on(running: "RunningService", eventually: "Eventually") -> float:
 def missing_between(running: "RunningService", first_utc_ns: int, last_utc_ns: int) -> Counter[str]:
     """What became of the planned moments within a stretch of time."""
     return Counter(what for moment, what in running.evidence.planned().items() if first_utc_ns <= moment < last_utc_ns)
+
+
+def last_status(subscriber: "Subscriber") -> tuple[str, str]:
+    """What the service said last of its being there."""
+    status = json.loads(subscriber.payloads("vivarium/box1/status")[-1])
+    return status["state"], status["reason"]
 
 
 def heard_ids(subscriber: "Subscriber") -> list[str]:
@@ -251,9 +259,14 @@ def test_a_full_disk_stops_neither_capture_nor_mqtt_and_all_is_written_when_ther
 
 
 def test_sigterm_while_recording_loses_nothing(
-    make_settings: "MakeSettings", make_daemon: "MakeDaemon", eventually: "Eventually"
+    make_settings: "MakeSettings",
+    make_daemon: "MakeDaemon",
+    mosquitto: "Mosquitto",
+    subscribe: "Subscribe",
+    eventually: "Eventually",
 ) -> None:
-    daemon = make_daemon(make_settings())
+    subscriber = subscribe(mosquitto.port)
+    daemon = make_daemon(make_settings(mqtt={"broker": "external", "port": mosquitto.port}))
     evidence = daemon.evidence
     daemon.start()
     eventually(lambda: daemon.must_run() and evidence.newest_frame() >= 10, "rows")
@@ -262,6 +275,11 @@ def test_sigterm_while_recording_loses_nothing(
     stop_s = time.monotonic() - start
     assert stop_s < STOP_WITHIN_S
     assert evidence.unfinished() == []
+    (recording,) = evidence.recordings.rglob("*.mkv")
+    assert MATROSKA_INDEX in recording.read_bytes()
+    assert evidence.rows("SELECT count(*) FROM outbox") == [(0,)]
+    eventually(lambda: heard_ids(subscriber) == evidence.event_ids(), "every event at the subscriber")
+    eventually(lambda: last_status(subscriber) == ("offline", "stopped"), "the goodbye")
     (sidecar,) = evidence.sidecars()
     planned = evidence.planned()
     assert evidence.recorded() == planned
@@ -271,4 +289,7 @@ def test_sigterm_while_recording_loses_nothing(
     assert evidence.rows("SELECT count(*) FROM run WHERE end_reason = 'stopped'") == [(1,)]
     assert evidence.rows("SELECT frames, state FROM recording") == [(len(sidecar.frames), "complete")]
     assert "ERROR" not in daemon.log
-    print(f"SIGTERM while recording: ended after {stop_s:.1f} s, {sidecar.captured} frames, 0 lost")  # noqa: T201
+    print(  # noqa: T201  # the figures
+        f"SIGTERM while recording: ended after {stop_s:.1f} s with 0, {sidecar.captured} frames with an index, 0 lost; "
+        f"{len(evidence.event_ids())} events delivered, outbox empty"
+    )

@@ -10,12 +10,11 @@ from typing import Self
 
 import pytest
 
+from daemon.calibration import MIN_RECALIBRATION_INTERVAL_S, RecalibrationPolicy
 from daemon.capture import (
     MAX_FREEZE_S,
-    MIN_RECALIBRATION_INTERVAL_S,
     CaptureLoop,
     CaptureSettings,
-    RecalibrationPolicy,
 )
 from daemon.sampling import CameraFound, CameraLost, Item, MissingSamples, Sample, Sampler
 from daemon.schedule import PlannedBlock
