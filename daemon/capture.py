@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from daemon.recalibration import NextBlock, RecalibrationPolicy, costs_nothing
 from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock
-from drivers.decoder import DRIFT_LIMIT_CELSIUS
 from drivers.errors import (
     CameraError,
     CameraLostError,
@@ -46,9 +46,6 @@ AFTER_RESET_S = 1.0
 
 RATE_OVER_FRAMES = 50
 
-MIN_RECALIBRATION_INTERVAL_S = 15.0
-"""Shutter cycles closer together warm the blade and make readings worse."""
-
 MAX_FREEZE_S = 5.0
 """A repeated picture is a shutter event (1.3 s) for so long at most; then the stream is stuck."""
 
@@ -68,31 +65,6 @@ class CaptureSettings:
     recalibrate_after_s: float
 
 
-class RecalibrationPolicy:
-    """When to ask for a shutter cycle: by drift of the detector and by age, never twice in quick succession.
-
-    Within a block it waits for the age alone to double before it interrupts, but drift is corrected at once:
-    readings move by about 1.2 °C per °C of the detector.
-    """
-
-    def __init__(self, *, after_s: float) -> None:
-        self._after_s = after_s
-        self._last_ns: int | None = None
-
-    def wanted(self, frame: ThermalFrame, *, in_block: bool) -> bool:
-        """Whether to calibrate now; the answer yes counts as done."""
-        now_ns = frame.captured_monotonic_ns
-        if self._last_ns is None:
-            self._last_ns = now_ns
-        age_s = (now_ns - self._last_ns) / NS_PER_S
-        drifted = abs(frame.metadata.fpa_celsius - frame.calibration.fpa_celsius) > DRIFT_LIMIT_CELSIUS
-        old = age_s >= self._after_s * (2 if in_block else 1)
-        if not (old or (drifted and age_s >= MIN_RECALIBRATION_INTERVAL_S)):
-            return False
-        self._last_ns = now_ns
-        return True
-
-
 class CaptureLoop:
     """Keeps a camera running and hands every good frame to the sampler.
 
@@ -106,6 +78,8 @@ class CaptureLoop:
         Told whenever a unit of work is done.
     device : AttachedDevice, optional
         The camera on its bus, where it has one: it can be reset, and is opened at once when it was plugged in.
+    next_block : callable
+        When the next block starts: no shutter cycle begins just before it.
     """
 
     def __init__(
@@ -117,6 +91,7 @@ class CaptureLoop:
         settings: CaptureSettings,
         beat: Callable[[], None],
         device: AttachedDevice | None = None,
+        next_block: NextBlock = lambda _utc_ns: None,
     ) -> None:
         self._open_camera = open_camera
         self._sampler = sampler
@@ -124,6 +99,7 @@ class CaptureLoop:
         self._settings = settings
         self._beat = beat
         self._device = device
+        self._next_block = next_block
         self.ladder = (
             RecoveryLadder(OPEN_ANEW, longest_pause_s=settings.retry_max_s)
             if device is None
@@ -335,9 +311,17 @@ class CaptureLoop:
             self._find(camera, frame)
             self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
-        if self._policy.wanted(frame, in_block=self._sampler.block is not None):
+        self._recalibrate(camera, frame)
+
+    def _recalibrate(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+        """Ask for a shutter cycle when one is due, if it can be at a moment that costs nothing."""
+        now_ns, policy = frame.captured_monotonic_ns, self._policy
+        if not policy.due(frame, in_block=self._sampler.block is not None):
+            return
+        if policy.out_of_patience(now_ns) or costs_nothing(frame, self._sampler, self._next_block):
             logger.debug("asking for a shutter cycle")
-            self.calibrated_at_ns = frame.captured_monotonic_ns
+            policy.calibrated(now_ns)
+            self.calibrated_at_ns = now_ns
             camera.calibrate()
 
     def _note_health(self, now_ns: int) -> None:
