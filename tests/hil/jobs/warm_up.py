@@ -16,6 +16,8 @@ from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.plain_reader import await_node
 
 _KEPT_EACH_S = 1.0
+_RATE_HZ = 8
+"""Pictures that drift are made one by one, which an emulated processor cannot do 25 times a second."""
 SHUTTER_WORD = 0x8000
 
 
@@ -60,6 +62,7 @@ class Notebook:
 def run(warmth: str, age_s: str, watched_s: str) -> dict[str, Any]:
     """What was read of a constant scene, and when shutter cycles were asked for."""
     operator = Operator()
+    operator(f"fps {_RATE_HZ}")
     operator(f"plug {warmth}")
     await_node()
     settings = CameraSettings(kind="t2s_plus", environment=EnvironmentSettings(distance_m=1.0))
