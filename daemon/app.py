@@ -43,7 +43,7 @@ from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
-from daemon.schedule import block_at, check_plan
+from daemon.schedule import block_at, check_plan, next_block
 from daemon.settings import Settings, load_settings
 from daemon.signals import Signals
 from daemon.status import Status, status_line
@@ -382,8 +382,13 @@ class Service:
             ),
             beat=partial(self._beats.beat, "capture"),
             device=self._camera_device,
+            next_block=self._next_block_utc_ns,
         )
         self._thread("capture", self._capture.run, self._capture.stop)
+
+    def _next_block_utc_ns(self, utc_ns: int) -> int | None:
+        following = next_block(utc_ns, self.settings.schedule, self.settings.zone)
+        return None if following is None else following.start_utc_ns
 
     def _start_schedule(self) -> None:
         self._timetable = Timetable(

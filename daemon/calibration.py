@@ -1,38 +1,9 @@
-"""When the shutter closes: by the age and drift of the calibration, and when somebody asks for it."""
+"""Shutter cycles that somebody asks for."""
 
 from daemon.order import Order, OrderSlot, Outcome
+from daemon.recalibration import MIN_RECALIBRATION_INTERVAL_S, RecalibrationPolicy
 from drivers.clock import NS_PER_S
-from drivers.decoder import DRIFT_LIMIT_CELSIUS
 from drivers.frame import FrameFlag, ThermalFrame
-
-MIN_RECALIBRATION_INTERVAL_S = 15.0
-"""Shutter cycles closer together warm the blade and make readings worse."""
-
-
-class RecalibrationPolicy:
-    """When to ask for a shutter cycle: by drift of the detector and by age, never twice in quick succession.
-
-    Within a block it waits for the age alone to double before it interrupts, but drift is corrected at once:
-    readings move by about 1.2 °C per °C of the detector.
-    """
-
-    def __init__(self, *, after_s: float) -> None:
-        self._after_s = after_s
-        self.last_ns: int | None = None
-        """Monotonic time of the frame at which a cycle was last asked for, or of the first frame."""
-
-    def wanted(self, frame: ThermalFrame, *, in_block: bool) -> bool:
-        """Whether to calibrate now; the answer yes counts as done."""
-        now_ns = frame.captured_monotonic_ns
-        if self.last_ns is None:
-            self.last_ns = now_ns
-        age_s = (now_ns - self.last_ns) / NS_PER_S
-        drifted = abs(frame.metadata.fpa_celsius - frame.calibration.fpa_celsius) > DRIFT_LIMIT_CELSIUS
-        old = age_s >= self._after_s * (2 if in_block else 1)
-        if not (old or (drifted and age_s >= MIN_RECALIBRATION_INTERVAL_S)):
-            return False
-        self.last_ns = now_ns
-        return True
 
 
 class CalibrationOrders:
@@ -70,7 +41,6 @@ class CalibrationOrders:
         if order is None:
             return False
         self._current, self._closed = order, False
-        self._policy.last_ns = frame.captured_monotonic_ns
         return True
 
     def _watch(self, order: Order, *, shut: bool) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from daemon.calibration import CalibrationOrders, RecalibrationPolicy
+from daemon.calibration import CalibrationOrders
 from daemon.order import Order, Outcome
+from daemon.recalibration import NextBlock, RecalibrationPolicy, costs_nothing
 from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock
@@ -79,6 +80,8 @@ class CaptureLoop:
         Told whenever a unit of work is done.
     device : AttachedDevice, optional
         The camera on its bus, where it has one: it can be reset, and is opened at once when it was plugged in.
+    next_block : callable
+        When the next block starts: no shutter cycle begins just before it.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class CaptureLoop:
         settings: CaptureSettings,
         beat: Callable[[], None],
         device: AttachedDevice | None = None,
+        next_block: NextBlock = lambda _utc_ns: None,
     ) -> None:
         self._open_camera = open_camera
         self._sampler = sampler
@@ -97,6 +101,7 @@ class CaptureLoop:
         self._settings = settings
         self._beat = beat
         self._device = device
+        self._next_block = next_block
         self.ladder = (
             RecoveryLadder(OPEN_ANEW, longest_pause_s=settings.retry_max_s)
             if device is None
@@ -319,10 +324,19 @@ class CaptureLoop:
             self._find(camera, frame)
             self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
+        self._recalibrate(camera, frame)
+
+    def _recalibrate(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+        """Ask for a shutter cycle when one is ordered, or one is due and can be at a moment that costs nothing."""
+        now_ns, policy = frame.captured_monotonic_ns, self._policy
         ordered = self._orders.due(frame)
-        if self._policy.wanted(frame, in_block=self._sampler.block is not None) or ordered:
+        due = policy.due(frame, in_block=self._sampler.block is not None) and (
+            policy.out_of_patience(now_ns) or costs_nothing(frame, self._sampler, self._next_block)
+        )
+        if ordered or due:
             logger.debug("asking for a shutter cycle")
-            self.calibrated_at_ns = frame.captured_monotonic_ns
+            policy.calibrated(now_ns)
+            self.calibrated_at_ns = now_ns
             camera.calibrate()
 
     def _note_health(self, now_ns: int) -> None:

@@ -150,7 +150,7 @@ def command_command(
 ) -> None:
     """Give the running service a command by MQTT and print what becomes of it; exit code 1 when it is not done."""
     settings = load_settings(config)
-    password = os.environ.get(MQTT_PASSWORD_VARIABLE)
+    password = mqtt_password(os.environ, config)
     state = "refused"
     for result in give_command(settings.mqtt, verb, password=password, box=settings.box.name, timeout_s=timeout_s):
         state = result.state
