@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from daemon.analyze import AnalysisError, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
+from daemon.db_cli import db_app
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
 from daemon.logs import configure_logging
@@ -60,6 +61,7 @@ app = typer.Typer(
 schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_is_help=True)
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
+app.add_typer(db_app, name="db")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")]
