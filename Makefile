@@ -15,6 +15,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What the wheel of opencv-python links to and does not bring along (ldd on cv2/*.so).
 LIBRARIES := libgl1 libglib2.0-0 libxcb1
 
+# What debian/control names to build the package.
+DEB_TOOLS := build-essential debhelper python3 python3-pip
+
 # Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
@@ -70,6 +73,20 @@ fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send a million malformed fram
 .PHONY: test-hil
 test-hil: $(VENV)/.installed-dev $(VENV)/.libraries ## Test with a virtual camera on a real kernel in a guest (Debian, root, minutes)
 	VIVARIUM_HIL=1 $(BIN)/python -m pytest -rs -s tests/hil
+
+.PHONY: deb
+deb: ## Build dist/strong-vivarium_VERSION_ARCHITECTURE.deb (Debian 12)
+	@dpkg-checkbuilddeps 2>/dev/null || $(call install,$(DEB_TOOLS),what builds a Debian package)
+	@rm -f dist/strong-vivarium_*
+	SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog --show-field Timestamp) dpkg-buildpackage --build=binary --no-sign \
+	  --buildinfo-option=-udist --changes-option=-udist --buildinfo-file=dist/strong-vivarium.buildinfo \
+	  --changes-file=dist/strong-vivarium.changes
+	@ls -l --block-size=M dist/*.deb
+
+.PHONY: test-deb
+test-deb: deb $(VENV)/.installed-dev $(VENV)/.libraries ## Install, upgrade, remove and purge the package in a copy of Debian 12 (root, minutes)
+	@command -v lintian debootstrap >/dev/null || $(call install,lintian debootstrap,what tests a Debian package)
+	VIVARIUM_DEB=1 $(BIN)/python -m pytest -rs -s tests/test_package
 
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured
