@@ -12,6 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# An installed service needs a Python that is not in somebody's home: it cannot look into it.
+SYSTEM_PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13) /usr/bin/python3)
+INSTALLED := /opt/strong-vivarium
+
 # What the wheel of opencv-python links to and does not bring along (ldd on cv2/*.so).
 LIBRARIES := libgl1 libglib2.0-0 libxcb1
 
@@ -45,6 +49,24 @@ venv: $(VENV)/.installed $(VENV)/.libraries ## Prepare .venv with the service
 .PHONY: run
 run: venv ## Start the service with config.toml (CONFIG=another)
 	@exec $(BIN)/vivarium run --config $(CONFIG)
+
+.PHONY: install
+install: ## Install or upgrade the service on this machine (root; Debian with systemd)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make install needs the rights of root: sudo make install" >&2; exit 1; }
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; name one: make install SYSTEM_PYTHON=/usr/bin/python3" >&2; exit 1; }
+	@$(SYSTEM_PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3-venv,Python's module venv)
+	@[ -x $(INSTALLED)/bin/pip ] || $(SYSTEM_PYTHON) -m venv $(INSTALLED)
+	@echo "Installing the program into $(INSTALLED) (takes a minute or two)"
+	@$(INSTALLED)/bin/python -m pip --disable-pip-version-check --quiet install .
+	@$(INSTALLED)/bin/python -c 'import cv2' 2>/dev/null || $(call install,$(LIBRARIES),libraries of OpenCV)
+	@$(INSTALLED)/bin/vivarium service install
+
+.PHONY: uninstall
+uninstall: ## Remove the service; its config and data stay (root)
+	@[ "$$(id -u)" -eq 0 ] || { echo "make uninstall needs the rights of root: sudo make uninstall" >&2; exit 1; }
+	@[ ! -x $(INSTALLED)/bin/vivarium ] || $(INSTALLED)/bin/vivarium service uninstall
+	@rm -rf $(INSTALLED)
 
 .PHONY: test
 test: tools lint ## Check everything: format, lint, types, imports, tests
@@ -87,6 +109,10 @@ deb: ## Build dist/strong-vivarium_VERSION_ARCHITECTURE.deb (Debian 12)
 test-deb: deb $(VENV)/.installed-dev $(VENV)/.libraries ## Install, upgrade, remove and purge the package in a copy of Debian 12 (root, minutes)
 	@command -v lintian debootstrap >/dev/null || $(call install,lintian debootstrap,what tests a Debian package)
 	VIVARIUM_DEB=1 $(BIN)/python -m pytest -rs -s tests/test_package
+
+.PHONY: soak
+soak: tools $(VENV)/.installed-dev $(VENV)/.libraries ## Run the service for HOURS (2) at 25 fps and draw what it used
+	$(BIN)/python -m tests.soak --hours $(or $(HOURS),2) --output build/soak
 
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured

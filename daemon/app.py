@@ -16,29 +16,39 @@ from typing import Self
 
 from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
+from daemon.credentials import mqtt_password
 from daemon.handoff import HandOff
-from daemon.health import SCHEDULE_STALLED_AFTER_S, FrameProgress, Heartbeats, ServiceManager
+from daemon.health import (
+    PUBLISHER_STALLED_AFTER_S,
+    RECORDER_STALLED_AFTER_S,
+    SCHEDULE_STALLED_AFTER_S,
+    STALLED_AFTER_S,
+    Heartbeats,
+    Progress,
+    ServiceManager,
+)
+from daemon.heartbeat import Heartbeat
 from daemon.live import LiveView
 from daemon.lock import DataDirectoryLock
 from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
-from daemon.messaging.payloads import health_payload, info_payload
+from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
 from daemon.schedule import block_at, check_plan
-from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
+from daemon.settings import Settings, load_settings
 from daemon.signals import Signals
 from daemon.status import Status, status_line
 from daemon.status_board import StatusBoard
 from daemon.store.repository import RecordingState, StoredBlock, open_store
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.web.api import create_api
+from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
 from drivers.camera import CameraInfo, ThermalCamera
@@ -50,8 +60,10 @@ logger = logging.getLogger(__name__)
 
 VERSION = importlib.metadata.version("strong-vivarium")
 
-SAMPLES_WAITING = 32
-"""Samples that may wait to be measured: half a minute at 1 fps, 10 MB (a frame with its transfer is 297 kB)."""
+SAMPLES_WAITING = 128
+"""Samples that may wait to be measured: two minutes at 1 fps, 38 MB (a frame with its transfer is 297 kB).
+At the camera's full rate it is five seconds: a disk that is busy can keep a commit for longer than one.
+"""
 
 RECORDS_WAITING = 100
 """Samples that may wait for the disk: 30 MB, four seconds at the camera's full rate, a hundred at 1 fps."""
@@ -96,6 +108,8 @@ class Service:
         The machine's own when left out.
     manager : ServiceManager
         Told how the service does; nobody when left out.
+    heartbeat : Heartbeat
+        A sign of life for the dead-man script; none when left out.
     open_camera : callable
         Makes a closed camera, in place of the one that the settings name.
     """
@@ -107,15 +121,18 @@ class Service:
         mqtt_password: str | None = None,
         clock: Clock | None = None,
         manager: ServiceManager | None = None,
+        heartbeat: Heartbeat | None = None,
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
     ) -> None:
         self.settings = settings
         self._password = mqtt_password
         self._clock = clock or SystemClock()
         self._manager = manager or ServiceManager(None)
+        self._heartbeat = heartbeat
         self._open_camera = open_camera or camera_opener(settings.camera, self._clock, state_dir=settings.camera_dir)
         self._camera_device = None if open_camera else camera_device(settings.camera)
         self._stack = ExitStack()
+        self._threads: dict[str, threading.Thread] = {}
         self._failed: list[str] = []
         self._stalled: list[str] = []
         self.live = LiveView()
@@ -159,6 +176,7 @@ class Service:
         self._run_id = self._begin_run(self._started_utc_ns)
         self._stack.callback(self._end_run)
         self._tidy_up(last_seen_ns)
+        self._start_heartbeats()
         self._start_messaging()
         self._start_consumers()
         self._start_capture()
@@ -228,7 +246,8 @@ class Service:
                     at_utc_ns=now_ns,
                     reason_for_unaccounted=SERVICE_DOWN,
                     run_id=self._run_id,
-                    tell=partial(block_finished, block.key, at_utc_ns=now_ns),
+                    ending=partial(block_finished, block.key, at_utc_ns=now_ns),
+                    tell=event_message,
                 )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
             self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
@@ -239,6 +258,19 @@ class Service:
         except StoreError as error:  # of a database that was set aside, or one that cannot be written now
             logger.warning("recording %s is not entered into the database: %s", summary.path, error)
 
+    def _start_heartbeats(self) -> None:
+        patience_s = {
+            "capture": STALLED_AFTER_S,
+            "worker": STALLED_AFTER_S,
+            "schedule": SCHEDULE_STALLED_AFTER_S,
+        }
+        if self.settings.recording.enabled:
+            patience_s["recorder"] = RECORDER_STALLED_AFTER_S
+        if self.settings.mqtt.enabled:
+            patience_s["publisher"] = PUBLISHER_STALLED_AFTER_S
+        self._beats = Heartbeats(patience_s, self._clock)
+        self._measuring, self._storing = Progress(self._clock), Progress(self._clock)
+
     def _start_messaging(self) -> None:
         mqtt = self.settings.mqtt
         if not mqtt.enabled:
@@ -248,7 +280,14 @@ class Service:
                 EmbeddedBroker(mqtt.host, mqtt.port, username=mqtt.username, password=self._password)
             )
         self._publisher = self._stack.enter_context(
-            Publisher(mqtt, password=self._password, box=self.settings.box.name, store=self.store, clock=self._clock)
+            Publisher(
+                mqtt,
+                password=self._password,
+                box=self.settings.box.name,
+                store=self.store,
+                clock=self._clock,
+                beat=partial(self._beats.beat, "publisher"),
+            )
         )
         self._publish_info()
 
@@ -267,9 +306,6 @@ class Service:
 
     def _start_consumers(self) -> None:
         settings, clock = self.settings, self._clock
-        self._beats = Heartbeats(("capture", "worker"), clock)
-        self._schedule_beat = Heartbeats(("schedule",), clock, stalled_after_s=SCHEDULE_STALLED_AFTER_S)
-        self._progress = FrameProgress(clock)
         still_open = self.store.open_events()
         self._worker = Worker(
             pipeline=Pipeline(self._segmenter, animals=settings.measure.animals, mm_per_px=settings.measure.mm_per_px),
@@ -285,7 +321,7 @@ class Service:
             announcer=MqttAnnouncer(self._publisher) if self._publisher else Silence(),
             commit_interval_s=settings.database.commit_interval_s,
             on_measured=self.live.show,
-            beat=lambda: self._beats.beat("worker"),
+            beat=partial(self._beats.beat, "worker"),
         )
         self._worker.restore(still_open)
         self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost, overrun, told_together)
@@ -299,6 +335,7 @@ class Service:
                 clock=clock,
                 software_version=VERSION,
                 provenance=self._provenance(),
+                beat=partial(self._beats.beat, "recorder"),
             )
             for block in self._ended_while_away:
                 recorder.pass_block(block, SERVICE_DOWN)
@@ -328,7 +365,7 @@ class Service:
                 retry_max_s=camera.retry_max_s,
                 recalibrate_after_s=camera.recalibrate_after_s,
             ),
-            beat=lambda: self._beats.beat("capture"),
+            beat=partial(self._beats.beat, "capture"),
             device=self._camera_device,
         )
         self._thread("capture", self._capture.run, self._capture.stop)
@@ -345,7 +382,7 @@ class Service:
                 self._timetable,
                 self._clock,
                 lambda changes: carry_out(changes, self._sampler),
-                beat=lambda: self._schedule_beat.beat("schedule"),
+                beat=partial(self._beats.beat, "schedule"),
             )
         )
 
@@ -359,7 +396,11 @@ class Service:
 
     def _start_web(self) -> None:
         if self.settings.web.enabled:
-            api = create_api(self.status, self.live.picture)
+            api = create_api(
+                SharedStatus(self.status, self._clock),
+                self.live.picture,
+                lambda seq, limit: self.store.events_after(seq, limit=limit),
+            )
             self._web = self._stack.enter_context(
                 WebServer(api, host=self.settings.web.host, port=self.settings.web.port)
             )
@@ -386,6 +427,7 @@ class Service:
                 logger.error("the %s thread does not stop", name)
 
         self._stack.callback(end)
+        self._threads[name] = thread
         thread.start()
 
     def _stop_time_left_s(self) -> float:
@@ -418,11 +460,13 @@ class Service:
                 new = self._reload(load)
                 if new is not None:
                     return Outcome.RELOAD, new
-            if self._failed:
-                raise ServiceError(f"failed: {', '.join(self._failed)}")
+            failed = self._failed or self._dead()
+            if failed:
+                raise ServiceError(f"failed: {', '.join(failed)}")
             if self._capture.ended.is_set() and not len(self._samples):
                 return Outcome.MATERIAL_OVER, self.settings
             self._feed_watchdog()
+            self._give_sign_of_life()
             now_ns = self._clock.monotonic_ns()
             if now_ns >= next_status_ns:
                 next_status_ns = now_ns + round(STATUS_INTERVAL_S * NS_PER_S)
@@ -451,15 +495,40 @@ class Service:
         self._manager.tell(READY=1)
         return None
 
+    def _dead(self) -> list[str]:
+        """Threads that have ended though nobody asked them to: nothing but a new process brings them back."""
+        ended = [name for name, thread in self._threads.items() if not thread.is_alive()]
+        if self._capture.ended.is_set():  # as it should with material that is over
+            ended = [name for name in ended if name != "capture"]
+        if self._publisher is not None and not self._publisher.alive:
+            ended.append("publisher")
+        if self._web is not None and not self._web.alive:
+            ended.append("web")
+        return [f"the {name} thread has died" for name in ended]
+
     def _feed_watchdog(self) -> None:
-        stalled = self._beats.stalled() + self._schedule_beat.stalled()
-        if self._progress.stalled(finished=self._worker.measured_frames, waiting=len(self._samples)):
+        """Tell the service manager that all is in motion; not a word while a part is stuck, and it starts us anew.
+
+        A database or a disk that refuses is no standstill: it is tried again and again.
+        """
+        stalled = self._beats.stalled()
+        if self._measuring.stalled(done=self._worker.measured_frames, waiting=len(self._samples)):
             stalled.append("measuring")
+        if self._storing.stalled(done=self._worker.write_attempts, waiting=self._worker.writes_waiting):
+            stalled.append("storing")
         if not stalled:
             self._manager.tell(WATCHDOG=1)
         elif stalled != self._stalled:
             logger.error("no progress: %s", ", ".join(stalled))
         self._stalled = stalled
+
+    def _give_sign_of_life(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.write(
+                now_monotonic_ns=self._clock.monotonic_ns(),
+                last_good_monotonic_ns=self._capture.last_good_monotonic_ns,
+                stalled=self._stalled,
+            )
 
     def _report(self) -> None:
         """Tell terminal, service manager and broker how it stands."""
@@ -499,8 +568,17 @@ def boot_id() -> str:
     return path.read_text().strip() if path.exists() else socket.gethostname()
 
 
-def run_service(config: Path, environment: Mapping[str, str]) -> Outcome:
+def run_service(config: Path, environment: Mapping[str, str], *, heartbeat_path: Path | None = None) -> Outcome:
     """Run until stopped; a changed config starts the parts anew, and one that fails to start falls back to the old.
+
+    Parameters
+    ----------
+    config : Path
+        The config file.
+    environment : mapping of str to str
+        For the password of the broker and the socket of the service manager.
+    heartbeat_path : Path, optional
+        A file that tells the dead-man script that the service lives.
 
     Raises
     ------
@@ -510,13 +588,13 @@ def run_service(config: Path, environment: Mapping[str, str]) -> Outcome:
     settings = load_settings(config)
     configure_logging(settings.log)
     manager = ServiceManager(environment.get("NOTIFY_SOCKET"))
+    heartbeat = None if heartbeat_path is None else Heartbeat(heartbeat_path, version=VERSION)
     fallback: Settings | None = None
     with Signals() as signals:
         while True:
             try:
-                with Service(
-                    settings, mqtt_password=environment.get(MQTT_PASSWORD_VARIABLE), manager=manager
-                ) as service:
+                password = mqtt_password(environment, config)
+                with Service(settings, mqtt_password=password, manager=manager, heartbeat=heartbeat) as service:
                     logger.info("strong-vivarium %s runs with %s", VERSION, config)
                     fallback = None
                     outcome, new = service.supervise(signals, lambda: load_settings(config))

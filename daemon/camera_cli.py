@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.cameras import usb_camera_device
+from daemon.emulate_cli import emulate_command, operate_command
 from daemon.settings import Settings, T2SPlusSettings, load_settings
 from drivers.clock import NS_PER_S, Clock, SystemClock
 from drivers.errors import CameraLostError, FrameRejectedError, FrameTimeoutError
@@ -24,6 +25,8 @@ from drivers.t2s_plus import T2SPlusCamera
 from drivers.usb import UsbBus, UsbCamera
 
 camera_app = typer.Typer(help="The T2S+ camera on USB: find it, look at it, calibrate it.", no_args_is_help=True)
+camera_app.command(name="emulate")(emulate_command)
+camera_app.command(name="operate")(operate_command)
 
 PortOption = Annotated[str, typer.Option("--port", help="USB port as `camera list` prints it; the only camera's.")]
 SerialOption = Annotated[str, typer.Option("--serial", help="USB serial number, in place of the port.")]

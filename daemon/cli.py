@@ -29,14 +29,15 @@ from threadpoolctl import threadpool_limits
 from daemon.analyze import AnalysisError, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
+from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
 from daemon.logs import configure_logging
 from daemon.messaging.watch import watch
 from daemon.schedule import StratifiedDay, describe_day
+from daemon.service_cli import service_app
 from daemon.settings import (
-    MQTT_PASSWORD_VARIABLE,
     LogSettings,
     ReadingSettings,
     Settings,
@@ -62,6 +63,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+app.add_typer(service_app, name="service")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")]
@@ -103,9 +105,14 @@ def _console() -> Console:
 
 
 @app.command()
-def run(config: ConfigOption = _DEFAULT_CONFIG) -> None:
+def run(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    heartbeat: Annotated[
+        Path | None, typer.Option(help="File that is written every second, for the dead-man script.")
+    ] = None,
+) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
-    if run_service(config, os.environ) is Outcome.MATERIAL_OVER:
+    if run_service(config, os.environ, heartbeat_path=heartbeat) is Outcome.MATERIAL_OVER:
         logger.info("nothing more to replay")
 
 
@@ -127,7 +134,7 @@ def watch_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     """Print what the service publishes by MQTT, until Ctrl-C."""
     settings = load_settings(config)
     console = _console()
-    password = os.environ.get(MQTT_PASSWORD_VARIABLE)
+    password = mqtt_password(os.environ, config)
     try:
         for message in watch(settings.mqtt, password=password, box=settings.box.name):
             mark = "[dim](retained)[/] " if message.retained else ""

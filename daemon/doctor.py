@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon.cameras import camera_opener
+from daemon.credentials import mqtt_password
 from daemon.lock import DataDirectoryLock
 from daemon.messaging.probe import probe_broker
 from daemon.schedule import StratifiedDay, check_plan
-from daemon.settings import MQTT_PASSWORD_VARIABLE, Settings, load_settings
+from daemon.settings import Settings, load_settings
 from daemon.status import LOW_DISK_BYTES
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.sqlite_file import why_damaged
@@ -65,7 +66,7 @@ def examine(config: Path, environment: Mapping[str, str]) -> list[Finding]:
         else:
             findings += _camera(settings)
             findings += _ports(settings)
-        findings += _broker(settings, environment.get(MQTT_PASSWORD_VARIABLE))
+        findings += _broker(settings, mqtt_password(environment, config))
     return findings
 
 

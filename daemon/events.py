@@ -54,3 +54,14 @@ class Event:
     def data_json(self) -> str:
         """The evidence as compact JSON with sorted keys."""
         return json.dumps(dict(self.data), separators=(",", ":"), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberedEvent:
+    """A stored event with its place among all events of the box."""
+
+    event: Event
+    seq: int
+    """Rises by one from event to event, over restarts too: a jump is an event that was not heard."""
+    boot_id: str
+    """The boot of the machine that it happened in."""

@@ -3,7 +3,7 @@
 import logging
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from drivers.clock import NS_PER_S, Clock
 
@@ -15,26 +15,30 @@ STALLED_AFTER_S = 15.0
 SCHEDULE_STALLED_AFTER_S = 45.0
 """The same for the schedule, which is looked at every 10 s."""
 
+RECORDER_STALLED_AFTER_S = 120.0
+"""The same for the recorder, which reads a closed recording through for its checksum: up to 1.1 GB from a slow card."""
+
+PUBLISHER_STALLED_AFTER_S = 120.0
+"""The same for the publisher: it pauses for 30 s, and a name server that does not answer keeps it for a minute."""
+
 
 class Heartbeats:
     """When each thread last finished a unit of work.
 
     Parameters
     ----------
-    names : iterable of str
-        Of the threads.
+    patience_s : mapping of str to float
+        The threads by name, and after how long without a beat each is stuck.
     clock : Clock
         Its monotonic time counts.
-    stalled_after_s : float, optional
-        In place of `STALLED_AFTER_S`.
     """
 
-    def __init__(self, names: Iterable[str], clock: Clock, *, stalled_after_s: float | None = None) -> None:
+    def __init__(self, patience_s: Mapping[str, float], clock: Clock) -> None:
         self._clock = clock
-        self._stalled_after_s = stalled_after_s
+        self._patience_ns = {name: round(seconds * NS_PER_S) for name, seconds in patience_s.items()}
         self._lock = threading.Lock()
         now_ns = clock.monotonic_ns()
-        self._last_ns = dict.fromkeys(names, now_ns)
+        self._last_ns = dict.fromkeys(patience_s, now_ns)
 
     def beat(self, name: str) -> None:
         """A unit of work is done."""
@@ -44,24 +48,23 @@ class Heartbeats:
     def stalled(self) -> list[str]:
         """Names of the threads that make no progress."""
         now_ns = self._clock.monotonic_ns()
-        limit_ns = (self._stalled_after_s or STALLED_AFTER_S) * NS_PER_S
         with self._lock:
-            return [name for name, last_ns in self._last_ns.items() if now_ns - last_ns > limit_ns]
+            return [name for name, last_ns in self._last_ns.items() if now_ns - last_ns > self._patience_ns[name]]
 
 
-class FrameProgress:
-    """Whether frames that were handed to the worker also come out of it."""
+class Progress:
+    """Whether what waits to be done also gets done: a thread may be busy and still not do it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._finished = -1
+        self._done = -1
         self._changed_ns = clock.monotonic_ns()
 
-    def stalled(self, *, finished: int, waiting: int) -> bool:
-        """True when frames wait and none has been finished for a while."""
+    def stalled(self, *, done: int, waiting: int) -> bool:
+        """True when something waits and nothing has been done for a while."""
         now_ns = self._clock.monotonic_ns()
-        if finished != self._finished or waiting == 0:
-            self._finished, self._changed_ns = finished, now_ns
+        if done != self._done or waiting == 0:
+            self._done, self._changed_ns = done, now_ns
         return now_ns - self._changed_ns > STALLED_AFTER_S * NS_PER_S
 
 

@@ -12,6 +12,7 @@ class LiveView:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._drawing = threading.Lock()
         self._newest: tuple[ThermalFrame, Measured] | None = None
         self._picture: tuple[ThermalFrame, bytes] | None = None
 
@@ -27,12 +28,16 @@ class LiveView:
             return self._newest
 
     def picture(self) -> bytes | None:
-        """The newest frame as a PNG file, made once for each frame; None before the first."""
-        newest, made = self.newest, self._picture
-        if newest is None:
-            return None
-        frame, measured = newest
-        if made is None or made[0] is not frame:
-            made = (frame, to_png(draw(frame.celsius, measured.segmentation, measured.observation)))
-            self._picture = made
-        return made[1]
+        """The newest frame as a PNG file, made once for each frame; None before the first.
+
+        Who asks while it is being made waits for it. A caller keeps the file and not the frame.
+        """
+        with self._drawing:
+            newest, made = self.newest, self._picture
+            if newest is None:
+                return None
+            frame, measured = newest
+            if made is None or made[0] is not frame:
+                made = (frame, to_png(draw(frame.celsius, measured.segmentation, measured.observation)))
+                self._picture = made
+            return made[1]

@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -88,6 +88,8 @@ class BlockRecorder:
         Recordings go into one folder a day below it.
     sync : bool
         Whether to bring each second to the disk; only a simulated day does without.
+    beat : callable
+        Told whenever a unit of work is done.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class BlockRecorder:
         software_version: str,
         provenance: Mapping[str, str],
         sync: bool = True,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
         self._box = box
@@ -108,6 +111,7 @@ class BlockRecorder:
         self._software_version = software_version
         self._provenance = dict(provenance)
         self._sync_interval_s = SYNC_INTERVAL_S if sync else None
+        self._beat = beat
         self._account: _Account | None = None
         self._writer: RecordingWriter | None = None
         self._told_until_ns = 0
@@ -123,6 +127,7 @@ class BlockRecorder:
     def run(self, items: HandOff[Item]) -> None:
         """Consume until the hand-off is closed and empty, then close the recording."""
         while not items.exhausted:
+            self._beat()
             item = items.get(IDLE_S)
             if item is None:
                 self._try_again_if_due()

@@ -221,7 +221,8 @@ class MqttSettings(_Section):
     port: int = Field(1883, ge=1, le=65535)
     """Port of the broker."""
     username: str | None = None
-    """User name; the password is taken from the environment variable VIVARIUM_MQTT_PASSWORD."""
+    """User name; the password is taken from the environment variable VIVARIUM_MQTT_PASSWORD, or from the credential
+    mqtt_password of the installed service."""
     tls: bool = False
     """Whether to use TLS."""
     ca_file: Path | None = None

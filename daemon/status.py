@@ -69,6 +69,8 @@ class CameraStatus(_Part):
     serial: str | None
     frames_per_second: float
     """Good frames over the last interval."""
+    frames: int
+    """Good frames since the start."""
     last_good_age_s: float | None
     """Age of the last good, changing frame; None before the first."""
     rejected: dict[str, int]

@@ -105,6 +105,7 @@ class StatusBoard:
             kind=self.settings.camera.kind,
             serial=None if newest is None else newest[0].metadata.serial,
             frames_per_second=capture.frames_per_second,
+            frames=capture.frames,
             last_good_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
             rejected=dict(capture.rejected),
             recovery=capture.ladder.current,

@@ -10,7 +10,6 @@ import numpy as np
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
-from daemon.messaging.outbox import OutboxMessage
 from daemon.messaging.payloads import event_message
 from daemon.observation import FrameObservation
 from daemon.pipeline import Measured, Pipeline
@@ -148,10 +147,17 @@ class Worker:
         """Those of them whose measuring ended in an error."""
         self.waiting = 0
         """Observations in memory that are not yet in the database."""
+        self.write_attempts = 0
+        """How often something was carried out in the database, or at least tried."""
         self.write_error: str | None = None
         """Why the database cannot be written at present; None when it can."""
         self.lost_observations = 0
         """Given up because the database could not be written for too long."""
+
+    @property
+    def writes_waiting(self) -> int:
+        """Transactions and steps that wait to be carried out; on a database that refuses they wait, and are tried."""
+        return len(self._writes)
 
     def restore(self, open_events: Sequence[Event]) -> None:
         """Go on from conditions that were open when the service stopped; those that nobody watches any more end."""
@@ -256,7 +262,8 @@ class Worker:
                 at_utc_ns=item.at_utc_ns,
                 reason_for_unaccounted=SERVICE_DOWN,
                 run_id=run_id,
-                tell=lambda coverage: block_finished(item.block.key, coverage, item.at_utc_ns),
+                ending=lambda coverage: block_finished(item.block.key, coverage, item.at_utc_ns),
+                tell=event_message,
             )
             self._tell_end(item.block, BlockState.FINISHED, coverage)
 
@@ -271,9 +278,10 @@ class Worker:
                 run_id=run_id,
                 at_utc_ns=item.at_utc_ns,
                 reason=item.reason,
-                tell=lambda coverage: block_finished(
+                ending=lambda coverage: block_finished(
                     item.block.key, coverage, item.at_utc_ns, state=state_of_passed(coverage)
                 ),
+                tell=event_message,
             )
             self._tell_end(item.block, state_of_passed(coverage), coverage)
 
@@ -359,6 +367,7 @@ class Worker:
         while self._writes:
             self._beat()
             write = self._writes.popleft()  # what ends in an unexpected error must not stand in the way of the rest
+            self.write_attempts += 1
             try:
                 self._carry_out(write)
             except StoreRejectedError as error:
@@ -382,18 +391,17 @@ class Worker:
             self._store.record_missing(block_key, planned_utc_ns, reason)
         if not (write.observations or write.events):
             return
-        messages = [event_message(event) for event in write.events]
         self._store.add(
             write.observations,
             run_id=write.run_id,
             camera_id=self._camera_id,
             events=write.events,
-            messages=messages,
+            tell=event_message,
         )
         self.waiting -= len(write.observations)
         for observation in write.observations:
             self._announcer.observed(observation)
-        if messages:
+        if write.events:
             self._announcer.events_stored()
 
     def _refused(self, write: _Batch | Callable[[], None], error: StoreRejectedError) -> None:
@@ -444,11 +452,9 @@ def state_of_passed(coverage: Coverage) -> BlockState:
     return BlockState.FINISHED if coverage.captured else BlockState.MISSED
 
 
-def block_finished(
-    key: str, coverage: Coverage, at_utc_ns: int, state: BlockState = BlockState.FINISHED
-) -> tuple[Event, OutboxMessage]:
-    """The event that ends a block, with its coverage, and the message that tells of it."""
-    event = Event(
+def block_finished(key: str, coverage: Coverage, at_utc_ns: int, state: BlockState = BlockState.FINISHED) -> Event:
+    """The event that ends a block, with its coverage."""
+    return Event(
         kind=EventKind.BLOCK_FINISHED,
         state=EventState.OCCURRED,
         severity=Severity.NOTICE,
@@ -461,4 +467,3 @@ def block_finished(
             **{f"missing_{reason}": count for reason, count in sorted(coverage.missing_by_reason.items())},
         },
     )
-    return event, event_message(event)

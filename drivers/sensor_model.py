@@ -51,7 +51,7 @@ NOISE_COUNTS = 1.25
 """Temporal noise of one pixel, rms; about 25 mK."""
 _NOISE_MEMORY = 0.4
 """Share of the noise that comes from the frame before: the camera filters a little in time."""
-_PATTERN_COUNTS_PER_CELSIUS = 2.0
+PATTERN_COUNTS_PER_CELSIUS = 2.0
 """Fixed pattern that grows with the detector's temperature since the last shutter event, rms."""
 _OFFSET_ERROR_COUNTS = 0.4
 """Fixed pattern that each shutter event leaves behind, rms: the shutter picture is noisy, too."""
@@ -87,6 +87,10 @@ class Warmth:
     def core_celsius(self, powered_s: float) -> float:
         """Temperature of the housing."""
         return ROOM_CELSIUS + _CORE_SHARE * self.rise_celsius(powered_s)
+
+    def core_raw(self, powered_s: float) -> int:
+        """The housing's register, kelvin x 10."""
+        return _kelvin_tenths(self.core_celsius(powered_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,7 @@ class SensorModel:
         moved = warmth.fpa_celsius(powered_s) - warmth.fpa_celsius(event.powered_s)
         apparent = celsius + np.float32(DRIFT_CELSIUS_PER_CELSIUS * moved)
         counts = np.interp(apparent, self._celsius, self._counts).astype(np.float32)
-        counts += self._offset + np.float32(_PATTERN_COUNTS_PER_CELSIUS * moved) * self._pattern + self._noise(frame)
+        counts += self._offset + np.float32(PATTERN_COUNTS_PER_CELSIUS * moved) * self._pattern + self._noise(frame)
         image = np.clip(np.rint(counts), self._counts[0], OVER_RANGE_COUNT).astype(np.uint16)
         return build_transfer(image, self._metadata(image, powered_s, warmth, event))
 
@@ -209,7 +213,7 @@ class SensorModel:
             row0_word16=0,
             shutter_raw=event.shutter_raw,
             shutter_trim=0,
-            core_raw=_kelvin_tenths(warmth.core_celsius(powered_s)),
+            core_raw=warmth.core_raw(powered_s),
             constants=CONSTANTS,
             environment=ENVIRONMENT,
             factory_environment=ENVIRONMENT,

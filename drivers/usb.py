@@ -53,7 +53,7 @@ class UsbCamera:
     @property
     def expected_variant(self) -> Variant:
         """What the identity promises; the frames decide."""
-        return Variant.V2 if (self.vendor_id, self.product_id) == _RAW_CAMERA else Variant.V1
+        return variant_of(self.vendor_id, self.product_id)
 
     @property
     def video(self) -> VideoDescription:
@@ -245,6 +245,11 @@ class UsbCameraDevice:
             self.bus.authorize(camera, allowed=False)
         finally:
             self.bus.authorize(camera, allowed=True)
+
+
+def variant_of(vendor_id: int, product_id: int) -> Variant:
+    """What an identity of the family promises."""
+    return Variant.V2 if (vendor_id, product_id) == _RAW_CAMERA else Variant.V1
 
 
 def _is_of_the_family(vendor_id: int, product_id: int, product: str) -> bool:

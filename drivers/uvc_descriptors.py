@@ -20,13 +20,15 @@ _CAMERA_TERMINAL_TYPE = 0x0201
 _ZOOM_ABSOLUTE_BIT = 9
 
 _INTERFACE_LAYOUT = struct.Struct("<5xBB")  # class, subclass
-_ENDPOINT_LAYOUT = struct.Struct("<2xBBH")  # address, attributes, largest packet
+_ENDPOINT_LAYOUT = struct.Struct("<2xBBHB")  # address, attributes, largest packet, interval
 _INPUT_TERMINAL_LAYOUT = struct.Struct("<3xBH8xB")  # id, type, size of the control bitmap
 _FORMAT_LAYOUT = struct.Struct("<3xBx16s")  # index, number of frames, GUID
 _FRAME_LAYOUT = struct.Struct("<3xBxHH8xII")  # index, capabilities, width, height, bit rates, bytes, interval
 
 _TRANSFER_TYPE_MASK = 0x03
 _INPUT_ENDPOINT = 0x80
+_PACKET_BYTES, _MORE_PACKETS_BIT = 0x7FF, 11
+"""High speed: up to two more packets of the same size in a microframe."""
 
 _GUID_YUY2 = bytes.fromhex("59555932 0000 1000 8000 00aa00389b71")
 
@@ -75,6 +77,10 @@ class VideoDescription:
     endpoint: int
     """Address of the endpoint that sends the pictures."""
     transfer: TransferType
+    packet_bytes: int
+    """Isochronous: most bytes in a packet, over all alternate settings; bulk: packet size on the wire."""
+    packet_interval: int
+    """Isochronous: a packet in each 2^(interval - 1) microframes."""
 
     def size(self, width: int, height: int) -> PictureSize | None:
         """The size with these pixels, if the camera offers it."""
@@ -89,6 +95,8 @@ class _Reading:
     streaming_interface: int | None = None
     format_index: int | None = None
     endpoint: tuple[int, TransferType] | None = None
+    packet_bytes: int = 0
+    packet_interval: int = 1
 
 
 def read_descriptors(blob: bytes) -> VideoDescription:
@@ -127,6 +135,8 @@ def read_descriptors(blob: bytes) -> VideoDescription:
         sizes=tuple(sizes),
         endpoint=reading.endpoint[0],
         transfer=reading.endpoint[1],
+        packet_bytes=reading.packet_bytes,
+        packet_interval=reading.packet_interval,
     )
 
 
@@ -151,10 +161,15 @@ def _take_interface(reading: _Reading, number: int, interface_class: int, subcla
 
 
 def _take_endpoint(reading: _Reading, descriptor: bytes) -> None:
-    address, attributes, _largest_packet = _ENDPOINT_LAYOUT.unpack_from(descriptor)
+    address, attributes, largest_packet, interval = _ENDPOINT_LAYOUT.unpack_from(descriptor)
     transfer = _TRANSFER_TYPES.get(attributes & _TRANSFER_TYPE_MASK)
     if reading.endpoint is None and address & _INPUT_ENDPOINT and transfer is not None:
         reading.endpoint = address, transfer
+    if reading.endpoint is None or address != reading.endpoint[0]:
+        return
+    packet_bytes = (largest_packet & _PACKET_BYTES) * (1 + (largest_packet >> _MORE_PACKETS_BIT & 3))
+    if packet_bytes > reading.packet_bytes:
+        reading.packet_bytes, reading.packet_interval = packet_bytes, max(interval, 1)
 
 
 def _take_terminal(reading: _Reading, descriptor: bytes) -> None:

@@ -328,6 +328,25 @@ class VideoStream:
         return self._descriptor
 
 
+@dataclass(frozen=True, slots=True)
+class ControlRange:
+    """What a control takes."""
+
+    minimum: int
+    maximum: int
+    step: int
+    default: int
+
+    @property
+    def passes_every_word(self) -> bool:
+        """Whether the kernel hands each 16-bit word on as it is: it rounds and clamps to this range, silently."""
+        return self.minimum <= 0 and self.maximum >= LARGEST_WORD and self.step <= 1
+
+
+EVERY_WORD = ControlRange(0, 0xFFFF, 1, 0)
+"""What a camera must take that is given commands through a control."""
+
+
 class ZoomControl:
     """The control through which the camera takes its commands, from enter to exit, with a file descriptor of its own.
 
@@ -363,6 +382,20 @@ class ZoomControl:
             self._io.close(self._descriptor)
             self._descriptor = None
 
+    def read_range(self) -> ControlRange:
+        """The range of the control, whether it lets every word through or not; opens the node for it.
+
+        Raises
+        ------
+        CameraError
+            If there is no such control or the camera is gone.
+        """
+        descriptor = _open_node(self._node, self._io)
+        try:
+            return self._query(descriptor)[0]
+        finally:
+            self._io.close(descriptor)
+
     def send(self, word: int) -> None:
         """Write one command word.
 
@@ -381,6 +414,15 @@ class ZoomControl:
             raise self._translated(f"command {word:#06x}", error) from error
 
     def _check_range(self, descriptor: int) -> None:
+        taken, disabled = self._query(descriptor)
+        if disabled or not taken.passes_every_word:
+            raise CameraRefusedError(
+                f"{self._node.path}: zoom_absolute must take 0 to {LARGEST_WORD:#x} in steps of 1, it takes "
+                f"{taken.minimum} to {taken.maximum:#x} in steps of {taken.step}: commands would be changed"
+            )
+
+    def _query(self, descriptor: int) -> tuple[ControlRange, bool]:
+        """The range, and whether the control is disabled."""
         control = abi.QueryControl(id=abi.CID_ZOOM_ABSOLUTE)
         try:
             self._io.ioctl(descriptor, abi.VIDIOC_QUERYCTRL, control)
@@ -390,12 +432,8 @@ class ZoomControl:
                     f"{self._node.path}: expected the control zoom_absolute, it has none"
                 ) from error
             raise self._translated("the range of zoom_absolute", error) from error
-        passes = control.minimum <= 0 and control.maximum >= LARGEST_WORD and control.step <= 1
-        if not passes or control.flags & abi.CTRL_FLAG_DISABLED:
-            raise CameraRefusedError(
-                f"{self._node.path}: zoom_absolute must take 0 to {LARGEST_WORD:#x} in steps of 1, it takes "
-                f"{control.minimum} to {control.maximum:#x} in steps of {control.step}: commands would be changed"
-            )
+        taken = ControlRange(control.minimum, control.maximum, control.step, control.default_value)
+        return taken, bool(control.flags & abi.CTRL_FLAG_DISABLED)
 
     def _translated(self, what: str, error: OSError) -> CameraError:
         message = f"{self._node.path}: {what}: {error.strerror}"

@@ -170,6 +170,7 @@ class QueryControl(ctypes.Structure):
     minimum: int
     maximum: int
     step: int
+    default_value: int
     flags: int
     _fields_ = [
         ("id", ctypes.c_uint32),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from drivers.virtual.reel import Reel, render
+
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
@@ -39,3 +41,9 @@ def real_material() -> Path:
     if not (folder / "real").is_dir():
         pytest.skip(f"real material is not present in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reel() -> Reel:
+    """The pictures of every virtual camera."""
+    return render()

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from daemon.events import Event, EventState, Severity
+from daemon.events import EventState, NumberedEvent, Severity
 from daemon.messaging import topics
 from daemon.messaging.outbox import OutboxMessage, Priority
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
@@ -172,6 +172,11 @@ class EventPayload(_Payload):
 
     event_id: str
     """Unique for ever: who sees it twice has seen one event."""
+    seq: int
+    """Rises by one from event to event of this box, over restarts too: a jump is an event that was not heard, and
+    `GET /api/events?after=SEQ` tells it."""
+    boot_id: str
+    """The boot of the machine that it happened in."""
     kind: str
     state: Literal["opened", "closed", "occurred"]
     severity: Literal["notice", "alert", "emergency"]
@@ -299,11 +304,13 @@ def animal_payload(observation: FrameObservation, animal: AnimalObservation) -> 
     ).to_json()
 
 
-def event_message(event: Event) -> OutboxMessage:
-    """The message to be stored with an event; what opens or closes an alert is never dropped."""
-    alarming = event.severity is not Severity.NOTICE or event.state is EventState.CLOSED
-    payload = EventPayload(
+def event_payload(numbered: NumberedEvent) -> EventPayload:
+    """For the topic `event/<kind>`, and for the API."""
+    event = numbered.event
+    return EventPayload(
         event_id=event.event_id,
+        seq=numbered.seq,
+        boot_id=numbered.boot_id,
         kind=event.kind.value,
         state=event.state.value,
         severity=event.severity.value,
@@ -313,9 +320,15 @@ def event_message(event: Event) -> OutboxMessage:
         opened_event_id=event.opened_event_id,
         data=dict(event.data),
     )
+
+
+def event_message(numbered: NumberedEvent) -> OutboxMessage:
+    """The message to be stored with an event; what opens or closes an alert is never dropped."""
+    event = numbered.event
+    alarming = event.severity is not Severity.NOTICE or event.state is EventState.CLOSED
     return OutboxMessage(
         topic=topics.event(event.kind),
-        payload=payload.to_json(),
+        payload=event_payload(numbered).to_json(),
         created_utc_ns=event.at_utc_ns,
         priority=Priority.ALARM if alarming else Priority.NOTICE,
     )

@@ -95,6 +95,8 @@ class Publisher:
         Keeps events until the broker has acknowledged them.
     clock : Clock
         For waiting and stamping; sockets are waited for in real time.
+    beat : callable
+        Told again and again as long as the thread goes on, with and without a broker.
 
     Raises
     ------
@@ -110,12 +112,14 @@ class Publisher:
         store: OutboxStore,
         password: str | None = None,
         clock: Clock | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         _check(settings)
         self._settings = settings
         self._password = password
         self._box = box
         self._clock = clock or SystemClock()
+        self._beat = beat
         self._window = OutboxWindow(store, self._clock)
         self._random = random.Random()
 
@@ -206,6 +210,11 @@ class Publisher:
         return self._connected.wait(timeout_s)
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def state(self) -> PublisherState:
         """A snapshot. From any thread."""
         with self._lock:
@@ -235,6 +244,7 @@ class Publisher:
         with wake:
             while not self._stopping.is_set():
                 longest_s = RETRY_REFUSED_MAX_S
+                self._beat()
                 try:
                     self._connect_and_serve(wake)
                 except BrokerAwayError as error:
@@ -333,6 +343,7 @@ class Publisher:
 
     def _exchange(self, connection: MqttConnection, longest_s: float) -> None:
         """Send what can be sent, then wait for something to come."""
+        self._beat()
         self._window.flush_if_due()
         self._send_state(connection)
         self._send_events(connection)

@@ -7,6 +7,8 @@ from daemon.store.schema import counter
 FRAMES = "frames"
 PART_OBSERVATIONS = "part_observations"
 EVENTS = "events"
+EVENT_SEQ = "event_seq"
+"""Number of the newest event."""
 MESSAGES_DROPPED = "messages_dropped"
 
 

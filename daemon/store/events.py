@@ -4,20 +4,47 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select
 
-from daemon.events import Event, EventKind, EventState, Severity
-from daemon.store.schema import event
+from daemon.events import Event, EventKind, EventState, NumberedEvent, Severity
+from daemon.store.counters import EVENT_SEQ, count, counted
+from daemon.store.schema import event, run
 
-
-def insert_events(connection: Connection, events: Sequence[Event], *, run_id: int) -> None:
-    """Store events in their order."""
-    if events:
-        connection.execute(insert(event), [_row(each, run_id) for each in events])
+_NS_PER_MS = 1_000_000
 
 
-def _row(each: Event, run_id: int) -> dict[str, object]:
+def insert_events(connection: Connection, events: Sequence[Event], *, run_id: int) -> list[NumberedEvent]:
+    """Store events in their order; each gets the next number, which is also its primary key.
+
+    The number is counted apart from the rows: it does not come again when the newest of them are deleted.
+    """
+    if not events:
+        return []
+    boot_id = connection.execute(select(run.c.boot_id).where(run.c.id == run_id)).scalar() or ""
+    first = _last_seq(connection) + 1
+    numbered = [NumberedEvent(event=each, seq=seq, boot_id=boot_id) for seq, each in enumerate(events, start=first)]
+    connection.execute(insert(event), [_row(each, run_id) for each in numbered])
+    count(connection, EVENT_SEQ, numbered[-1].seq - counted(connection, EVENT_SEQ))
+    return numbered
+
+
+def _last_seq(connection: Connection) -> int:
+    """Number of the newest event; events of a database from before the counter count by their rows."""
+    return counted(connection, EVENT_SEQ) or connection.execute(select(func.max(event.c.id))).scalar() or 0
+
+
+def number_on_from(connection: Connection, utc_ns: int) -> None:
+    """Let the numbers of a new database go on above those of the one it replaces, which cannot be asked.
+
+    They begin at the present in milliseconds since the Unix epoch: far above what is reached by counting.
+    """
+    count(connection, EVENT_SEQ, utc_ns // _NS_PER_MS)
+
+
+def _row(numbered: NumberedEvent, run_id: int) -> dict[str, object]:
+    each = numbered.event
     return {
+        "id": numbered.seq,
         "event_id": each.event_id,
         "run_id": run_id,
         "kind": each.kind.value,
@@ -31,6 +58,8 @@ def _row(each: Event, run_id: int) -> dict[str, object]:
 
 
 _EVENT = select(
+    event.c.id,
+    event.c.run_id,
     event.c.event_id,
     event.c.kind,
     event.c.state,
@@ -54,17 +83,30 @@ def recent_events(connection: Connection, limit: int) -> list[Event]:
     return _events(connection, _EVENT.order_by(event.c.id.desc()).limit(limit))
 
 
+def events_after(connection: Connection, seq: int, limit: int) -> list[NumberedEvent]:
+    """See `Store.events_after`."""
+    statement = _EVENT.add_columns(run.c.boot_id).join(run, run.c.id == event.c.run_id)
+    rows = connection.execute(statement.where(event.c.id > seq).order_by(event.c.id).limit(limit))
+    return [NumberedEvent(event=_event(row), seq=row.id, boot_id=row.boot_id) for row in rows]
+
+
+def last_event_seq(connection: Connection) -> int | None:
+    """See `Store.last_event_seq`."""
+    return connection.execute(select(func.max(event.c.id))).scalar()
+
+
 def _events(connection: Connection, statement: Select[*tuple[Any, ...]]) -> list[Event]:
-    return [
-        Event(
-            event_id=row.event_id,
-            kind=EventKind(row.kind),
-            state=EventState(row.state),
-            severity=Severity(row.severity),
-            at_utc_ns=row.at_utc_ns,
-            animal=row.animal,
-            data=json.loads(row.data_json),
-            opened_event_id=row.opened_event_id,
-        )
-        for row in connection.execute(statement)
-    ]
+    return [_event(row) for row in connection.execute(statement)]
+
+
+def _event(row: Row[*tuple[Any, ...]]) -> Event:
+    return Event(
+        event_id=row.event_id,
+        kind=EventKind(row.kind),
+        state=EventState(row.state),
+        severity=Severity(row.severity),
+        at_utc_ns=row.at_utc_ns,
+        animal=row.animal,
+        data=json.loads(row.data_json),
+        opened_event_id=row.opened_event_id,
+    )

@@ -8,14 +8,21 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from daemon.events import Event
+from daemon.events import Event, NumberedEvent
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
 from daemon.observation import FrameObservation
 from daemon.store import blocks, outbox, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
 from daemon.store.counters import EVENTS, FRAMES, MESSAGES_DROPPED, PART_OBSERVATIONS, count, counted
 from daemon.store.engine import Database, checked_url, is_sqlite, sqlite_path
-from daemon.store.events import insert_events, open_events, recent_events
+from daemon.store.events import (
+    events_after,
+    insert_events,
+    last_event_seq,
+    number_on_from,
+    open_events,
+    recent_events,
+)
 from daemon.store.observations import (
     CalibrationIds,
     LatestObservation,
@@ -196,7 +203,8 @@ class Store:
         reason_for_unaccounted: str,
         state: BlockState | str = BlockState.FINISHED,
         run_id: int | None = None,
-        tell: Callable[[Coverage], tuple[Event, OutboxMessage]] | None = None,
+        ending: Callable[[Coverage], Event] | None = None,
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
     ) -> Coverage:
         """End a block and account for every planned moment that has no row; one that is over stays as it is.
 
@@ -213,9 +221,11 @@ class Store:
         state : BlockState or str
             How it ended.
         run_id : int, optional
-            Of the run that tells of it; needed with `tell`.
+            Of the run that tells of it; needed with `ending`.
+        ending : callable, optional
+            Makes the event of the end from what the block has; stored together with the end.
         tell : callable, optional
-            Makes the event of the end, and its message, from what the block has; stored together with the end.
+            See `add`.
         """
         with self._database.writing(f"finish block {key}") as connection:
             coverage = blocks.finish_block(
@@ -225,7 +235,7 @@ class Store:
                 reason=reason_for_unaccounted,
                 state=BlockState(state),
             )
-            self._insert_end(connection, coverage, run_id=run_id, tell=tell)
+            self._insert_end(connection, coverage, run_id=run_id, ending=ending, tell=tell)
             return coverage
 
     def miss_block(
@@ -235,15 +245,16 @@ class Store:
         run_id: int,
         at_utc_ns: int,
         reason: str,
-        tell: Callable[[Coverage], tuple[Event, OutboxMessage]] | None = None,
+        ending: Callable[[Coverage], Event] | None = None,
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
     ) -> Coverage:
         """Account for a block that nobody was there for; one that had begun keeps what it has.
 
-        `tell` is that of `finish_block`.
+        `ending` and `tell` are those of `finish_block`.
         """
         with self._database.writing(f"account for block {block.key}") as connection:
             coverage = blocks.miss_block(connection, block, run_id=run_id, at_utc_ns=at_utc_ns, reason=reason)
-            self._insert_end(connection, coverage, run_id=run_id, tell=tell)
+            self._insert_end(connection, coverage, run_id=run_id, ending=ending, tell=tell)
             return coverage
 
     def _insert_end(
@@ -252,12 +263,12 @@ class Store:
         coverage: Coverage,
         *,
         run_id: int | None,
-        tell: Callable[[Coverage], tuple[Event, OutboxMessage]] | None,
+        ending: Callable[[Coverage], Event] | None,
+        tell: Callable[[NumberedEvent], OutboxMessage] | None,
     ) -> None:
         """Store what is told of a block's end, in the transaction that ends it."""
-        if tell is not None and run_id is not None:
-            event, message = tell(coverage)
-            self._insert_events(connection, [event], [message], run_id=run_id)
+        if ending is not None and run_id is not None:
+            self._insert_events(connection, [ending(coverage)], run_id=run_id, tell=tell)
 
     def unaccounted(self, key: str) -> list[int]:
         """Planned moments of a block that nothing is known of."""
@@ -308,6 +319,7 @@ class Store:
         camera_id: int | None,
         events: Sequence[Event] = (),
         messages: Sequence[OutboxMessage] = (),
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
     ) -> list[int]:
         """Store measured frames and what they led to, all or nothing.
 
@@ -320,8 +332,12 @@ class Store:
             From `start_run`.
         camera_id : int or None
             From `register_camera`; None is allowed without observations.
-        events, messages : sequence
-            Events with the messages that tell of them.
+        events : sequence of Event
+            What happened; each gets its number here.
+        messages : sequence of OutboxMessage
+            To be sent, for what is no event.
+        tell : callable, optional
+            Makes the message that tells of an event; stored together with it.
 
         Returns
         -------
@@ -341,16 +357,23 @@ class Store:
                     camera_id=camera_id,
                     known_calibrations=self._calibration_ids,
                 )
-            self._insert_events(connection, events, messages, run_id=run_id)
+            self._insert_events(connection, events, messages, run_id=run_id, tell=tell)
         self._remember(new_calibrations)
         return frame_ids
 
     def _insert_events(
-        self, connection: Connection, events: Sequence[Event], messages: Sequence[OutboxMessage], *, run_id: int
+        self,
+        connection: Connection,
+        events: Sequence[Event],
+        messages: Sequence[OutboxMessage] = (),
+        *,
+        run_id: int,
+        tell: Callable[[NumberedEvent], OutboxMessage] | None,
     ) -> None:
-        insert_events(connection, events, run_id=run_id)
+        numbered = insert_events(connection, events, run_id=run_id)
         count(connection, EVENTS, len(events))
-        outbox.enqueue(connection, messages, limit=self._outbox_limit)
+        told = [] if tell is None else [tell(each) for each in numbered]
+        outbox.enqueue(connection, [*messages, *told], limit=self._outbox_limit)
 
     def _remember(self, calibrations: CalibrationIds) -> None:
         """Keep ids in a new mapping, so that no thread sees one that changes."""
@@ -377,6 +400,16 @@ class Store:
         """The newest events, newest first."""
         with self._database.reading("read the newest events") as connection:
             return recent_events(connection, limit)
+
+    def events_after(self, seq: int, *, limit: int) -> list[NumberedEvent]:
+        """Events with a greater number, in their order: what a listener has missed."""
+        with self._database.reading("read events") as connection:
+            return events_after(connection, seq, limit)
+
+    def last_event_seq(self) -> int | None:
+        """Number of the newest event; None before the first."""
+        with self._database.reading("read the newest event") as connection:
+            return last_event_seq(connection)
 
     def add_recording(
         self, block_key: str, file: RecordingFile, *, state: RecordingState | str = RecordingState.COMPLETE
@@ -482,6 +515,9 @@ def open_store(url: str, *, outbox_limit: int, clock: Clock | None = None) -> It
         sync_directory(path.parent)
     database = Database(checked)
     try:
+        if damaged is not None:
+            with database.writing("number events on") as connection:
+                number_on_from(connection, utc_ns)
         yield Store(database, outbox_limit=outbox_limit, set_aside=damaged, copy=copy)
     finally:
         database.close()

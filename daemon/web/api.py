@@ -1,30 +1,108 @@
 """The status page and the JSON behind it."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from importlib.resources import files
+from typing import Annotated
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict
 
+from daemon.events import NumberedEvent
+from daemon.messaging.payloads import EventPayload, event_payload
 from daemon.status import Status, Verdict
+from drivers.clock import NS_PER_S, Clock
 from drivers.errors import VivariumError
 
+STATUS_AGE_S = 0.5
+"""A status is read once for all who ask within so long: the database is not asked more often than twice a second."""
 
-def create_api(read_status: Callable[[], Status], live_picture: Callable[[], bytes | None]) -> FastAPI:
+MOST_EVENTS = 1000
+"""In one answer: half a megabyte."""
+
+_LARGEST_SEQ = 2**63 - 1
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class Health(_Answer):
+    """What a monitor needs to know."""
+
+    verdict: Verdict
+
+
+class Unavailable(_Answer):
+    """Why there is no answer at present."""
+
+    error: str
+
+
+class Events(_Answer):
+    """Events in the order of their numbers."""
+
+    events: tuple[EventPayload, ...]
+    """Each as it was published."""
+    more: bool
+    """Whether there are more: ask again after the last of these."""
+
+
+class SharedStatus:
+    """One reading of the status for all who ask at about the same time; from any thread.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the state of the service; raises `VivariumError` when it cannot be said.
+    clock : Clock
+        Its monotonic time counts.
+    """
+
+    def __init__(self, read: Callable[[], Status], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._newest: tuple[int, Status] | None = None
+
+    def __call__(self) -> Status:
+        """The state, at most `STATUS_AGE_S` old."""
+        with self._lock:
+            now_ns = self._clock.monotonic_ns()
+            if self._newest is None or now_ns - self._newest[0] > STATUS_AGE_S * NS_PER_S:
+                self._newest = now_ns, self._read()
+            return self._newest[1]
+
+
+def create_api(
+    read_status: Callable[[], Status],
+    live_picture: Callable[[], bytes | None],
+    events_after: Callable[[int, int], Sequence[NumberedEvent]],
+) -> FastAPI:
     """The web application.
 
     Parameters
     ----------
     read_status : callable
-        The state of the service now; called for each request, from any thread.
+        The state of the service now; called from any thread, by each request.
     live_picture : callable
         The newest frame as a PNG file; None before the first.
+    events_after : callable
+        Stored events with a number above the first argument, at most so many as the second says.
     """
     page = files("daemon.web").joinpath("status.html").read_text(encoding="utf-8")
-    api = FastAPI(title="Strong Vivarium", docs_url=None, redoc_url=None)
+    unavailable = {503: {"model": Unavailable, "description": "The state cannot be read, or too many are asking"}}
+    api = FastAPI(
+        title="Strong Vivarium",
+        summary="State, newest picture and events of one box.",
+        docs_url=None,
+        redoc_url=None,
+        responses={503: unavailable[503]},
+    )
 
     @api.exception_handler(VivariumError)
-    def unavailable(_request: Request, error: VivariumError) -> JSONResponse:
+    def say_why_not(_request: Request, error: VivariumError) -> JSONResponse:
         """The state cannot be said at present, for instance because the database cannot be read."""
         return JSONResponse({"error": str(error)}, status_code=503)
 
@@ -37,7 +115,14 @@ def create_api(read_status: Callable[[], Status], live_picture: Callable[[], byt
         """Everything the page shows."""
         return read_status()
 
-    @api.get("/api/live.png", responses={200: {"content": {"image/png": {}}}, 204: {}}, response_class=Response)
+    @api.get(
+        "/api/live.png",
+        response_class=Response,
+        responses={
+            200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+            204: {"description": "No frame so far"},
+        },
+    )
     def live() -> Response:
         """The newest measured frame with its parts."""
         picture = live_picture()
@@ -45,11 +130,24 @@ def create_api(read_status: Callable[[], Status], live_picture: Callable[[], byt
             return Response(status_code=204)
         return Response(picture, media_type="image/png", headers={"Cache-Control": "no-store"})
 
-    @api.get("/healthz", responses={503: {}})
-    def healthz(response: Response) -> dict[str, str]:
+    @api.get("/api/events")
+    def events(
+        after: Annotated[int, Query(ge=0, le=_LARGEST_SEQ, description="Number of the last event you know.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_EVENTS, description="Most events in the answer.")] = 100,
+    ) -> Events:
+        """What a listener has missed: events with a greater number, oldest first.
+
+        Each message on `event/<kind>` carries its number as `seq`. They rise by one from event to event, so a jump is
+        something that was not heard; it is found here. A jump that this has no events for is a database that was lost.
+        """
+        found = events_after(after, limit + 1)
+        return Events(events=tuple(map(event_payload, found[:limit])), more=len(found) > limit)
+
+    @api.get("/healthz", responses={503: {"model": Health | Unavailable, "description": "Somebody has to act"}})
+    def healthz(response: Response) -> Health:
         """For monitors: 200 while nobody has to act, else 503."""
         verdict = read_status().verdict
         response.status_code = 503 if verdict is Verdict.ACT else 200
-        return {"verdict": verdict}
+        return Health(verdict=verdict)
 
     return api

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from drivers.virtual.reel import Reel
 from tests.hil.guest.image import build, missing
 from tests.hil.guest.machine import Job, Machine, Results
-from tests.hil.virtual.reel import Reel, render
 
 Boot = Callable[[str, list[Job]], Results]
-
-
-@pytest.fixture(scope="session")
-def reel() -> Reel:
-    """The pictures of every virtual camera."""
-    return render()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.virtual.reel import shots
 from tests.hil.conftest import Boot
 from tests.hil.guest.machine import Job, Results
-from tests.hil.virtual.reel import shots
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -59,7 +59,7 @@ def v2(boot: Boot) -> Results:
             Job(name="identity", variant="v2"),
             Job(name="smoke", variant="v2", arguments=("raw",)),
             Job(name="gain_map", variant="v2"),
-            Job(name="driver", variant="v2", arguments=("raw", "raw")),
+            Job(name="driver", variant="v2", arguments=("raw",)),
             _service_job("unplug", "v2", UNPLUGS),
         ],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.health import STALLED_AFTER_S, FrameProgress, Heartbeats, ServiceManager
+from daemon.health import STALLED_AFTER_S, Heartbeats, Progress, ServiceManager
 from daemon.lock import DataDirectoryLock
 from drivers.clock import SimulatedClock
 from drivers.errors import ConfigError
@@ -45,7 +45,7 @@ def test_nobody_to_tell_is_no_error(name: str | None) -> None:
 
 
 def test_a_thread_is_stalled_when_it_has_not_beaten_for_long(clock: SimulatedClock) -> None:
-    beats = Heartbeats(("capture", "worker"), clock)
+    beats = Heartbeats({"capture": STALLED_AFTER_S, "worker": STALLED_AFTER_S}, clock)
     clock.advance(STALLED_AFTER_S)
     assert beats.stalled() == []
     beats.beat("worker")
@@ -55,28 +55,36 @@ def test_a_thread_is_stalled_when_it_has_not_beaten_for_long(clock: SimulatedClo
     assert beats.stalled() == []
 
 
+def test_each_thread_has_the_patience_it_needs(clock: SimulatedClock) -> None:
+    beats = Heartbeats({"capture": STALLED_AFTER_S, "recorder": 120}, clock)
+    clock.advance(119)
+    assert beats.stalled() == ["capture"]
+    clock.advance(2)
+    assert beats.stalled() == ["capture", "recorder"]
+
+
 def test_a_step_of_the_wall_clock_stalls_nobody(clock: SimulatedClock) -> None:
-    beats, progress = Heartbeats(("capture",), clock), FrameProgress(clock)
+    beats, progress = Heartbeats({"capture": STALLED_AFTER_S}, clock), Progress(clock)
     clock.step_wall(86_400)
     assert beats.stalled() == []
-    assert not progress.stalled(finished=0, waiting=1)
+    assert not progress.stalled(done=0, waiting=1)
 
 
 def test_frames_that_go_in_and_do_not_come_out_are_no_progress(clock: SimulatedClock) -> None:
-    progress = FrameProgress(clock)
-    assert not progress.stalled(finished=10, waiting=3)
+    progress = Progress(clock)
+    assert not progress.stalled(done=10, waiting=3)
     clock.advance(STALLED_AFTER_S + 1)
-    assert progress.stalled(finished=10, waiting=3)
-    assert not progress.stalled(finished=11, waiting=3)
+    assert progress.stalled(done=10, waiting=3)
+    assert not progress.stalled(done=11, waiting=3)
 
 
 def test_no_frames_to_finish_is_no_stall(clock: SimulatedClock) -> None:
-    progress = FrameProgress(clock)
-    progress.stalled(finished=10, waiting=0)
+    progress = Progress(clock)
+    progress.stalled(done=10, waiting=0)
     clock.advance(10 * STALLED_AFTER_S)
-    assert not progress.stalled(finished=10, waiting=0)
+    assert not progress.stalled(done=10, waiting=0)
     clock.advance(1)
-    assert not progress.stalled(finished=10, waiting=1)
+    assert not progress.stalled(done=10, waiting=1)
 
 
 def test_a_second_service_on_a_data_directory_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from daemon.events import Event, EventKind, EventState, Severity
+from daemon.events import Event, EventKind, EventState, NumberedEvent, Severity
 from daemon.messaging import topics
 from daemon.messaging.outbox import Priority
 from daemon.messaging.payloads import (
@@ -147,12 +147,14 @@ def test_an_event_becomes_a_message_for_the_outbox() -> None:
         data={"limit_celsius": 39.0, "p95_celsius": math.nan, "sure": True, "rule": "too_hot"},
         event_id="e1",
     )
-    message = event_message(event)
+    message = event_message(NumberedEvent(event=event, seq=7, boot_id="b1"))
     assert (message.topic, message.priority) == ("event/animal_too_hot", Priority.ALARM)
     assert message.created_utc_ns == CAPTURED_UTC_NS
     assert json.loads(message.payload) == {
         "schema": 1,
         "event_id": "e1",
+        "seq": 7,
+        "boot_id": "b1",
         "kind": "animal_too_hot",
         "state": "opened",
         "severity": "emergency",
@@ -174,7 +176,7 @@ def test_an_event_becomes_a_message_for_the_outbox() -> None:
 )
 def test_priority_follows_severity(state: EventState, severity: Severity, priority: Priority) -> None:
     event = Event(kind=EventKind.CAMERA_LOST, state=state, severity=severity, at_utc_ns=0)
-    assert event_message(event).priority is priority
+    assert event_message(NumberedEvent(event=event, seq=1, boot_id="b1")).priority is priority
 
 
 @pytest.mark.parametrize(

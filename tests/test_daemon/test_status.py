@@ -21,7 +21,13 @@ from daemon.status import (
 )
 
 CAMERA = CameraStatus(
-    state="running", kind="simulated", serial="SIM00001", frames_per_second=24.96, last_good_age_s=0.1, rejected={}
+    frames=100,
+    state="running",
+    kind="simulated",
+    serial="SIM00001",
+    frames_per_second=24.96,
+    last_good_age_s=0.1,
+    rejected={},
 )
 STORE = StoreStatus(frames=60, part_observations=180, events=2, outbox=0, waiting=0, lost=0, write_error=None)
 MQTT = MqttStatus(state="connected", broker="127.0.0.1:1883", protocol="5", published=2, last_error=None)

@@ -1,12 +1,17 @@
 """The status page and the JSON behind it, also as a browser shows them."""
 
 import asyncio
+import itertools
 import json
+import re
 import shutil
+import socket
 import subprocess
 import threading
+import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,9 @@ import httpx
 import numpy as np
 import pytest
 
+from daemon.events import Event, EventKind, EventState, NumberedEvent, Severity
 from daemon.live import LiveView
+from daemon.messaging.payloads import event_message
 from daemon.pipeline import Pipeline
 from daemon.status import (
     AnimalStatus,
@@ -28,8 +35,9 @@ from daemon.status import (
     Verdict,
 )
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.web.api import create_api
-from daemon.web.server import WebServer
+from daemon.web import server
+from daemon.web.api import STATUS_AGE_S, SharedStatus, create_api
+from daemon.web.server import MOST_CONNECTIONS, MOST_TOLD, WebServer
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import ConfigError, StoreError
 from drivers.frame import ThermalFrame
@@ -38,6 +46,7 @@ from drivers.simulated import SimulatedCamera
 NEXT_START_UTC_NS = 1_795_430_640 * NS_PER_S
 """23 November 2026, 10:44 UTC, a Monday."""
 BROWSER_S = 60
+DEADLINE_S = 15.0
 
 
 def a_status(**changes: Any) -> Status:
@@ -53,6 +62,7 @@ def a_status(**changes: Any) -> Status:
             kind="simulated",
             serial="SIM00001",
             frames_per_second=25.0,
+            frames=100,
             last_good_age_s=0.04,
             rejected={"torn": 3},
         ),
@@ -106,18 +116,28 @@ def live(frame: ThermalFrame) -> LiveView:
     return view
 
 
+EventsAfter = Callable[[int, int], Sequence[NumberedEvent]]
+
+
+def no_events(_seq: int, _limit: int) -> Sequence[NumberedEvent]:
+    """Nothing has happened."""
+    return ()
+
+
 class Client:
     """Asks the application without a network."""
 
-    def __init__(self, status: Callable[[], Status], picture: Callable[[], bytes | None]) -> None:
-        self._transport = httpx.ASGITransport(create_api(status, picture))
+    def __init__(
+        self, status: Callable[[], Status], picture: Callable[[], bytes | None], events: EventsAfter = no_events
+    ) -> None:
+        self._transport = httpx.ASGITransport(create_api(status, picture, events))
 
-    def get(self, path: str) -> httpx.Response:
+    def get(self, path: str, method: str = "GET") -> httpx.Response:
         """One answer."""
 
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=self._transport, base_url="http://box1") as client:
-                return await client.get(path)
+                return await client.request(method, path)
 
         return asyncio.run(ask())
 
@@ -182,19 +202,200 @@ def test_there_is_nothing_else(path: str) -> None:
 
 def test_the_description_of_the_api_names_what_there_is() -> None:
     paths = client_of(a_status).get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/api/status", "/api/live.png", "/healthz"}
+    assert set(paths) == {"/api/status", "/api/live.png", "/api/events", "/healthz"}
+    assert all("503" in path["get"]["responses"] for path in paths.values())
+
+
+def ten_events(seq: int, limit: int) -> Sequence[NumberedEvent]:
+    """Events 1 to 10."""
+    return [
+        NumberedEvent(
+            event=Event(
+                kind=EventKind.CAMERA_LOST,
+                state=EventState.OPENED,
+                severity=Severity.ALERT,
+                at_utc_ns=NEXT_START_UTC_NS + number,
+                event_id=f"e{number}",
+            ),
+            seq=number,
+            boot_id="b1",
+        )
+        for number in range(seq + 1, 11)
+    ][:limit]
+
+
+@pytest.mark.parametrize(
+    ("query", "seqs", "more"),
+    [
+        pytest.param("", list(range(1, 11)), False, id="all"),
+        pytest.param("?after=7", [8, 9, 10], False, id="after"),
+        pytest.param("?after=2&limit=3", [3, 4, 5], True, id="part"),
+        pytest.param("?after=7&limit=3", [8, 9, 10], False, id="the last part"),
+        pytest.param("?after=10", [], False, id="none"),
+        pytest.param(f"?after={2**63 - 1}", [], False, id="far beyond"),
+    ],
+)
+def test_missed_events_are_found_by_number_as_they_were_published(query: str, seqs: list[int], more: bool) -> None:
+    answer = Client(a_status, lambda: None, ten_events).get(f"/api/events{query}")
+    assert answer.status_code == 200
+    assert [event["seq"] for event in answer.json()["events"]] == seqs
+    assert answer.json()["more"] is more
+    for event, numbered in zip(answer.json()["events"], ten_events(seqs[0] - 1, 10) if seqs else (), strict=False):
+        assert event == json.loads(event_message(numbered).payload)
+
+
+@pytest.mark.parametrize(
+    "query", ["?after=-1", f"?after={2**63}", "?after=x", "?limit=0", "?limit=1001", "?after=", "?after=1.5"]
+)
+def test_a_number_that_is_none_is_refused(query: str) -> None:
+    answer = client_of(a_status).get(f"/api/events{query}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"][0] == "query"
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/api/live.png", "/api/events", "/healthz", "/"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_nothing_can_be_changed_here(path: str, method: str) -> None:
+    answer = client_of(a_status).get(path, method)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+def test_a_status_is_read_once_for_all_who_ask_at_a_time() -> None:
+    clock, reads = SimulatedClock(NEXT_START_UTC_NS), itertools.count()
+    shared = SharedStatus(lambda: a_status(uptime_s=next(reads)), clock)
+    assert [shared().uptime_s for _ in range(3)] == [0, 0, 0]
+    clock.wait(STATUS_AGE_S + 0.01)
+    assert [shared().uptime_s for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_status_that_could_not_be_read_is_read_again() -> None:
+    answers: list[Callable[[], Status]] = [a_status, a_status]
+
+    def unreadable() -> Status:
+        raise StoreError("disk I/O error")
+
+    answers.append(unreadable)
+    clock = SimulatedClock(NEXT_START_UTC_NS)
+    shared = SharedStatus(lambda: answers.pop()(), clock)
+    with pytest.raises(StoreError):
+        shared()
+    assert shared() == a_status()
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
+
+
+class Caller:
+    """A plain connection to the server."""
+
+    def __init__(self, port: int, *, window_bytes: int | None = None) -> None:
+        self._socket = socket.socket()
+        if window_bytes is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window_bytes)
+        self._socket.settimeout(DEADLINE_S)
+        self._socket.connect(("127.0.0.1", port))
+
+    def ask(self, path: str) -> None:
+        """Send a request; the answer is not read."""
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: box1\r\n\r\n".encode())
+
+    def hear(self) -> bytes:
+        """One whole answer; empty when it was hung up."""
+        heard = b""
+        while not _is_whole(heard):
+            try:
+                more = self._socket.recv(65536)
+            except ConnectionResetError:
+                more = b""
+            if not more:
+                return b""
+            heard += more
+        return heard
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+@pytest.fixture
+def call(live: LiveView) -> Iterator[Callable[..., Caller]]:
+    """Connects to a server that waits only a second for who takes nothing."""
+    server = WebServer(create_api(a_status, live.picture, no_events), host="127.0.0.1", port=0, stalled_s=1)
+    with server, ExitStack() as callers:
+
+        def make(**options: Any) -> Caller:
+            caller = Caller(server.port, **options)
+            callers.callback(caller.close)
+            return caller
+
+        yield make
+
+
+def test_who_comes_when_all_connections_are_taken_is_told_and_served_later(call: Callable[..., Caller]) -> None:
+    callers = [call() for _ in range(MOST_CONNECTIONS)]
+    for caller in callers:  # each is served, so each is counted
+        caller.ask("/healthz")
+        assert caller.hear().startswith(b"HTTP/1.1 200")
+    late = call()
+    late.ask("/api/status")
+    answer = late.hear()
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 5" in answer
+    assert b"100 connections are open" in answer
+    assert late.hear() == b""
+    callers[1].ask("/healthz")
+    assert callers[1].hear().startswith(b"HTTP/1.1 200")
+    callers[0].close()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not answer.startswith(b"HTTP/1.1 200"):  # until the server has seen the end of that connection
+        assert time.monotonic() < deadline_s
+        again = call()
+        again.ask("/healthz")
+        answer = again.hear()
+
+
+def test_beyond_that_the_server_hangs_up(call: Callable[..., Caller]) -> None:
+    callers = [call() for _ in range(MOST_CONNECTIONS + MOST_TOLD + 1)]
+    assert callers[-1].hear() == b""
+    for caller, answer in ((callers[0], b"HTTP/1.1 200"), (callers[-2], b"HTTP/1.1 503")):
+        caller.ask("/healthz")
+        assert caller.hear().startswith(answer)
+
+
+def test_who_asks_nothing_is_hung_up_on(call: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SILENT_S", 0.2)
+    silent, asking = call(), call()
+    asking.ask("/healthz")
+    assert silent.hear() == b""
+    assert asking.hear().startswith(b"HTTP/1.1 200")
+    asking.ask("/healthz")
+    assert asking.hear().startswith(b"HTTP/1.1 200")
+
+
+def test_who_takes_nothing_of_the_pictures_is_hung_up_on(call: Callable[..., Caller]) -> None:
+    """More pictures than the buffers of the kernel hold are asked for, and none is read."""
+    slow = call(window_bytes=4096)
+    start_s = time.monotonic()
+    with pytest.raises((ConnectionResetError, BrokenPipeError, TimeoutError)):
+        while time.monotonic() - start_s < DEADLINE_S:
+            slow.ask("/api/live.png")
+            threading.Event().wait(0.01)
+    print(f"a viewer who reads nothing was left after {time.monotonic() - start_s:.1f} s")  # noqa: T201
 
 
 @pytest.fixture
 def served(live: LiveView) -> Iterator[tuple[str, list[Status]]]:
     """A real server that shows the last of these states; its address."""
     states = [a_status()]
-    with WebServer(create_api(lambda: states[-1], live.picture), host="127.0.0.1", port=0) as server:
+    with WebServer(create_api(lambda: states[-1], live.picture, no_events), host="127.0.0.1", port=0) as server:
         yield f"http://127.0.0.1:{server.port}/", states
 
 
 def test_the_server_listens_from_enter_to_exit(live: LiveView) -> None:
-    with WebServer(create_api(a_status, live.picture), host="127.0.0.1", port=0) as server:
+    with WebServer(create_api(a_status, live.picture, no_events), host="127.0.0.1", port=0) as server:
         port = server.port
         assert port > 0
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status") as answer:
@@ -203,7 +404,7 @@ def test_the_server_listens_from_enter_to_exit(live: LiveView) -> None:
     assert not any(thread.name == "web" for thread in threading.enumerate())
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/")
-    with WebServer(create_api(a_status, live.picture), host="127.0.0.1", port=port):
+    with WebServer(create_api(a_status, live.picture, no_events), host="127.0.0.1", port=port):
         pass  # free again
 
 
@@ -211,7 +412,7 @@ def test_a_port_that_is_taken_is_named(served: tuple[str, list[Status]]) -> None
     port = int(served[0].rstrip("/").rpartition(":")[2])
     with (
         pytest.raises(ConfigError) as error,
-        WebServer(create_api(a_status, lambda: None), host="127.0.0.1", port=port),
+        WebServer(create_api(a_status, lambda: None, no_events), host="127.0.0.1", port=port),
     ):
         pass
     assert str(error.value) == (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.nuc import GAIN_ONE, HostCorrection, average_offset, destripe, fill_dead_pixels, non_uniformity
+from drivers.nuc import GAIN_ONE, DeadPixels, HostCorrection, average_offset, destripe, non_uniformity
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH, NORMAL_RANGE_REFERENCE, parse_metadata
 from drivers.thermometry import calibration_of, temperature_table
 
@@ -36,6 +36,12 @@ def image_of(count: int) -> Image:
     return np.full(SHAPE, count, dtype=np.uint16)
 
 
+def filled(image: Image, dead: NDArray[np.bool_]) -> Image:
+    result = image.copy()
+    DeadPixels(dead).fill(result)
+    return result
+
+
 def test_the_offset_is_the_golden_one(vectors: Vectors, shutter_frames: list[Image]) -> None:
     assert len(shutter_frames) == 3
     assert np.array_equal(average_offset(shutter_frames), vectors["offset_b"])
@@ -47,7 +53,7 @@ def test_each_step_gives_the_golden_counts(vectors: Vectors) -> None:
     assert np.array_equal(corrected, vectors["nuc"])
     destriped = destripe(corrected)
     assert np.array_equal(destriped, vectors["destriped"])
-    assert np.array_equal(fill_dead_pixels(destriped, gain == 0), vectors["final_counts"])
+    assert np.array_equal(filled(destriped, gain == 0), vectors["final_counts"])
 
 
 def test_the_whole_correction_gives_the_golden_counts(vectors: Vectors, shutter_frames: list[Image]) -> None:
@@ -104,6 +110,40 @@ def test_a_stripe_is_reduced_and_a_warm_edge_is_left_alone() -> None:
     assert (result[:, 200:] == 6500).all()
 
 
+def destriped_by_definition(image: Image) -> Image:
+    """Pixel by neighbour by neighbour, in wide integers: slow, and nothing to get wrong."""
+    values = image.astype(np.int64)
+    padded = np.pad(values, ((0, 0), (8, 8)), mode="reflect")
+    kept, total = np.zeros_like(values), np.zeros_like(values)
+    for shift in range(17):
+        difference = padded[:, shift : shift + values.shape[1]] - values
+        near = np.abs(difference) <= 16
+        kept += near
+        total += np.where(near, difference, 0)
+    votes = np.minimum(kept, 5)
+    contribution = (total * votes * -(-65_536 // kept)) >> 16
+    column = np.trunc(contribution.sum(axis=0) / votes.sum(axis=0)).astype(np.int64)
+    result: Image = np.clip(values + column, 0, 16_383).astype(np.uint16)
+    return result
+
+
+@pytest.mark.parametrize("spread", [1, 5, 20, 300, 20_000], ids="spread {}".format)
+@pytest.mark.parametrize("middle", [0, 6000, 16_383])
+def test_stripes_are_removed_to_the_bit_as_defined(middle: int, spread: int) -> None:
+    rng = np.random.default_rng(spread + middle)
+    stripes = rng.integers(-10, 11, IMAGE_WIDTH)
+    counts = middle + stripes + rng.normal(0, spread, SHAPE)
+    image = np.clip(np.rint(counts), 0, 16_383).astype(np.uint16)
+    assert np.array_equal(destripe(image), destriped_by_definition(image))
+
+
+@pytest.mark.parametrize("step", [16, -16, 17])
+def test_neighbours_at_the_limit_of_similarity_are_counted_without_overflow(step: int) -> None:
+    image = image_of(6000)
+    image[:, 100] = 6000 + step  # all its 16 neighbours are as far away as they may be, or just farther
+    assert np.array_equal(destripe(image), destriped_by_definition(image))
+
+
 @pytest.mark.parametrize("count", [0, 16_383])
 def test_destriped_counts_stay_within_14_bits(count: int) -> None:
     image = image_of(count)
@@ -132,9 +172,9 @@ def test_a_dead_pixel_gets_the_rounded_mean_of_its_living_neighbours() -> None:
     dead = np.zeros((5, 5), dtype=np.bool_)
     dead[2, 2] = dead[1, 1] = True
     # (2, 2): 7 + 8 + 11 + 13 + 16 + 17 + 18 = 90 over 7; (1, 1): 0 + 1 + 2 + 5 + 7 + 10 + 11 = 36 over 7.
-    filled = fill_dead_pixels(image, dead)
-    assert (filled[2, 2], filled[1, 1]) == (13, 5)
-    assert np.array_equal(filled[~dead], image[~dead])
+    result = filled(image, dead)
+    assert (result[2, 2], result[1, 1]) == (13, 5)
+    assert np.array_equal(result[~dead], image[~dead])
 
 
 def test_the_neighbourhood_of_a_dead_corner_is_mirrored_and_grows() -> None:
@@ -143,7 +183,7 @@ def test_the_neighbourhood_of_a_dead_corner_is_mirrored_and_grows() -> None:
     dead[:2, :2] = True
     # 3 x 3 around the corner, mirrored, is dead altogether; 5 x 5 counts columns and rows 1 and 2 twice:
     # row 0: 2*2; rows 1 twice: 2*(7+7); row 2 twice: 2*(10 + 2*11 + 2*12); over 2 + 4 + 10 = 16.
-    assert fill_dead_pixels(image, dead)[0, 0] == round((4 + 28 + 112) / 16)
+    assert filled(image, dead)[0, 0] == round((4 + 28 + 112) / 16)
 
 
 def test_without_a_gain_map_the_gain_is_one_and_the_degrees_are_not_trusted(vectors: Vectors) -> None:
@@ -153,6 +193,11 @@ def test_without_a_gain_map_the_gain_is_one_and_the_degrees_are_not_trusted(vect
     assert not without.has_gain
     assert with_ones.has_gain
     assert np.array_equal(without.apply(scene, 6000), with_ones.apply(scene, 6000))
+
+
+def test_a_picture_without_a_valid_pixel_cannot_be_filled() -> None:
+    with pytest.raises(ValueError, match="all are dead"):
+        DeadPixels(np.ones((5, 5), dtype=np.bool_))
 
 
 def test_a_correction_of_another_shape_or_type_is_refused() -> None:

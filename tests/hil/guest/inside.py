@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.hil.virtual.control_socket import DEFAULT_SOCKET, Operator
+from drivers.virtual.control_socket import DEFAULT_SOCKET, Operator
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _RUN = (
 @contextmanager
 def virtual_camera(variant: str, options: list[str]) -> Iterator[None]:
     """A virtual camera that is plugged in, until the end of the block."""
-    command = [sys.executable, "-m", "tests.hil.virtual", "--variant", variant, "--reel", str(SHARE / "reel.npz")]
+    command = [sys.executable, "-m", "drivers.virtual", "--variant", variant, "--reel", str(SHARE / "reel.npz")]
     DEFAULT_SOCKET.unlink(missing_ok=True)
     with subprocess.Popen([*command, *options]) as process:
         try:

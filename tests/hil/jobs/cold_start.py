@@ -10,8 +10,8 @@ from drivers.errors import FrameRejectedError, FrameTimeoutError
 from drivers.frame import FrameFlag
 from drivers.start_up import Stage
 from drivers.t2s_plus import T2SPlusCamera
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.plain_reader import await_node
-from tests.hil.virtual.control_socket import Operator
 
 _LIMIT_S = 30.0
 _READ_S = 1.0

@@ -6,11 +6,11 @@ from typing import Any
 from drivers.decoder import FrameDecoder
 from drivers.errors import FrameRejectedError
 from drivers.frame import RawFrame
+from drivers.virtual.camera import PictureFault
+from drivers.virtual.control_socket import Operator
+from drivers.virtual.payloads import WireFault
 from tests.hil.jobs.pictures import Pictures
 from tests.hil.jobs.plain_reader import FRAME_BYTES, PlainReader, await_node
-from tests.hil.virtual.camera import PictureFault
-from tests.hil.virtual.control_socket import Operator
-from tests.hil.virtual.payloads import WireFault
 
 _DAMAGED = 20
 _READ = 50

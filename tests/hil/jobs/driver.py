@@ -16,9 +16,9 @@ from drivers.start_up import Stage
 from drivers.t2s_plus import T2SPlusCamera
 from drivers.t2s_protocol import FRAME_RATE_HZ
 from drivers.v4l2 import BUFFERS
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.pictures import SIMULATED_DISTANCE, Pictures
 from tests.hil.jobs.plain_reader import await_node
-from tests.hil.virtual.control_socket import Operator
 
 _START_S = 30.0
 _SETTLED_AFTER_S = 7.0
@@ -28,11 +28,8 @@ _KEPT = 8
 _READ_S = 5.0
 
 
-def run(strip: str = "normal", watched: str = "decoded") -> dict[str, Any]:
-    """What came; the degrees of a few frames are in a file.
-
-    A v2 is watched "raw": what the host must do to its pictures takes an emulated processor 180 ms for each.
-    """
+def run(strip: str = "normal") -> dict[str, Any]:
+    """What came; the degrees of a few frames are in a file."""
     await_node()
     operator = Operator()
     device = usb_camera_device(CameraSettings().t2s_plus)
@@ -42,7 +39,7 @@ def run(strip: str = "normal", watched: str = "decoded") -> dict[str, Any]:
         pictures = Pictures(strip)
         for attempt in range(1, _ATTEMPTS + 1):  # see `tests.hil.jobs.smoke`
             lost = operator("state")["lost"]
-            figures = _figures(_watch(camera, decoded=watched == "decoded"), pictures)
+            figures = _figures(_watch(camera), pictures)
             figures |= {"lost_by_device": operator("state")["lost"] - lost, "attempt": attempt}
             if figures["lost_by_device"] == figures["missing"] == 0:
                 break
@@ -74,11 +71,11 @@ def _start(camera: T2SPlusCamera) -> dict[str, Any]:
     return {"ready_s": round(ready_s - began_s, 2), "shutter_frames": shutter, "refused_at_start": refused}
 
 
-def _watch(camera: T2SPlusCamera, *, decoded: bool) -> list[RawFrame]:
+def _watch(camera: T2SPlusCamera) -> list[RawFrame]:
     count = round(_WATCHED_S * FRAME_RATE_HZ)
     for _ in range(BUFFERS):  # what has waited while frames were decoded
         camera.read_raw(_READ_S)
-    return [_as_raw(camera.read(_READ_S)) if decoded else camera.read_raw(_READ_S) for _ in range(count)]
+    return [_as_raw(camera.read(_READ_S)) for _ in range(count)]
 
 
 def _as_raw(frame: ThermalFrame) -> RawFrame:

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.plain_reader import PlainReader, await_node
-from tests.hil.virtual.control_socket import Operator
 
 _TIMES = 3
 _PATIENCE_S = 2.0

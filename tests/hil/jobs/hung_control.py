@@ -4,9 +4,9 @@ import threading
 import time
 from typing import Any
 
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.pictures import Pictures
 from tests.hil.jobs.plain_reader import PlainReader, await_node
-from tests.hil.virtual.control_socket import Operator
 
 _SETTLE_FRAMES = 12
 _READ_S = 8.0

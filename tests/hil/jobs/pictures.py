@@ -21,7 +21,7 @@ class Pictures:
     Parameters
     ----------
     strip : str
-        Field of `tests.hil.virtual.reel.Reel`.
+        Field of `drivers.virtual.reel.Reel`.
     """
 
     def __init__(self, strip: str = "normal") -> None:

@@ -13,8 +13,8 @@ from daemon.sampling import CameraFound, CameraLost, Sampler
 from daemon.settings import CameraSettings
 from drivers.clock import SystemClock
 from drivers.frame import FrameFlag, ThermalFrame
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.plain_reader import await_node
-from tests.hil.virtual.control_socket import Operator
 
 _BETWEEN_S = 0.3
 _UNPLUGGED_S = 0.05

@@ -4,9 +4,9 @@ import time
 from itertools import pairwise
 from typing import Any
 
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.pictures import Pictures
 from tests.hil.jobs.plain_reader import FRAME_BYTES, PlainReader, await_node
-from tests.hil.virtual.control_socket import Operator
 
 _WORDS = (0x8004, 0x0000, 0xFFFF, 0x1033, 0x8004)
 _SETTLE_FRAMES = 12

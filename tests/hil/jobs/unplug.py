@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs.plain_reader import FRAME_BYTES, PlainReader, video_node
-from tests.hil.virtual.control_socket import Operator
 
 _RETRY_S = 0.05
 _BETWEEN_S = 0.3

@@ -5,9 +5,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from tests.hil.virtual.camera import PictureFault
-from tests.hil.virtual.device import NoPortError, VirtualDevice
-from tests.hil.virtual.payloads import WireFault
+from drivers.errors import ConfigError
+from drivers.virtual.camera import PictureFault
+from drivers.virtual.device import NoPortError, VirtualDevice
+from drivers.virtual.payloads import WireFault
 
 DEFAULT_SOCKET = Path("/run/virtual-t2s.sock")
 
@@ -22,7 +23,9 @@ _SWITCHES = {
 
 HELP = (
     "plug [cold] | unplug | state | words | freeze | thaw | hang | unhang | hangctl | unhangctl | stallctl N | "
-    "stuck SECONDS | " + " | ".join(f"{fault} N" for fault in (*WireFault, *PictureFault)) + " | quit"
+    "slow SECONDS | fps HZ | stuck SECONDS | "
+    + " | ".join(f"{fault} N" for fault in (*WireFault, *PictureFault))
+    + " | quit"
 )
 
 
@@ -51,6 +54,10 @@ def execute(device: VirtualDevice, line: str) -> dict[str, Any]:
         device.unplug()
     elif name == "stallctl":
         device.disturb(stalls=int(argument))
+    elif name == "slow":
+        device.disturb(late_s=float(argument))
+    elif name == "fps":
+        device.camera.set_rate(float(argument))
     elif name == "stuck":
         device.camera.hold_picture(float(argument))
     elif name in set(WireFault):
@@ -75,7 +82,15 @@ def execute(device: VirtualDevice, line: str) -> dict[str, Any]:
 
 
 def serve(device: VirtualDevice, path: Path) -> None:
-    """Take commands, one connection after the other, until one says quit."""
+    """Take commands, one connection after the other, until one says quit.
+
+    Raises
+    ------
+    ConfigError
+        If another virtual camera takes its commands there.
+    """
+    if _is_served(path):
+        raise ConfigError(f"{path}: another virtual camera takes its commands there; give this one a socket of its own")
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -90,6 +105,11 @@ def serve(device: VirtualDevice, path: Path) -> None:
                         return
                     lines.write(json.dumps(_answered(device, line)) + "\n")
                     lines.flush()
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(str(path)) == 0
 
 
 def _answered(device: VirtualDevice, line: str) -> dict[str, Any]:
@@ -116,6 +136,8 @@ class Operator:
 
         Raises
         ------
+        OSError
+            If no virtual camera listens there.
         RuntimeError
             If the device refuses.
         """

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tests.hil.virtual.personality import CAMERA_TERMINAL, CONTROL_INTERFACE, STREAMING_INTERFACE, Personality
+from drivers.virtual.personality import Personality
 
 _SETUP = struct.Struct("<BBHHH")
 _TYPE_MASK, _STANDARD, _CLASS = 0x60, 0x00, 0x20
@@ -69,15 +69,15 @@ class ControlRequests:
         kind, _request, value, index, _length = _SETUP.unpack(setup)
         return kind & _TYPE_MASK == _CLASS and (value >> 8, index & 0xFF, index >> 8) == (
             _ZOOM,
-            CONTROL_INTERFACE,
-            CAMERA_TERMINAL,
+            self._personality.control_interface,
+            self._personality.camera_terminal,
         )
 
     def _standard(self, request: int, value: int, index: int) -> Answer:
         if request == _GET_DESCRIPTOR:
             return Answer(data=self._personality.descriptor(value >> 8, value & 0xFF))
         if request == _SET_INTERFACE:
-            streaming = index == STREAMING_INTERFACE and not self._personality.bulk
+            streaming = index == self._personality.streaming_interface and not self._personality.bulk
             deed = Deed.START_STREAM if value else Deed.STOP_STREAM
             return Answer(data=b"", deed=deed if streaming else Deed.NOTHING)
         if request == _CLEAR_FEATURE:
@@ -88,9 +88,12 @@ class ControlRequests:
         return Answer(data=fixed.get(request))
 
     def _video(self, request: int, selector: int, interface: int, entity: int, data: bytes) -> Answer:
-        if interface == STREAMING_INTERFACE and selector in (_PROBE, _COMMIT):
+        if interface == self._personality.streaming_interface and selector in (_PROBE, _COMMIT):
             return self._stream_settings(request, selector)
-        if (interface, entity) == (CONTROL_INTERFACE, CAMERA_TERMINAL) and selector in self._values:
+        if (interface, entity) == (
+            self._personality.control_interface,
+            self._personality.camera_terminal,
+        ) and selector in self._values:
             return self._camera_control(request, selector, data)
         return _REFUSED
 
@@ -110,13 +113,14 @@ class ControlRequests:
             word = int.from_bytes(data, "little")
             self._values[selector] = word
             return Answer(data=b"", deed=Deed.COMMAND if selector == _ZOOM else Deed.NOTHING, word=word)
+        zoom = self._personality.zoom
         values = {
             _GET_CUR: self._values[selector],
-            _GET_MIN: 0,
-            _GET_MAX: 0xFFFF,
-            _GET_RES: 1,
+            _GET_MIN: zoom.minimum,
+            _GET_MAX: zoom.maximum,
+            _GET_RES: zoom.step,
             _GET_LEN: 2,
-            _GET_DEF: 0,
+            _GET_DEF: zoom.default,
         }
         if request == _GET_INFO:
             return Answer(data=_READ_AND_WRITE)

@@ -7,6 +7,7 @@ enumerate it, make its video node, and stream from it.
 import contextlib
 import errno
 import logging
+import os
 import random
 import socket
 import threading
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.clock import NS_PER_S, Clock
-from tests.hil.virtual import wire
-from tests.hil.virtual.camera import VirtualT2S
-from tests.hil.virtual.control_requests import ControlRequests, Deed
-from tests.hil.virtual.payloads import PayloadMaker, WireFault
-from tests.hil.virtual.personality import Personality
+from drivers.errors import CameraError
+from drivers.virtual import wire
+from drivers.virtual.camera import VirtualT2S
+from drivers.virtual.control_requests import ControlRequests, Deed
+from drivers.virtual.payloads import PayloadMaker, WireFault
+from drivers.virtual.personality import Personality
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +31,16 @@ _ATTACH = Path("/sys/devices/platform/vhci_hcd.0/attach")
 _HIGH_SPEED = 3
 _PORTS = range(8)
 _SOCKET_BYTES = 1 << 20
-_DEVICE_ID = 0x10002
+_FIRST_DEVICE_ID = 0x10002
+"""Of the device at the first port; vhci_hcd wants another one for each."""
 _PATIENCE_S = 1.0
 _TOO_LATE_NS = round(0.2 * NS_PER_S)
 """A camera that the host does not let send for so long has lost frames."""
 _MIN_WAIT_S = 0.0005
 
 
-class NoPortError(Exception):
-    """vhci_hcd is not there or all its ports are taken."""
+class NoPortError(CameraError):
+    """vhci_hcd is not there, may not be used, or has no free port."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class Disturbance:
     """No request is answered; pictures go on."""
     stalls: int = 0
     """So many of the next commands are refused."""
+    late_s: float = 0.0
+    """Every control request is answered so late."""
 
 
 @dataclass(slots=True)
@@ -76,19 +81,17 @@ class VirtualDevice:
         What it says of itself.
     clock : Clock
         The one the camera runs on: the machine's.
-    device_id : int
-        Another number for each device of a machine.
+    port : int, optional
+        Of vhci_hcd; the first free one when left out.
     """
 
-    def __init__(
-        self, camera: VirtualT2S, personality: Personality, *, clock: Clock, device_id: int = _DEVICE_ID
-    ) -> None:
+    def __init__(self, camera: VirtualT2S, personality: Personality, *, clock: Clock, port: int | None = None) -> None:
         self.camera = camera
         self.personality = personality
         self.clock = clock
         self.disturbance = Disturbance()
         self.counts = Counts()
-        self._device_id = device_id
+        self._ports = _PORTS if port is None else range(port, port + 1)
         self._faults: deque[WireFault] = deque()
         self._plug: _Plug | None = None
         self._lock = threading.Lock()
@@ -118,7 +121,7 @@ class VirtualDevice:
             self._plug = _Plug(self, ours)
             self._plug.start()
             try:
-                return _attach(theirs, self._device_id)
+                return _attach(theirs, self._ports)
             except NoPortError:
                 self._plug.close()
                 raise
@@ -132,7 +135,7 @@ class VirtualDevice:
                 self._plug.close()
                 self._plug = None
 
-    def disturb(self, **changes: bool | int) -> None:
+    def disturb(self, **changes: bool | float) -> None:
         """Change the disturbance by the names of its fields."""
         for name, value in changes.items():
             setattr(self.disturbance, name, value)
@@ -223,12 +226,24 @@ class _Plug:
             disturbance = self._device.disturbance
             if disturbance.hung or disturbance.control_hung:
                 self._swallowed.add(request.sequence)
+            elif disturbance.late_s:
+                self._swallowed.add(request.sequence)
+                late = threading.Timer(disturbance.late_s, self._answer_late, [request])
+                late.daemon = True
+                late.start()
             else:
                 self._control(request)
         else:
             with self._changed:
                 self._pending.append(request)
                 self._changed.notify_all()
+
+    def _answer_late(self, request: wire.Submit) -> None:
+        """Answer unless the kernel has taken the request back meanwhile."""
+        with self._answering:
+            if request.sequence in self._swallowed and not self.closed.is_set():
+                self._swallowed.discard(request.sequence)
+                self._control(request)
 
     def _take_back(self, request: wire.Unlink) -> None:
         with self._answering:
@@ -363,16 +378,32 @@ class _Sender:
             time.sleep(min(duration_s, _PATIENCE_S))
 
 
-def _attach(line: socket.socket, device_id: int) -> int:
-    """Give one end of the line to vhci_hcd; a port that was just left may still be busy."""
+def check_host() -> None:
+    """Make sure that this machine can have a virtual device.
+
+    Raises
+    ------
+    NoPortError
+        If it cannot; the message says what to do.
+    """
     if not _ATTACH.exists():
-        raise NoPortError(f"{_ATTACH} is not there: modprobe vhci_hcd")
+        raise NoPortError(
+            f"{_ATTACH} is not there: as root, modprobe -a vhci_hcd uvcvideo (a kernel without these modules cannot "
+            "have a virtual camera)"
+        )
+    if not os.access(_ATTACH, os.W_OK):
+        raise NoPortError(f"{_ATTACH} may not be written: plugging in a virtual camera needs root")
+
+
+def _attach(line: socket.socket, ports: range) -> int:
+    """Give one end of the line to vhci_hcd; a port that was just left may still be busy."""
+    check_host()
     reason = ""
-    for port in _PORTS:
+    for port in ports:
         try:
-            _ATTACH.write_text(f"{port} {line.fileno()} {device_id} {_HIGH_SPEED}")
+            _ATTACH.write_text(f"{port} {line.fileno()} {_FIRST_DEVICE_ID + port} {_HIGH_SPEED}")
         except OSError as error:
             reason = errno.errorcode.get(error.errno or 0, str(error))
         else:
             return port
-    raise NoPortError(f"vhci_hcd takes no device on ports {_PORTS.start} to {_PORTS.stop - 1}: {reason}")
+    raise NoPortError(f"vhci_hcd takes no device on ports {ports.start} to {ports.stop - 1}: {reason}")

@@ -27,6 +27,7 @@ from drivers.t2s_protocol import (
     Statistics,
     Variant,
     build_transfer,
+    parse_metadata,
     picture_statistics,
 )
 from drivers.thermometry import calibration_of, temperature_table
@@ -34,7 +35,7 @@ from drivers.thermometry import calibration_of, temperature_table
 PICTURES = 64
 """A little more than two and a half seconds."""
 _BLADES = 16
-_SEED = 5
+SEED = 5
 _START_UTC_NS = 1_770_000_000 * NS_PER_S
 
 HIGH_RANGE_CONSTANTS = Constants(reference_count=2000, a=0.0338, b=1.6084, ka=-0.0002, kb=0.0299, kc=1.388)
@@ -79,6 +80,19 @@ class Reel:
     raw_blade: Words
     """Of a v2 with its shutter closed."""
     gain: Words
+    offset: NDArray[np.float32]
+    """Counts of the closed shutter of the v2 without noise, shape (192, 256)."""
+
+    def named(self, serial: str) -> Self:
+        """The same pictures from a camera with another serial number, of up to 16 ASCII characters."""
+        return replace(
+            self,
+            normal=_renamed(self.normal, serial),
+            high=_renamed(self.high, serial),
+            blade=_renamed(self.blade, serial),
+            raw=_renamed(self.raw, serial),
+            raw_blade=_renamed(self.raw_blade, serial),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -91,27 +105,45 @@ class Reel:
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
-def shots(count: int = PICTURES) -> Iterator[Shot]:
-    """The pictures that every reel is made of: always the same ones."""
+_NAME_ROWS = (slice(576, 592), slice(1024, 1056))
+"""Where serial number and product stand in the metadata, bytes."""
+
+
+def _renamed(strip: Words, serial: str) -> Words:
+    """All transfers of a strip with another serial number in their metadata."""
+    renamed = strip.copy()
+    metadata = replace(parse_metadata(strip[0]), serial=serial)
+    wanted = build_transfer(strip[0, :IMAGE_HEIGHT], metadata)
+    if metadata.variant is Variant.V2:
+        wanted = blank_serial(wanted, serial)
+    for place in _NAME_ROWS:
+        words = slice(place.start // 2, place.stop // 2)
+        renamed[:, IMAGE_HEIGHT:].reshape(len(strip), -1)[:, words] = wanted[IMAGE_HEIGHT:].reshape(-1)[words]
+    return renamed
+
+
+def shots(count: int = PICTURES, seed: int = SEED) -> Iterator[Shot]:
+    """The pictures that a reel is made of: always the same ones for a seed."""
     clock = SimulatedClock(_START_UTC_NS)
-    with SimulatedCamera.create(clock=clock, seed=_SEED, animals=2) as camera:
+    with SimulatedCamera.create(clock=clock, seed=seed, animals=2) as camera:
         for _ in range(count):
             frame = camera.read(1.0)
             yield Shot(frame=frame, truth=camera.truth(frame))
 
 
-def render() -> Reel:
+def render(seed: int = SEED) -> Reel:
     """Let the simulator make a reel; takes some seconds."""
-    frames = [shot.frame for shot in shots()]
-    rng = np.random.default_rng(_SEED)
+    frames = [shot.frame for shot in shots(seed=seed)]
+    rng = np.random.default_rng(seed)
     sensor = RawSensor(rng)
     return Reel(
         normal=np.stack([frame.transfer for frame in frames]),
         high=np.stack([_in_high_range(frame) for frame in frames]),
-        blade=_power_up_blade()[np.newaxis],
+        blade=_power_up_blade(seed)[np.newaxis],
         raw=np.stack([sensor.transfer(frame) for frame in frames]),
         raw_blade=np.stack([sensor.blade(frames[0], rng) for _ in range(_BLADES)]),
         gain=sensor.gain,
+        offset=sensor.offset.astype(np.float32),
     )
 
 
@@ -130,10 +162,10 @@ def _counts_of(celsius: NDArray[np.float32], metadata: Metadata) -> Words:
     return np.rint(counts).astype(np.uint16)
 
 
-def _power_up_blade() -> Words:
+def _power_up_blade(seed: int) -> Words:
     """What a cold v1 repeats until it has calibrated itself."""
     clock = SimulatedClock(_START_UTC_NS)
-    device = SimulatedDevice(clock=clock, seed=_SEED, animals=0, warm=False)
+    device = SimulatedDevice(clock=clock, seed=seed, animals=0, warm=False)
     with SimulatedCamera(device, clock=clock) as camera:
         return camera.read(5.0).transfer
 
@@ -173,10 +205,19 @@ class RawSensor:
         counts = np.clip(np.rint(self.offset + signal), 0, COUNT_LEVELS - 1).astype(np.uint16)
         counts[self.gain == 0] = 0
         transfer = build_transfer(counts, replace(metadata, fpa_average=round(float(counts.mean()))))
-        block = transfer[IMAGE_HEIGHT:].reshape(-1).view(np.uint8)
-        last = _SERIAL_AT + len(metadata.serial) - 1
-        block[_SERIAL_AT:last] = 0  # a real one has blanked its serial number here, all but the last character
-        return transfer
+        return blank_serial(transfer, metadata.serial)
+
+
+def blank_serial(transfer: Words, serial: str) -> Words:
+    """As a real v2 has done it in the first of the two places: all but the last character, in place."""
+    block = transfer[IMAGE_HEIGHT:].reshape(-1).view(np.uint8)
+    block[_SERIAL_AT : _SERIAL_AT + max(len(serial) - 1, 0)] = 0
+    return transfer
+
+
+def raw_shutter_word(celsius: float) -> int:
+    """The shutter register of a v2."""
+    return round(celsius / _V2_CELSIUS_PER_SHUTTER_COUNT)
 
 
 def _raw_metadata(metadata: Metadata) -> Metadata:
@@ -185,6 +226,6 @@ def _raw_metadata(metadata: Metadata) -> Metadata:
         variant=Variant.V2,
         statistics=Statistics(),
         row0_word16=_V2_WORD16,
-        shutter_raw=round(metadata.shutter_celsius / _V2_CELSIUS_PER_SHUTTER_COUNT),
+        shutter_raw=raw_shutter_word(metadata.shutter_celsius),
         core_raw=0,
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from drivers.t2s_protocol import Variant
-from tests.hil.virtual.camera import Picture
-from tests.hil.virtual.personality import PAYLOAD_HEADER_BYTES, Personality
+from drivers.virtual.camera import Picture
+from drivers.virtual.personality import PAYLOAD_HEADER_BYTES, Personality
 
 _HEADER = struct.Struct("<BB4xB5x")  # length, flags, first byte of the clock field
 _FRAME_ID, _END_OF_FRAME, _CLOCK, _ERROR, _END_OF_HEADER = 0x01, 0x02, 0x08, 0x40, 0x80

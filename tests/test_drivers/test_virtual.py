@@ -1,16 +1,20 @@
 """The virtual T2S+ itself, without a kernel."""
 
 import io
+import json
 import random
 import struct
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from drivers.clock import SimulatedClock
+from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.decoder import FrameDecoder
-from drivers.errors import FrameRejectedError
+from drivers.device_timeline import frame_at
+from drivers.errors import CameraRefusedError, ConfigError, FrameRejectedError, MaterialError
 from drivers.frame import RawFrame, ThermalFrame
 from drivers.nuc import HostCorrection, average_offset
 from drivers.t2s_protocol import (
@@ -22,13 +26,17 @@ from drivers.t2s_protocol import (
     parse_metadata,
     transfer_from_bytes,
     user_area_words,
+    user_point_words,
 )
-from tests.hil.virtual import wire
-from tests.hil.virtual.camera import GAIN_MARKER, PICTURE_MARKER, VirtualT2S
-from tests.hil.virtual.control_requests import ControlRequests, Deed
-from tests.hil.virtual.payloads import PayloadMaker, WireFault
-from tests.hil.virtual.personality import CONFIGURATION, DEVICE, STRING, V1, V2, Personality
-from tests.hil.virtual.reel import PICTURES, Reel, shots
+from drivers.usb_dump import UsbDump
+from drivers.v4l2 import ControlRange
+from drivers.virtual import wire
+from drivers.virtual.camera import GAIN_MARKER, PICTURE_MARKER, VirtualT2S
+from drivers.virtual.control_requests import ControlRequests, Deed
+from drivers.virtual.emulation import Emulation
+from drivers.virtual.payloads import PayloadMaker, WireFault
+from drivers.virtual.personality import CONFIGURATION, DEVICE, STRING, V1, V2, Personality
+from drivers.virtual.reel import PICTURES, Reel, shots
 
 START_UTC_NS = 1_770_000_000_000_000_000
 SET_ZOOM = bytes.fromhex("2101000b00010200")
@@ -40,6 +48,18 @@ def camera_of(reel: Reel, variant: Variant = Variant.V1, *words: int) -> tuple[V
     for word in words:
         camera.command(word)
     return camera, clock
+
+
+def dump_of(personality: Personality) -> UsbDump:
+    device, configuration = personality.descriptor(DEVICE, 0), personality.descriptor(CONFIGURATION, 0)
+    assert device is not None and configuration is not None
+    return UsbDump(
+        descriptors=device + configuration,
+        manufacturer=personality.manufacturer,
+        product=personality.product,
+        serial=personality.serial,
+        zoom=personality.zoom,
+    )
 
 
 def decoded(data: bytes, decoder: FrameDecoder | None = None) -> ThermalFrame:
@@ -179,6 +199,55 @@ def test_lengths_inside_the_descriptors_agree(personality: Personality) -> None:
     assert at == len(configuration)
 
 
+@pytest.mark.parametrize("personality", [V1, V2], ids=["v1", "v2"])
+def test_a_camera_made_from_the_dump_of_another_says_the_same(personality: Personality, tmp_path: Path) -> None:
+    named = replace(personality, serial="KA1213")
+    dump = dump_of(named)
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"checks": [], "usb": dump.as_json()}), encoding="utf-8")
+    copied = Emulation(descriptors=report).personality()
+    for kind, index in [(DEVICE, 0), (CONFIGURATION, 0), (STRING, 0), (STRING, 1), (STRING, 2), (STRING, 3)]:
+        assert copied.descriptor(kind, index) == named.descriptor(kind, index)
+    assert replace(copied, descriptors=b"") == named
+    assert copied.stream_settings() == named.stream_settings()
+
+
+def test_the_bare_descriptors_of_sysfs_are_enough(tmp_path: Path) -> None:
+    file = tmp_path / "descriptors"
+    file.write_bytes(dump_of(V2).descriptors)
+    copied = Emulation(descriptors=file).personality()
+    assert (copied.variant, copied.bulk, copied.payload_bytes) == (Variant.V2, True, 14_348)
+
+
+def test_a_range_of_the_control_is_copied_with_the_dump() -> None:
+    dump = replace(dump_of(V1), zoom=ControlRange(0, 100, 2, 7))
+    requests = ControlRequests(Personality.of_dump(UsbDump.from_json(dump.as_json())))
+    answers = [
+        requests.answer(bytes((0xA1, request)) + bytes.fromhex("000b00010200"), b"").data
+        for request in (0x82, 0x83, 0x84, 0x87)
+    ]
+    assert answers == [b"\0\0", b"\x64\0", b"\2\0", b"\7\0"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"usb": {}}', b'{"usb": {"descriptors_hex": "00"}}', b"\x00\x01"])
+def test_a_file_that_is_no_dump_is_named(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_bytes(content)
+    with pytest.raises(MaterialError, match=r"report\.json: expected a report of `vivarium camera selftest`"):
+        Emulation(descriptors=file).personality()
+
+
+def test_a_dump_of_another_webcam_is_refused() -> None:
+    descriptors = dump_of(V1).descriptors.replace(struct.pack("<HH", 256, 196), struct.pack("<HH", 640, 480))
+    with pytest.raises(CameraRefusedError, match=r"256 x 196 YUY2, these have terminal 1 and \[\(640, 480\)\]"):
+        Personality.of_dump(UsbDump(descriptors=descriptors))
+
+
+def test_coarse_packets_and_descriptors_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give one of the two"):
+        Emulation(descriptors=tmp_path / "d", coarse_packets=True).personality()
+
+
 def test_texts_are_told_in_utf_16_and_a_missing_serial_is_refused() -> None:
     assert V1.descriptor(STRING, 2) == b"\x0a\x03T\x002\x00S\x00+\x00"
     assert V1.descriptor(STRING, 3) is None
@@ -231,6 +300,97 @@ def test_a_closed_line_ends_the_requests_and_rubbish_is_named() -> None:
     assert wire.read_request(io.BytesIO(b"")) is None
     with pytest.raises(wire.WireError, match="got 9"):
         wire.read_request(io.BytesIO(struct.pack(">5I28x", 9, 0, 0, 0, 0)))
+
+
+def test_user_points_show_the_counts_of_their_pixels(reel: Reel) -> None:
+    camera, _ = camera_of(reel, Variant.V1, 0x8004, *user_point_words(0, 3, 5), *user_point_words(2, 255, 191))
+    seen = decoded(camera.picture(0).data)
+    assert seen.metadata.statistics.user_counts == (seen.counts[5, 3], 0, seen.counts[191, 255])
+
+
+def test_a_v2_knows_no_user_points(reel: Reel) -> None:
+    camera, _ = camera_of(reel, Variant.V2, 0x8004, *user_point_words(1, 3, 5))
+    assert decoded(camera.picture(0).data).metadata.statistics.user_counts == (0, 0, 0)
+
+
+def test_a_lower_rate_leaves_frames_out_evenly(reel: Reel) -> None:
+    camera, _ = camera_of(reel)
+    camera.set_rate(10)
+    frame, numbers = -1, []
+    for _ in range(21):
+        frame, _ = camera.following(frame)
+        numbers.append(frame)
+    steps = [after - before for before, after in pairwise(numbers)]
+    assert numbers[20] - numbers[0] == 50
+    assert set(steps) == {2, 3}
+    with pytest.raises(ValueError, match="at most 25, got 30"):
+        camera.set_rate(30)
+
+
+def test_a_cold_v1_drifts_with_its_detector_until_its_shutter_closes(reel: Reel) -> None:
+    camera, _ = camera_of(reel, Variant.V1)
+    camera.power_up(cold=True)
+    camera.command(0x8004)
+    truth = decoded(reel.normal[0].tobytes()).celsius.mean()
+    # Numbers of the reel's first picture: just after the cycle at 37 s, and just before and after that at 64.8 s.
+    after, before, again = (decoded(camera.picture(frame).data) for frame in (64 * 15, 64 * 25, 64 * 26))
+    assert after.celsius.mean() == pytest.approx(truth, abs=0.05)
+    moved = before.metadata.fpa_celsius - after.metadata.fpa_celsius
+    assert moved > 0.4
+    assert before.celsius.mean() - after.celsius.mean() == pytest.approx(-1.2 * moved, abs=0.06)
+    assert again.celsius.mean() == pytest.approx(truth, abs=0.05)
+    assert again.metadata.shutter_celsius > after.metadata.shutter_celsius
+    assert np.std(before.celsius - after.celsius) > np.std(again.celsius - after.celsius) / 2
+
+
+def test_the_frozen_picture_of_a_cold_camera_is_one_picture(reel: Reel) -> None:
+    camera, _ = camera_of(reel, Variant.V1)
+    camera.power_up(cold=True)
+    camera.command(0x8004)
+    first = frame_at(round(37.0 * NS_PER_S))
+    assert len({camera.picture(frame).data for frame in range(first, first + 31)}) == 1
+    assert camera.picture(first + 31).data != camera.picture(first).data
+
+
+def test_a_cold_v2_drifts_until_the_host_has_seen_its_shutter(reel: Reel) -> None:
+    camera, clock = camera_of(reel, Variant.V2)
+    camera.power_up(cold=True)
+    camera.command(0x8004)
+    truth = decoded(reel.normal[0].tobytes()).celsius.mean()
+
+    def calibrated(decoder: FrameDecoder) -> FrameDecoder:
+        opened = int(clock.monotonic_ns() / NS_PER_S * 25)
+        camera.command(0x8000)
+        closed = [transfer_from_bytes(camera.picture(opened + frame).data)[:IMAGE_HEIGHT] for frame in range(9, 21)]
+        decoder.correction = HostCorrection(offset=average_offset(closed), gain=reel.gain)
+        return decoder
+
+    clock.advance(1.0)
+    decoder = calibrated(FrameDecoder())
+    fresh, later = (decoded(camera.picture(frame).data, decoder) for frame in (64, 64 * 9))
+    assert fresh.celsius.mean() == pytest.approx(truth, abs=0.1)
+    moved = later.metadata.fpa_celsius - fresh.metadata.fpa_celsius
+    assert moved > 0.3
+    assert later.celsius.mean() - fresh.celsius.mean() == pytest.approx(-1.2 * moved, abs=0.15)
+    clock.advance(24.0)
+    decoder = calibrated(FrameDecoder())
+    again = decoded(camera.picture(64 * 11).data, decoder)
+    assert again.celsius.mean() == pytest.approx(truth, abs=0.1)
+
+
+def test_the_same_pictures_come_from_a_camera_with_another_serial_number(reel: Reel) -> None:
+    named = reel.named("KA1213")
+    for strip in ("normal", "high", "blade", "raw", "raw_blade"):
+        renamed, before = getattr(named, strip)[-1], getattr(reel, strip)[-1]
+        assert parse_metadata(renamed).serial == "KA1213"
+        assert replace(parse_metadata(renamed), serial="") == replace(parse_metadata(before), serial="")
+        assert np.array_equal(renamed[:IMAGE_HEIGHT], before[:IMAGE_HEIGHT])
+
+
+def test_a_reel_of_another_seed_is_another_camera() -> None:
+    first, other = next(shots(1)), next(shots(1, seed=8))
+    assert (first.frame.metadata.serial, other.frame.metadata.serial) == ("SIM00005", "SIM00008")
+    assert not np.array_equal(first.frame.counts, other.frame.counts)
 
 
 def test_a_reel_that_was_saved_is_read_back(reel: Reel, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,17 +2,24 @@
 
 Layouts: USB 2.0, section 9.6, and the USB Device Class Definition for Video Devices 1.0. The numbers of the v1 are
 those of the descriptors of a sibling of the T2S+ (zzh315/ThermalView); no dump of a v2 is public, so what is not known
-of it (terminal, formats) is taken from the v1, its payloads from diminDDL/InfiCamPlus.
+of it (terminal, formats) is taken from the v1, its payloads from diminDDL/InfiCamPlus. The dump of a real camera takes
+the place of all that.
 """
 
 import struct
 from dataclasses import dataclass
+from typing import Self
 
+from drivers.errors import CameraRefusedError
 from drivers.t2s_protocol import FRAME_RATE_HZ, IMAGE_WIDTH, TRANSFER_BYTES, TRANSFER_ROWS, Variant
+from drivers.usb import variant_of
+from drivers.usb_dump import UsbDump
+from drivers.uvc_descriptors import TransferType, read_descriptors
+from drivers.v4l2 import EVERY_WORD, ControlRange
 
-CONTROL_INTERFACE, STREAMING_INTERFACE = 0, 1
-CAMERA_TERMINAL, _OUTPUT_TERMINAL = 1, 2
-PICTURE_ENDPOINT = 1
+_CONTROL_INTERFACE, _STREAMING_INTERFACE = 0, 1
+_CAMERA_TERMINAL, _OUTPUT_TERMINAL = 1, 2
+_PICTURE_ENDPOINT = 1
 PAYLOAD_HEADER_BYTES = 12
 FRAME_INTERVAL_100NS = round(1e7 / FRAME_RATE_HZ)
 
@@ -25,8 +32,14 @@ _ISOCHRONOUS_ASYNCHRONOUS, _BULK = 0x05, 0x02
 _BULK_PACKET_BYTES = 512
 _MICROFRAMES_PER_S = 8000
 
+_BULK_PAYLOAD_BYTES = PAYLOAD_HEADER_BYTES + TRANSFER_BYTES // 7
+
 DEVICE, CONFIGURATION, STRING, QUALIFIER = 1, 2, 3, 6
 """Types of descriptors that a host asks for."""
+
+_DEVICE_BYTES = 18
+_TEXT_NUMBERS = slice(14, 17)
+"""Of manufacturer, product and serial number, in the device descriptor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +57,47 @@ class Personality:
     """Largest payload with its header; isochronous: the size of a packet."""
     interval: int = 1
     """Isochronous: a packet in each 2^(interval - 1) microframes of 125 µs."""
+    control_interface: int = _CONTROL_INTERFACE
+    streaming_interface: int = _STREAMING_INTERFACE
+    camera_terminal: int = _CAMERA_TERMINAL
+    zoom: ControlRange = EVERY_WORD
+    """Of the control that takes commands."""
+    descriptors: bytes = b""
+    """Device and configuration descriptors of a real camera; made from the other fields where there are none."""
+
+    @classmethod
+    def of_dump(cls, dump: UsbDump) -> Self:
+        """That of a real camera.
+
+        Raises
+        ------
+        CameraRefusedError
+            If its descriptors are not those of a T2S+.
+        """
+        seen = read_descriptors(dump.descriptors)
+        if seen.size(IMAGE_WIDTH, TRANSFER_ROWS) is None or seen.camera_terminal is None:
+            raise CameraRefusedError(
+                f"expected descriptors with a camera terminal and a picture of {IMAGE_WIDTH} x {TRANSFER_ROWS} YUY2, "
+                f"these have terminal {seen.camera_terminal} and {[(size.width, size.height) for size in seen.sizes]}"
+            )
+        vendor_id, product_id = dump.vendor_and_product
+        bulk = seen.transfer is TransferType.BULK
+        return cls(
+            variant=variant_of(vendor_id, product_id),
+            vendor_id=vendor_id,
+            product_id=product_id,
+            manufacturer=dump.manufacturer,
+            product=dump.product,
+            serial=dump.serial,
+            bulk=bulk,
+            payload_bytes=_BULK_PAYLOAD_BYTES if bulk else seen.packet_bytes,
+            interval=seen.packet_interval,
+            control_interface=seen.control_interface,
+            streaming_interface=seen.streaming_interface,
+            camera_terminal=seen.camera_terminal,
+            zoom=dump.zoom or EVERY_WORD,
+            descriptors=dump.descriptors,
+        )
 
     @property
     def packets_per_s(self) -> float:
@@ -53,7 +107,8 @@ class Personality:
     def descriptor(self, kind: int, index: int) -> bytes | None:
         """What the camera answers a request for a descriptor; None when it has no such."""
         if kind == STRING:
-            texts = {1: self.manufacturer, 2: self.product, 3: self.serial}
+            numbers = self._device()[_TEXT_NUMBERS]
+            texts = dict(zip(numbers, (self.manufacturer, self.product, self.serial), strict=True))
             text = texts.get(index)
             return _LANGUAGES if index == 0 else _text(text) if text else None
         return {DEVICE: self._device, CONFIGURATION: self._configuration, QUALIFIER: _qualifier}.get(kind, _none)()
@@ -65,13 +120,18 @@ class Personality:
         )
 
     def _device(self) -> bytes:
+        if self.descriptors:
+            return self.descriptors[:_DEVICE_BYTES]
         texts = 1, 2, 3 if self.serial else 0
         return struct.pack(
             "<BBHBBBBHHHBBBB", 18, DEVICE, 0x0200, 0xEF, 2, 1, 64, self.vendor_id, self.product_id, 0x0100, *texts, 1
         )
 
     def _configuration(self) -> bytes:
-        association = struct.pack("<BBBBBBBB", 8, 0x0B, CONTROL_INTERFACE, 2, 0x0E, 3, 0, 0)
+        if self.descriptors:
+            total = int.from_bytes(self.descriptors[_DEVICE_BYTES + 2 : _DEVICE_BYTES + 4], "little")
+            return self.descriptors[_DEVICE_BYTES : _DEVICE_BYTES + total]
+        association = struct.pack("<BBBBBBBB", 8, 0x0B, _CONTROL_INTERFACE, 2, 0x0E, 3, 0, 0)
         body = association + _control_interface() + self._streaming_interface()
         return struct.pack("<BBHBBBBB", 9, CONFIGURATION, 9 + len(body), 2, 1, 0, 0x80, _MAX_POWER_2MA) + body
 
@@ -82,15 +142,15 @@ class Personality:
         )
         if self.bulk:
             endpoint = struct.pack("<BBBBHB", 7, 5, self._address, _BULK, _BULK_PACKET_BYTES, 0)
-            return _interface(STREAMING_INTERFACE, 0, 1, 2) + head + formats + endpoint
+            return _interface(_STREAMING_INTERFACE, 0, 1, 2) + head + formats + endpoint
         packet = _high_bandwidth(self.payload_bytes)
         endpoint = struct.pack("<BBBBHB", 7, 5, self._address, _ISOCHRONOUS_ASYNCHRONOUS, packet, self.interval)
-        idle = _interface(STREAMING_INTERFACE, 0, 0, 2) + head + formats
-        return idle + _interface(STREAMING_INTERFACE, 1, 1, 2) + endpoint
+        idle = _interface(_STREAMING_INTERFACE, 0, 0, 2) + head + formats
+        return idle + _interface(_STREAMING_INTERFACE, 1, 1, 2) + endpoint
 
     @property
     def _address(self) -> int:
-        return 0x80 | PICTURE_ENDPOINT
+        return 0x80 | _PICTURE_ENDPOINT
 
 
 V1 = Personality(
@@ -113,18 +173,18 @@ V2 = Personality(
     product="T2S+",
     serial="",
     bulk=True,
-    payload_bytes=PAYLOAD_HEADER_BYTES + TRANSFER_BYTES // 7,
+    payload_bytes=_BULK_PAYLOAD_BYTES,
 )
 """28 rows and a header in each of 7 payloads."""
 
 
 def _control_interface() -> bytes:
     camera = struct.pack(
-        "<BBBBHBBHHHB3s", 18, 0x24, 2, CAMERA_TERMINAL, 0x0201, 0, 0, 0, 0, 0, len(_FOCUS_AND_ZOOM), _FOCUS_AND_ZOOM
+        "<BBBBHBBHHHB3s", 18, 0x24, 2, _CAMERA_TERMINAL, 0x0201, 0, 0, 0, 0, 0, len(_FOCUS_AND_ZOOM), _FOCUS_AND_ZOOM
     )
-    output = struct.pack("<BBBBHBBB", 9, 0x24, 3, _OUTPUT_TERMINAL, 0x0101, 0, CAMERA_TERMINAL, 0)
-    head = struct.pack("<BBBHHIBB", 13, 0x24, 1, 0x0100, 13 + len(camera + output), _CLOCK_HZ, 1, STREAMING_INTERFACE)
-    return _interface(CONTROL_INTERFACE, 0, 0, 1) + head + camera + output
+    output = struct.pack("<BBBBHBBB", 9, 0x24, 3, _OUTPUT_TERMINAL, 0x0101, 0, _CAMERA_TERMINAL, 0)
+    head = struct.pack("<BBBHHIBB", 13, 0x24, 1, 0x0100, 13 + len(camera + output), _CLOCK_HZ, 1, _STREAMING_INTERFACE)
+    return _interface(_CONTROL_INTERFACE, 0, 0, 1) + head + camera + output
 
 
 def _picture_formats() -> bytes:
