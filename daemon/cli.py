@@ -33,6 +33,7 @@ from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
+from daemon.installation import default_config
 from daemon.logs import configure_logging
 from daemon.messaging.watch import watch
 from daemon.schedule import StratifiedDay, describe_day
@@ -78,7 +79,7 @@ ReadingOption = Annotated[
     ),
 ]
 
-_DEFAULT_CONFIG = Path("config.toml")
+_DEFAULT_CONFIG = default_config()
 
 
 _PIPE_WIDTH = 10_000

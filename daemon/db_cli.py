@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import URL
 
+from daemon.installation import default_config
 from daemon.lock import DataDirectoryLock
 from daemon.settings import load_settings
 from daemon.store.backup import (
@@ -37,7 +38,7 @@ KeepOption = Annotated[
     typer.Option("--keep", min=1, help="Remove older copies with a label of this kind (its part before the first -)."),
 ]
 
-_DEFAULT_CONFIG = Path("config.toml")
+_DEFAULT_CONFIG = default_config()
 _WIDTH = 10_000
 """What goes into a file or another program is not broken into lines."""
 

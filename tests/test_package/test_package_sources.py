@@ -51,7 +51,7 @@ def test_the_scripts_are_shell(script: Path) -> None:
 
 
 def test_there_are_scripts_for_install_upgrade_removal_and_purge() -> None:
-    assert [script.suffix for script in SCRIPTS] == [".postinst", ".postrm", ".prerm"]
+    assert [script.suffix for script in SCRIPTS] == [".postinst", ".postrm", ".preinst", ".prerm"]
 
 
 def test_the_units_find_the_program_where_the_package_puts_it() -> None:

@@ -1,19 +1,22 @@
 """The same store in a PostgreSQL server: the tests start one of their own where its programs are installed."""
 
+import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, make_url, text
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging.outbox import OutboxMessage, Priority
@@ -24,7 +27,7 @@ from daemon.store.repository import Counts, Store, open_store
 from daemon.store.schema import metadata
 from drivers.errors import StoreError, StoreRejectedError
 
-pytestmark = pytest.mark.filterwarnings("error")
+ROOT = Path(__file__).parents[3]
 
 BeginRun = Callable[[Store], tuple[int, int]]
 MakeObservation = Callable[..., FrameObservation]
@@ -202,3 +205,42 @@ def test_a_server_that_goes_and_comes_back_is_used_again(
         store.add([observation(1)], run_id=run_id, camera_id=camera_id)
         assert store.counts().frames == 2
         print(f"{failed} writes refused while the server was away, the next one after its return stored")  # noqa: T201
+
+
+def test_the_sample_dashboard_asks_what_the_tables_answer(
+    url: str, begin_run: BeginRun, observation: MakeObservation, planned_block: PlanBlock
+) -> None:
+    block = planned_block()
+    with open_store(url, outbox_limit=100) as store:
+        run_id, camera_id = begin_run(store)
+        store.open_block(block, run_id=run_id, at_utc_ns=block.start_utc_ns)
+        frames = [observation(second, block_key=block.key) for second in range(6)]
+        store.add(frames, run_id=run_id, camera_id=camera_id, events=[fever(block.start_utc_ns)])
+        store.finish_block(block.key, at_utc_ns=block.end_utc_ns, reason_for_unaccounted="service_down")
+    dashboard = json.loads((ROOT / "containers/grafana/dashboards/vivarium.json").read_text())
+    engine, answers = create_engine(url), {}
+    with engine.connect() as connection:
+        for panel in dashboard["panels"]:
+            [target] = panel["targets"]
+            # What Grafana puts in place of its macro.
+            within = rf"\1 >= {block.start_utc_ns} AND \1 <= {block.end_utc_ns}"
+            statement = re.sub(r"\$__unixEpochNanoFilter\(([\w.]+)\)", within, target["rawSql"])
+            assert "$" not in statement
+            rows = connection.execute(text(statement)).mappings().all()
+            answers[panel["title"]] = [{name: row[name] for name in row if name != "time"} for row in rows]
+            assert all(row["time"].timestamp() > 1.79e9 for row in rows)
+    engine.dispose()
+    assert answers == {
+        "Surface temperature by part, hottest of each minute": [{"metric": "animal 1 head", "celsius": 35.0}],
+        "Share of planned seconds captured, by hour": [{"captured": Decimal("0.6")}],
+        "Missing seconds by reason": [{"metric": "service_down", "seconds": 4}],
+        "Events": [
+            {
+                "severity": "alert",
+                "kind": "animal_too_hot",
+                "state": "opened",
+                "animal": 1,
+                "data_json": '{"p95_celsius":39.4,"reason":"\\u00fc"}',
+            }
+        ],
+    }
