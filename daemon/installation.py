@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -131,6 +132,13 @@ def planned_files(*, package: bool = False) -> tuple[InstalledFile, ...]:
 def packaged_unit() -> PurePosixPath:
     """The unit file that is there when a package has installed the service."""
     return _PACKAGE / _UNITS / UNIT
+
+
+def default_config() -> Path:
+    """The config file of a command that is not told of one: here, or where an installed service has its own."""
+    here, installed = Path("config.toml"), Path(CONFIG / "config.toml")
+    # os.path: whoever may not look into the folder has no error of it.
+    return installed if not here.exists() and os.path.exists(installed) else here  # noqa: PTH110
 
 
 def unit_of(name: str) -> str:

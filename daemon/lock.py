@@ -1,6 +1,7 @@
 """One service a data directory."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,9 @@ class DataDirectoryLock:
     def __enter__(self) -> Self:
         try:
             self._file = self._path.open("w")
+            if os.geteuid() == 0:  # an administrator's command must not leave a file that keeps the service out
+                owner = self._path.parent.stat()
+                os.chown(self._path, owner.st_uid, owner.st_gid)
         except OSError as error:
             raise ConfigError(
                 f"box.data_dir: {self._path} cannot be written: {error.strerror}; "

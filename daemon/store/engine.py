@@ -48,6 +48,9 @@ PRIMARY_CODE = 0xFF
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
+_SERVER_OPTIONS = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+"""A server that does not answer is given up in seconds (the second number is milliseconds): the caller repeats it."""
+
 _REFUSED = (IntegrityError, DataError, InterfaceError, ProgrammingError)
 """Errors that speak of the rows or the statement, not of the state of the database."""
 
@@ -178,8 +181,14 @@ def migration_engine(url: URL) -> Engine:
 def _engine(
     url: URL, *, begin: str, read_only: bool = False, foreign_keys: bool = True, **pool_options: object
 ) -> Engine:
+    options = dict(pool_options)
+    if url.get_backend_name() == "postgresql":
+        options["connect_args"] = _SERVER_OPTIONS
+        if read_only:
+            options["connect_args"] = {**_SERVER_OPTIONS, "options": "-c default_transaction_read_only=on"}
+            options["isolation_level"] = "REPEATABLE READ"  # one snapshot, as in SQLite
     try:
-        engine = create_engine(url, hide_parameters=True, **pool_options)
+        engine = create_engine(url, hide_parameters=True, **options)
     except (ImportError, ArgumentError) as error:
         raise ConfigError(f"database.url: no driver for {url.render_as_string()}, install one: {error}") from error
     if is_sqlite(url):

@@ -1,4 +1,4 @@
-"""The database as a file: whether it is damaged, how it is set aside, how it is copied."""
+"""The database as a file: whether it is damaged, and how it is set aside."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ REVISION = re.compile(r"\d{4}")
 CHECK_BUDGET_S = 3.0
 """The service is to measure again within 10 s of a crash."""
 
-_COMPANIONS = ("-wal", "-shm", "-journal")
+COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database; they must go where it goes."""
 
 _DAMAGE_SENTENCES = ("unsupported file format", "same text encoding", "malformed", "Could not decode")
@@ -166,9 +166,9 @@ def set_aside(path: Path, utc_ns: int) -> Path:
     StoreError
         If it cannot be renamed.
     """
-    target = _free(path.with_name(f"{path.name}.damaged-{utc_stamp(utc_ns)}"))
+    target = free_name(path.with_name(f"{path.name}.damaged-{utc_stamp(utc_ns)}"))
     try:
-        for companion in _COMPANIONS:
+        for companion in COMPANIONS:
             beside = path.with_name(path.name + companion)
             if beside.exists():
                 beside.rename(target.with_name(target.name + companion))
@@ -180,49 +180,7 @@ def set_aside(path: Path, utc_ns: int) -> Path:
     return target
 
 
-def verified_copy(path: Path, *, label: str, utc_ns: int) -> Path:
-    """Copy a database in use beside itself and check the copy.
-
-    Parameters
-    ----------
-    path : Path
-        The database.
-    label : str
-        Goes into the name of the copy, for instance `before-0002`.
-    utc_ns : int
-        Goes into the name, too.
-
-    Raises
-    ------
-    StoreError
-        If there is no room for it, or what was copied is not sound.
-    """
-    target = _free(path.with_name(f"{path.name}.{label}-{utc_stamp(utc_ns)}"))
-    unfinished = target.with_name(f"{target.name}.part")
-    unfinished.unlink(missing_ok=True)
-    try:
-        with (
-            store_errors(f"copy {path} to {target}"),
-            closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as source,
-            closing(sqlite3.connect(unfinished)) as copy,
-        ):
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")
-            problems = [str(row[0]) for row in copy.execute("PRAGMA integrity_check(3)")]
-        if problems != ["ok"]:
-            raise StoreError(f"the copy of {path} is not sound, nothing was changed: {'; '.join(problems)}")
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.rename(target)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise StoreError(f"cannot copy {path} to {target}: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return target
-
-
-def _free(path: Path) -> Path:
+def free_name(path: Path) -> Path:
     """The path, or the next one that no file has."""
     candidate, number = path, 2
     while candidate.exists():

@@ -1,4 +1,9 @@
-"""The schema's revisions: an older database is copied, then brought up to date in one transaction."""
+"""The schema's revisions: an older database is copied, then brought up to date in one transaction.
+
+If that fails the database is as it was: the transaction sees to it, and where a revision has committed half-way, the
+copy is put back. A copy that is still what the database is, is then removed, so that a service that tries again and
+again does not fill the disk with copies.
+"""
 
 import logging
 from pathlib import Path
@@ -10,8 +15,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection
 
+from daemon.store.backup import check_room, copy_name, differs, discard, put_back, stored_bytes, verified_copy
 from daemon.store.engine import is_sqlite, migration_engine, sqlite_path, store_errors
-from daemon.store.sqlite_file import verified_copy
 from drivers.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -27,7 +32,19 @@ def head_revision(location: Path = MIGRATIONS) -> str:
     return head
 
 
-def upgrade(url: URL, *, utc_ns: int, location: Path = MIGRATIONS) -> Path | None:
+def current_revision(url: URL) -> str | None:
+    """The revision that a database has; None for one without tables.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    with store_errors(f"read the revision of {url.render_as_string()}"), migration_engine(url).connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(url: URL, *, utc_ns: int, label: str | None = None, location: Path = MIGRATIONS) -> Path | None:
     """Bring a database to the newest revision; a database without tables gets them.
 
     Parameters
@@ -36,6 +53,8 @@ def upgrade(url: URL, *, utc_ns: int, location: Path = MIGRATIONS) -> Path | Non
         Of the database.
     utc_ns : int
         Now, for the name of the copy.
+    label : str, optional
+        For the name of the copy, too; before-REVISION when left out.
     location : Path
         Directory of the revisions.
 
@@ -49,28 +68,45 @@ def upgrade(url: URL, *, utc_ns: int, location: Path = MIGRATIONS) -> Path | Non
     StoreError
         If it belongs to a newer program, cannot be copied, or the upgrade fails; it is then as it was.
     """
-    head, engine = head_revision(location), migration_engine(url)
-    copy = None
-    with store_errors(f"bring the database {url.render_as_string()} up to date"):
-        with engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-        if current == head:
-            return None
-        path = sqlite_path(url)
-        if current is not None:
-            _refuse_unknown(url, current, head, location)
-            if path is not None:
-                copy = verified_copy(path, label=f"before-{head}", utc_ns=utc_ns)
-                logger.info("database %s has revision %s, %s is needed; copy in %s", path, current, head, copy)
-        with engine.begin() as connection:
-            config = _config(location)
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise StoreError(f"the schema cannot be brought to revision {head}: {error}") from error
-            _check_references(connection, url)
+    head, current = head_revision(location), current_revision(url)
+    if current == head:
+        return None
+    path, copy = sqlite_path(url), None
+    if current is not None:
+        _refuse_unknown(url, current, head, location)
+        if path is not None:
+            # The copy, and a transaction that may write every page anew.
+            check_room(path.parent, 2 * stored_bytes(path), f"bring the database {path} up to date")
+            copy = verified_copy(path, copy_name(path, label or f"before-{head}", utc_ns))
+            logger.info("database %s has revision %s, %s is needed; copy in %s", path, current, head, copy)
+    try:
+        _apply(url, head, location)
+    except BaseException:
+        if path is not None and copy is not None:
+            _undo(path, copy)
+        raise
     return copy
+
+
+def _apply(url: URL, head: str, location: Path) -> None:
+    """Apply all revisions in one transaction."""
+    purpose = f"bring the database {url.render_as_string()} up to date"
+    with store_errors(purpose), migration_engine(url).begin() as connection:
+        config = _config(location)
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise StoreError(f"the schema cannot be brought to revision {head}: {error}") from error
+        _check_soundness(connection, url)
+
+
+def _undo(path: Path, copy: Path) -> None:
+    if differs(path, copy):
+        put_back(path, copy)
+        logger.error("the upgrade of the database %s had gone half-way: the copy was put back", path)
+    else:
+        discard(copy)
 
 
 def _config(location: Path) -> Config:
@@ -89,8 +125,14 @@ def _refuse_unknown(url: URL, current: str, head: str, location: Path) -> None:
         ) from error
 
 
-def _check_references(connection: Connection, url: URL) -> None:
-    if is_sqlite(url):
-        dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        if dangling:
-            raise StoreError(f"the upgrade would leave {len(dangling)} rows that refer to nothing, nothing was changed")
+def _check_soundness(connection: Connection, url: URL) -> None:
+    if not is_sqlite(url):
+        return
+    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    if dangling:
+        raise StoreError(f"the upgrade would leave {len(dangling)} rows that refer to nothing, nothing was changed")
+    found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+    if found != ["ok"]:
+        raise StoreError(
+            f"the upgrade would leave a database that is not sound ({'; '.join(found)}), nothing was changed"
+        )

@@ -1,0 +1,246 @@
+"""The same store in a PostgreSQL server: the tests start one of their own where its programs are installed."""
+
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, make_url, text
+
+from daemon.events import Event, EventKind, EventState, Severity
+from daemon.messaging.outbox import OutboxMessage, Priority
+from daemon.observation import FrameObservation
+from daemon.schedule import PlannedBlock
+from daemon.store.engine import Database
+from daemon.store.repository import Counts, Store, open_store
+from daemon.store.schema import metadata
+from drivers.errors import StoreError, StoreRejectedError
+
+ROOT = Path(__file__).parents[3]
+
+BeginRun = Callable[[Store], tuple[int, int]]
+MakeObservation = Callable[..., FrameObservation]
+PlanBlock = Callable[..., PlannedBlock]
+
+
+class Server:
+    """A PostgreSQL server on a loopback port, with one database that is emptied for each test."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._data = programs, folder / "data"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        # It refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        self._run("initdb", "--auth=trust", "--username=vivarium", "--no-sync", "--encoding=UTF8", "--locale=C")
+
+    @property
+    def url(self) -> str:
+        """Of its database."""
+        return f"postgresql+psycopg://vivarium@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._data}"
+        log = str(self._data / "log")
+        self._run("pg_ctl", "start", "--wait", f"--log={log}", f"--options={options}")
+
+    def stop(self) -> None:
+        """Stop it without a word to those who are connected."""
+        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), "-D", str(self._data), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/", timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server, running."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
+    if os.geteuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
+        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+    with tempfile.TemporaryDirectory(prefix="vivarium-pg-") as folder:  # pytest's own are closed to other users
+        server = Server(programs[-1].parent, Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def url(server: Server) -> Iterator[str]:
+    """Its database, empty."""
+    yield server.url
+    engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+
+
+def fever(at_utc_ns: int) -> Event:
+    """An event of the first animal."""
+    return Event(
+        kind=EventKind.ANIMAL_TOO_HOT,
+        state=EventState.OPENED,
+        severity=Severity.ALERT,
+        at_utc_ns=at_utc_ns,
+        animal=1,
+        data={"p95_celsius": 39.4, "reason": "ü"},
+    )
+
+
+def test_the_schema_is_the_programs(url: str, store: Store) -> None:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_a_block_is_stored_and_read_as_it_was_written(
+    url: str, begin_run: BeginRun, observation: MakeObservation, planned_block: PlanBlock
+) -> None:
+    block = planned_block()
+    frames = [observation(second, block_key=block.key) for second in range(6)]
+    with open_store(url, outbox_limit=100) as store:
+        run_id, camera_id = begin_run(store)
+        store.open_block(block, run_id=run_id, at_utc_ns=block.start_utc_ns)
+        store.add(frames, run_id=run_id, camera_id=camera_id)
+        coverage = store.finish_block(block.key, at_utc_ns=block.end_utc_ns, reason_for_unaccounted="service_down")
+        assert (coverage.captured, coverage.missing_by_reason) == (6, {"service_down": 4})
+    with open_store(url, outbox_limit=100) as store:
+        assert store.block_observations(block.key) == frames
+        assert store.counts() == Counts(frames=6, part_observations=6, events=0, outbox=0, outbox_dropped=0)
+        assert (store.set_aside, store.copy) == (None, None)
+
+
+def test_an_event_and_its_message_are_stored_together_and_leave_the_outbox_in_order(
+    store: Store, begin_run: BeginRun
+) -> None:
+    run_id, _ = begin_run(store)
+    for number in range(5):
+        message = OutboxMessage(
+            topic=f"event/{number}", payload=b"\x00\xff", created_utc_ns=number, priority=Priority.ALARM
+        )
+        store.add([], run_id=run_id, camera_id=None, events=[fever(number)], messages=[message])
+    queued = store.queued_messages(after_id=0, limit=10)
+    assert [message.topic for message in queued] == [f"event/{number}" for number in range(5)]
+    assert queued[0].payload == b"\x00\xff"
+    store.acknowledge_messages([message.message_id for message in queued])
+    assert store.outbox_depth() == 0
+    assert [event.at_utc_ns for event in store.recent_events(10)] == [4, 3, 2, 1, 0]
+
+
+def test_a_refused_row_takes_its_batch_with_it(store: Store, begin_run: BeginRun, observation: MakeObservation) -> None:
+    _, camera_id = begin_run(store)
+    with pytest.raises(StoreRejectedError, match="fk_frame_run_id"):
+        store.add([observation()], run_id=77, camera_id=camera_id)
+    assert store.counts().frames == 0
+
+
+def test_what_is_read_together_is_one_state(
+    url: str, store: Store, begin_run: BeginRun, observation: MakeObservation
+) -> None:
+    run_id, camera_id = begin_run(store)
+    done, seen = threading.Event(), []
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(store.counts())
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for second in range(200):
+            store.add([observation(second)], run_id=run_id, camera_id=camera_id)
+    finally:
+        done.set()
+        reader.join()
+    print(f"{len(seen)} looks beside 200 writes")  # noqa: T201  # the figure
+    assert [counts for counts in seen if counts.frames != counts.part_observations] == []
+
+
+def test_readers_cannot_write(url: str, store: Store) -> None:
+    database = Database(make_url(url))
+    try:
+        with pytest.raises(StoreError, match="read-only transaction"), database.reading("write by mistake") as reader:
+            reader.exec_driver_sql("DELETE FROM run")
+    finally:
+        database.close()
+
+
+def test_a_server_that_goes_and_comes_back_is_used_again(
+    server: Server, url: str, begin_run: BeginRun, observation: MakeObservation
+) -> None:
+    with open_store(url, outbox_limit=100) as store:
+        run_id, camera_id = begin_run(store)
+        store.add([observation(0)], run_id=run_id, camera_id=camera_id)
+        server.stop()
+        failed = 0
+        try:
+            for _ in range(3):
+                with pytest.raises(StoreError) as refused:
+                    store.add([observation(1)], run_id=run_id, camera_id=camera_id)
+                assert not isinstance(refused.value, StoreRejectedError)
+                failed += 1
+        finally:
+            server.start()
+        store.add([observation(1)], run_id=run_id, camera_id=camera_id)
+        assert store.counts().frames == 2
+        print(f"{failed} writes refused while the server was away, the next one after its return stored")  # noqa: T201
+
+
+def test_the_sample_dashboard_asks_what_the_tables_answer(
+    url: str, begin_run: BeginRun, observation: MakeObservation, planned_block: PlanBlock
+) -> None:
+    block = planned_block()
+    with open_store(url, outbox_limit=100) as store:
+        run_id, camera_id = begin_run(store)
+        store.open_block(block, run_id=run_id, at_utc_ns=block.start_utc_ns)
+        frames = [observation(second, block_key=block.key) for second in range(6)]
+        store.add(frames, run_id=run_id, camera_id=camera_id, events=[fever(block.start_utc_ns)])
+        store.finish_block(block.key, at_utc_ns=block.end_utc_ns, reason_for_unaccounted="service_down")
+    dashboard = json.loads((ROOT / "containers/grafana/dashboards/vivarium.json").read_text())
+    engine, answers = create_engine(url), {}
+    with engine.connect() as connection:
+        for panel in dashboard["panels"]:
+            [target] = panel["targets"]
+            # What Grafana puts in place of its macro.
+            within = rf"\1 >= {block.start_utc_ns} AND \1 <= {block.end_utc_ns}"
+            statement = re.sub(r"\$__unixEpochNanoFilter\(([\w.]+)\)", within, target["rawSql"])
+            assert "$" not in statement
+            rows = connection.execute(text(statement)).mappings().all()
+            answers[panel["title"]] = [{name: row[name] for name in row if name != "time"} for row in rows]
+            assert all(row["time"].timestamp() > 1.79e9 for row in rows)
+    engine.dispose()
+    assert answers == {
+        "Surface temperature by part, hottest of each minute": [{"metric": "animal 1 head", "celsius": 35.0}],
+        "Share of planned seconds captured, by hour": [{"captured": Decimal("0.6")}],
+        "Missing seconds by reason": [{"metric": "service_down", "seconds": 4}],
+        "Events": [
+            {
+                "severity": "alert",
+                "kind": "animal_too_hot",
+                "state": "opened",
+                "animal": 1,
+                "data_json": '{"p95_celsius":39.4,"reason":"\\u00fc"}',
+            }
+        ],
+    }
