@@ -73,6 +73,24 @@ def upgrade(url: URL, *, utc_ns: int, location: Path = MIGRATIONS) -> Path | Non
     return copy
 
 
+def require_newest(url: URL) -> None:
+    """Refuse a database that this program would have to upgrade, or is too old for.
+
+    Raises
+    ------
+    StoreError
+        If its revision is another than ours.
+    """
+    engine = migration_engine(url)
+    with store_errors(f"open the database {url.render_as_string()}"), engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current != (head := head_revision()):
+        raise StoreError(
+            f"the database {url.render_as_string()} has revision {current}, this program works with {head}: "
+            "start the service once, it brings the database up to date"
+        )
+
+
 def _config(location: Path) -> Config:
     config = Config()
     config.set_main_option("script_location", str(location).replace("%", "%%"))
