@@ -108,9 +108,17 @@ def run(
     heartbeat: Annotated[
         Path | None, typer.Option(help="File that is written every second, for the dead-man script.")
     ] = None,
+    last_good: Annotated[
+        Path | None,
+        typer.Option(
+            "--last-good",
+            metavar="FILE",
+            help="Keep a copy of the config here; start with it if the config is damaged.",
+        ),
+    ] = None,
 ) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
-    if run_service(config, os.environ, heartbeat_path=heartbeat) is Outcome.MATERIAL_OVER:
+    if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
         logger.info("nothing more to replay")
 
 

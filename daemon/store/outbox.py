@@ -63,12 +63,17 @@ _STORED = select(outbox.c.id, cast(outbox.c.topic, LargeBinary).label("topic"), 
 """The topic as bytes: text that is none would end the query."""
 
 
-_TOPIC = re.compile(rb"[a-z][a-z0-9_-]*(/[A-Za-z0-9_-]+)*")
+_NOT_IN_A_TOPIC = re.compile(r"[\x00-\x1f\x7f+#]")
+"""What MQTT forbids in the topic of a message, or may end a connection."""
 
 
 def _why_no_topic(topic: bytes) -> str | None:
     """Why nothing can be published under this; None when it can."""
-    return None if _TOPIC.fullmatch(topic) else f"no topic of ours: {topic!r}"
+    try:
+        text = topic.decode()
+    except UnicodeDecodeError as error:
+        return f"its topic is no text: {error}"
+    return f"its topic is none: {text!r}" if not text or _NOT_IN_A_TOPIC.search(text) else None
 
 
 def _why_unreadable(topic: bytes, payload: bytes) -> str | None:

@@ -462,17 +462,17 @@ class Store:
         *,
         run_id: int | None = None,
         events: Sequence[Event] = (),
-        messages: Sequence[OutboxMessage] = (),
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
     ) -> int:
         """Note that the files of these are gone, and tell of it in the same transaction; how many rows that changed.
 
         Rows and sidecars stay, so that no gap is silent. A recording without a row (its database was set aside) is
-        passed over. `run_id` is needed with events.
+        passed over. `run_id` is needed with events; `tell` is that of `add`.
         """
         with self._database.writing(f"note that {len(freed)} recordings are freed") as connection:
             changed = recordings.free_recordings(connection, freed)
             if run_id is not None:
-                self._insert_events(connection, events, messages, run_id=run_id)
+                self._insert_events(connection, events, run_id=run_id, tell=tell)
             return changed
 
     # Pins
