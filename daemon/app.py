@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,8 @@ from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock, SystemClock
-from drivers.errors import ConfigError, StoreError, VivariumError
+from drivers.closing import damaged_sidecars, mend_sidecar
+from drivers.errors import ConfigError, RecordingError, StoreError, VivariumError
 from drivers.recording import RecordingSummary, close_leftovers
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,9 @@ RECORDS_WAITING = 100
 
 RECORDINGS_LOOKED_BACK_DAYS = 7
 """Recordings of so many days are looked for at the start that are whole but not in the database."""
+
+SIDECARS_LOOKED_BACK_DAYS = 1
+"""Sidecars of so many days are read at the start, 10 ms each: a power cut damages what was written last."""
 
 TICK_S = 1.0
 STATUS_INTERVAL_S = 10.0
@@ -262,6 +266,7 @@ class Service:
                 self._keep_recording(summary.header.block_key, summary)
         today = datetime.fromtimestamp(now_ns / NS_PER_S, self.settings.zone).date()
         since_day = today - timedelta(days=RECORDINGS_LOOKED_BACK_DAYS)
+        self._mend_sidecars(today - timedelta(days=SIDECARS_LOOKED_BACK_DAYS))
         enter_unknown(self.settings.recordings_dir, self.store, since_day=since_day)
         for block in self.store.open_blocks():
             if block.end_utc_ns <= now_ns:
@@ -276,6 +281,16 @@ class Service:
                 )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
             self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
+
+    def _mend_sidecars(self, since_day: date) -> None:
+        """A sidecar that cannot be read is made anew; a recording that cannot be either is known as damaged."""
+        for names in damaged_sidecars(self.settings.recordings_dir, since_day=since_day):
+            has_file = names.final.exists()
+            try:
+                if mend_sidecar(names) is None and has_file:
+                    self.store.update_recording(names.final, state=RecordingState.DAMAGED)
+            except (RecordingError, StoreError) as error:
+                logger.warning("%s", error)
 
     def _keep_recording(self, block_key: str, summary: RecordingSummary) -> None:
         try:

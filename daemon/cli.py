@@ -34,6 +34,7 @@ from daemon.doctor import examine
 from daemon.inspect import inspect_frame
 from daemon.logs import configure_logging
 from daemon.messaging.watch import watch
+from daemon.recordings_cli import recordings_app
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
 from daemon.settings import (
@@ -61,6 +62,7 @@ app = typer.Typer(
 schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_is_help=True)
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
+app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
