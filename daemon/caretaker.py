@@ -324,17 +324,18 @@ class Caretaker:
         if urgent:
             logger.warning("the disk is full (%d MB free): the ballast is given up", usage.free // MB)
             self._ballast.release()
-        found = None
+        found, exhausted = None, False
         if now_ns >= self._pass_at_ns or urgent or (short and self._low_event is None):
             self._pass_at_ns = now_ns + round((SHORT_PASS_S if short else PASS_S) * NS_PER_S)
-            found = self._pass()
+            found, gave_way = self._pass()
+            exhausted = short and not gave_way
             usage = shutil.disk_usage(settings.box.data_dir)
         self._ballast.make_if_room(usage.free, usage.total)
-        self._judge(usage.free, limits)
+        self._judge(usage.free, limits, exhausted=exhausted)
         return found
 
-    def _pass(self) -> DiskSurvey:
-        """Look at all files, and give up what the plan says."""
+    def _pass(self) -> tuple[DiskSurvey, bool]:
+        """Look at all files, and give up what the plan says; what is there then, and whether anything gave way."""
         now_ns = self._clock.utc_ns()
         self._report_set_aside(now_ns)
         self._read_pins()
@@ -349,7 +350,7 @@ class Caretaker:
             mark_pinned(found.recordings, self._pins)
         except OSError as error:
             self._complain(f"a pinned recording is kept but not yet marked: {error}")
-        return found
+        return found, bool(chosen)
 
     def _status_of(self, found: DiskSurvey) -> DiskStatus:
         return _status(
@@ -404,10 +405,18 @@ class Caretaker:
         self._untold.freed += missing
         self._reconciled = True
 
-    def _judge(self, free_bytes: int, limits: Limits) -> None:
-        """Open or close the condition that the disk is low; between the two limits it stays as it is."""
+    def _judge(self, free_bytes: int, limits: Limits, *, exhausted: bool) -> None:
+        """Open or close the condition that the disk is low; between the two limits it stays as it is.
+
+        Parameters
+        ----------
+        free_bytes, limits
+            As they are now.
+        exhausted : bool
+            Room was short, and nothing was found that may give way.
+        """
         now_ns = self._clock.utc_ns()
-        if self._low_event is None and free_bytes < limits.min_free_bytes:
+        if self._low_event is None and exhausted and free_bytes < limits.min_free_bytes:
             event = _disk_event(EventKind.DISK_LOW, free_bytes, limits, now_ns)
             self._low_event = event.event_id
             self._untold.events.append(event)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -274,6 +275,9 @@ port = {mqtt.port}
 keep_alive_s = {mqtt.keep_alive_s}
 [web]
 enabled = false
+[disk]
+min_free_gb = {settings.disk.min_free_gb}
+ballast_mb = {settings.disk.ballast_mb}
 """
 
 
@@ -308,3 +312,42 @@ class ShiftedClock(SystemClock):
 def make_clock() -> Callable[[float], Clock]:
     """A clock that is so many seconds ahead."""
     return ShiftedClock
+
+
+DISK_BYTES = 24 * 1024**2
+"""A data directory that a minute does not fill by itself."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that is quickly filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small file system")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, timeout=30)
+    if done.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True, timeout=30)
+
+
+def _fill(path: Path) -> None:
+    """Take all the room there is."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for size in (65536, 4096, 1):
+            try:
+                while os.write(descriptor, bytes(size)):
+                    pass
+            except OSError:
+                continue
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def fill() -> Callable[[Path], None]:
+    """Lets a file take all the room that its disk has."""
+    return _fill
