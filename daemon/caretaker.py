@@ -56,7 +56,8 @@ TICK_S = 1.0
 PASS_S = 60.0
 """Between two looks at all files while there is room."""
 SHORT_PASS_S = 5.0
-"""The same while room is short and nothing more may give way."""
+"""The same while room is short and nothing more may give way, and at the start: a camera sets its files aside late."""
+FIRST_PASSES = 3
 FILES_A_PASS = 200
 """Given up before the database is told."""
 MEASURED_DAYS = 7
@@ -276,7 +277,7 @@ class Caretaker:
         self._low_event = next((each.event_id for each in still_open if each.kind is EventKind.DISK_LOW), None)
         self._untold = _Untold(events=list(first_events))
         self._pins: Sequence[Pin] = ()
-        self._pass_at_ns = clock.monotonic_ns()
+        self._pass_at_ns, self._passes = clock.monotonic_ns(), 0
         self._stopping = threading.Event()
         self._complaints: deque[str] = deque(maxlen=8)
         self._reconciled = False
@@ -326,7 +327,9 @@ class Caretaker:
             self._ballast.release()
         found, exhausted = None, False
         if now_ns >= self._pass_at_ns or urgent or (short and self._low_event is None):
-            self._pass_at_ns = now_ns + round((SHORT_PASS_S if short else PASS_S) * NS_PER_S)
+            self._passes += 1
+            soon = short or self._passes < FIRST_PASSES
+            self._pass_at_ns = now_ns + round((SHORT_PASS_S if soon else PASS_S) * NS_PER_S)
             found, gave_way = self._pass()
             exhausted = short and not gave_way
             usage = shutil.disk_usage(settings.box.data_dir)

@@ -34,6 +34,7 @@ assert _SPEC.loader is not None
 _MESSAGING = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_MESSAGING)
 make_mosquitto, mosquitto = _MESSAGING.make_mosquitto, _MESSAGING.mosquitto
+free_port = _MESSAGING.free_port
 subscribe, make_proxy = _MESSAGING.subscribe, _MESSAGING.make_proxy
 
 DEADLINE_S = 30.0
@@ -211,16 +212,16 @@ class DaemonProcess:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.evidence = Evidence(settings.box.data_dir)
-        self._config = folder / "config.toml"
+        self.config = folder / "config.toml"
         self._log = folder / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._config.write_text(_toml(settings))
+        self.config.write_text(_toml(settings))
 
-    def start(self) -> None:
-        """Return at once."""
+    def start(self, *options: str | Path) -> None:
+        """Return at once; the options are those of `vivarium run`."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "daemon", "run", "--config", self._config],
+                [sys.executable, "-m", "daemon", "run", "--config", self.config, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -244,6 +245,17 @@ class DaemonProcess:
     def log(self) -> str:
         """All that it wrote since the first start."""
         return self._log.read_text() if self._log.exists() else ""
+
+    def send(self, which: signal.Signals) -> None:
+        """Send a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(which)
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; the exit status."""
+        assert self._process is not None
+        code, self._process = self._process.wait(DEADLINE_S), None
+        return code
 
     def end(self, how: signal.Signals) -> int:
         """Send a signal and wait for the end; the exit status."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def old_block(number: int) -> PlannedBlock:
 def make_old_recordings(settings: Settings) -> list[Path]:
     """Recordings of earlier days, in the database, oldest first; two are pinned."""
     paths = []
+    with SimulatedCamera.create(clock=SimulatedClock(old_block(0).start_utc_ns), seed=1) as camera:
+        frames = [camera.read(1) for _ in range(FRAMES_EACH)]
     with open_store(settings.database_url, outbox_limit=100) as store:
         run_id = store.start_run(
             version="0", config_hash="", config_json="{}", segmenter="", host="h", boot_id="b", started_utc_ns=1
@@ -77,10 +80,8 @@ def make_old_recordings(settings: Settings) -> list[Path]:
             path = settings.recordings_dir / block.day.isoformat() / f"box1_{block.day.isoformat()}_old-1.mkv"
             paths.append(path)
             writer = RecordingWriter(path, header_of(block), sync_interval_s=None)
-            clock = SimulatedClock(block.start_utc_ns)
-            with SimulatedCamera.create(clock=clock, seed=number) as camera:
-                for moment in block.planned_utc_ns:
-                    writer.append(camera.read(1), planned_utc_ns=moment)
+            for frame, moment in zip(frames, block.planned_utc_ns, strict=True):
+                writer.append(replace(frame, captured_utc_ns=moment), planned_utc_ns=moment)
             store.add_recording(block.key, writer.close())
             store.finish_block(block.key, at_utc_ns=block.end_utc_ns, reason_for_unaccounted="not_stored")
             os.utime(path, ns=(block.end_utc_ns, block.end_utc_ns))
@@ -252,7 +253,7 @@ def test_a_service_starts_on_a_full_disk_and_frees_recordings_before_rows(
     daemon = make_daemon(settings)
     with full_disk(settings, fill):
         with (
-            closing(sqlite3.connect(settings.box.data_dir / "vivarium.db")) as connection,
+            closing(sqlite3.connect(settings.box.data_dir / "vivarium.db", timeout=0.1)) as connection,
             pytest.raises(sqlite3.OperationalError, match=r"full|disk I/O|unable to open"),
         ):
             connection.execute("DELETE FROM pin")
