@@ -605,7 +605,10 @@ def open_store(url: str, *, outbox_limit: int, clock: Clock | None = None) -> It
     damaged = None if path is None else _set_aside_if_damaged(path, utc_ns)
     copy = upgrade(checked, utc_ns=utc_ns)
     if path is not None:
-        sync_directory(path.parent)
+        try:
+            sync_directory(path.parent)
+        except OSError as error:
+            raise StoreError(f"the directory of the database cannot be brought to the disk: {error}") from error
     database = Database(checked)
     try:
         if damaged is not None:
