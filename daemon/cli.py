@@ -37,6 +37,7 @@ from daemon.installation import default_config
 from daemon.logs import configure_logging
 from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
+from daemon.recordings_cli import recordings_app
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
 from daemon.settings import (
@@ -65,6 +66,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
@@ -112,9 +114,17 @@ def run(
     heartbeat: Annotated[
         Path | None, typer.Option(help="File that is written every second, for the dead-man script.")
     ] = None,
+    last_good: Annotated[
+        Path | None,
+        typer.Option(
+            "--last-good",
+            metavar="FILE",
+            help="Keep a copy of the config here; start with it if the config is damaged.",
+        ),
+    ] = None,
 ) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
-    if run_service(config, os.environ, heartbeat_path=heartbeat) is Outcome.MATERIAL_OVER:
+    if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
         logger.info("nothing more to replay")
 
 

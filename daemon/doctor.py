@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon.cameras import camera_opener
+from daemon.caretaker import limits_of, look_at_disk
 from daemon.credentials import mqtt_password
 from daemon.installation import CONFIG, TIMER, USER, unit_of
 from daemon.lock import DataDirectoryLock
@@ -20,8 +21,8 @@ from daemon.messaging.probe import probe_broker
 from daemon.schedule import StratifiedDay, check_plan
 from daemon.service_status import ServiceState, deadman_watches, read_state
 from daemon.settings import Settings, load_settings
-from daemon.status import LOW_DISK_BYTES
 from daemon.store.engine import checked_url, sqlite_path
+from daemon.store.repository import attach_store
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import head_revision
 from daemon.web.server import why_not
@@ -207,13 +208,24 @@ def _disk(settings: Settings) -> Iterator[Finding]:
             remedy=f"chown it to the service's user, or change box.data_dir ({directory})",
         )
         return
-    free_bytes = shutil.disk_usage(existing).free
+    usage = shutil.disk_usage(existing)
+    enough = usage.free >= limits_of(settings, usage.total).min_free_bytes
     yield Finding(
         subject="disk",
-        good=free_bytes >= LOW_DISK_BYTES,
-        found=f"{free_bytes / 1024**3:.1f} GiB free for {directory}",
-        remedy=None if free_bytes >= LOW_DISK_BYTES else "free some: a day of recordings takes about 0.4 GiB",
+        good=enough,
+        found=f"{usage.free / 1024**3:.1f} GiB free for {directory}{_forecast(settings)}",
+        remedy=None if enough else "free some, or unpin studies: a day of recordings takes about 0.4 GiB",
     )
+
+
+def _forecast(settings: Settings) -> str:
+    """When the disk will be full, as far as a database of this version tells; the database has a finding of its own."""
+    try:
+        with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
+            disk = look_at_disk(settings, store, now_ns=SystemClock().utc_ns(), ballast=False)
+    except (VivariumError, OSError):
+        return ""
+    return "" if disk.full_in_days is None else f", full in {disk.full_in_days:.0f} days"
 
 
 def _usb(_settings: Settings) -> Iterator[Finding]:

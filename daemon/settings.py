@@ -224,6 +224,19 @@ class RecordingSettings(_Section):
     """Whether blocks are recorded."""
 
 
+class DiskSettings(_Section):
+    """How much of the disk is used, and what gives way: docs/disk.md has the order. A GB is 1,000,000,000 bytes."""
+
+    min_free_gb: float = Field(2.0, gt=0, le=100_000)
+    """Below this recordings give way, the oldest first; on a small disk a quarter of it counts."""
+    budget_gb: float | None = Field(None, gt=0, le=1_000_000)
+    """Recordings take no more than this, pinned ones included; left out, what the disk has."""
+    keep_days: int | None = Field(None, ge=1, le=36_500)
+    """Recordings of days before that give way even if there is room; left out, they are kept as long as there is."""
+    ballast_mb: int = Field(64, ge=0, le=10_000)
+    """A file that is given up when the disk is full, so that database and sidecars can go on; 0 for none."""
+
+
 class DatabaseSettings(_Section):
     """Where measurements go."""
 
@@ -328,6 +341,7 @@ class Settings(_Section):
     schedule: ScheduleSettings = ScheduleSettings()
     measure: MeasureSettings = MeasureSettings()
     recording: RecordingSettings = RecordingSettings()
+    disk: DiskSettings = DiskSettings()
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     alerts: AlertSettings = AlertSettings()

@@ -222,6 +222,8 @@ class RecordingWriter:
                 if not told:
                     raise self._failure
                 logger.warning("%s: not closed, left for the next start", self._names.part)
+            elif self._failure is not None and not told:
+                logger.warning("%s; closed with the frames that are whole", self._failure)
         return self._summary
 
     def discard(self) -> None:

@@ -269,16 +269,16 @@ class DaemonProcess:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.evidence = Evidence(settings.box.data_dir)
-        self._config = folder / "config.toml"
+        self.config = folder / "config.toml"
         self._log = folder / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._config.write_text(_toml(settings))
+        self.config.write_text(_toml(settings))
 
-    def start(self) -> None:
-        """Return at once."""
+    def start(self, *options: str | Path) -> None:
+        """Return at once; the options are those of `vivarium run`."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "daemon", "run", "--config", self._config],
+                [sys.executable, "-m", "daemon", "run", "--config", self.config, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -302,6 +302,17 @@ class DaemonProcess:
     def log(self) -> str:
         """All that it wrote since the first start."""
         return self._log.read_text() if self._log.exists() else ""
+
+    def send(self, which: signal.Signals) -> None:
+        """Send a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(which)
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; the exit status."""
+        assert self._process is not None
+        code, self._process = self._process.wait(DEADLINE_S), None
+        return code
 
     def end(self, how: signal.Signals) -> int:
         """Send a signal and wait for the end; the exit status."""
@@ -333,6 +344,9 @@ port = {mqtt.port}
 keep_alive_s = {mqtt.keep_alive_s}
 [web]
 enabled = false
+[disk]
+min_free_gb = {settings.disk.min_free_gb}
+ballast_mb = {settings.disk.ballast_mb}
 """
 
 
@@ -369,6 +383,10 @@ def make_clock() -> Callable[[float], Clock]:
     return ShiftedClock
 
 
+DISK_BYTES = 24 * 1024**2
+"""A data directory that a minute does not fill by itself."""
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own that is quickly filled."""
@@ -401,4 +419,5 @@ def _fill(path: Path) -> None:
 @pytest.fixture
 def fill() -> Callable[[Path], None]:
     """Take all the room that a file system has, with one file."""
+    """Lets a file take all the room that its disk has."""
     return _fill

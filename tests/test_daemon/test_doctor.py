@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import sqlite3
 import stat
@@ -142,7 +143,8 @@ def test_a_data_directory_that_cannot_be_written_is_found(config: Callable[..., 
 def test_a_disk_that_is_nearly_full_is_found(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = config()
     assert found(path, "disk").good is True
-    monkeypatch.setattr(daemon.doctor, "LOW_DISK_BYTES", 1 << 60)
+    usage = shutil.disk_usage(path.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=usage.total // 1000))
     finding = found(path, "disk")
     assert finding.good is False
     assert finding.remedy is not None
