@@ -224,10 +224,10 @@ def test_a_thread_that_dies_ends_the_process_with_an_error(
 
 @pytest.mark.timeout(240)
 def test_a_full_disk_without_a_broker_is_no_reason_to_be_killed(
+    small_disk: Path,  # first, and so taken away last
+    fill: Callable[[Path], None],
     make_manager: MakeManager,
     config: Callable[..., str],
-    small_disk: Path,
-    fill: Callable[[Path], None],
     eventually: "Eventually",
 ) -> None:
     manager = make_manager("full")
