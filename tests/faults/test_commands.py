@@ -42,7 +42,7 @@ MALFORMED = int(os.environ.get("VIVARIUM_MALFORMED_COMMANDS", "100000"))
 THROUGH_THE_BROKER = int(os.environ.get("VIVARIUM_COMMANDS_THROUGH_BROKER", "4000"))
 LARGE_BYTES = 1024**2
 DEADLINE_S = 60.0
-CONTROL_S = 3.0
+CONTROL_S = 2.0
 """How long capture is watched before the flood: what it does then is what this machine can do."""
 BLOCKED_S = 1.0
 MQTT_5 = MQTTProtocolVersion.MQTTv5
