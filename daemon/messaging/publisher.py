@@ -464,10 +464,10 @@ class Publisher:
 
     def _tell_error(self, error: str, consequence: str) -> None:
         """Keep it, and log it unless it was the last to be told."""
-        if error != self._last_error:
-            logger.warning("MQTT %s: %s; %s", self._address, error, consequence)
         with self._lock:
-            self._last_error = error
+            is_known, self._last_error = error == self._last_error, error
+        if not is_known:
+            logger.warning("MQTT %s: %s; %s", self._address, error, consequence)
 
     def _take_leave(self, connection: MqttConnection) -> bool:
         """Send what is left as far as time allows; True when the broker then knows that we are gone."""

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 BACK_WITHIN_S = 10.0
 TOLD_AGAIN_WITHIN_S = 2.0
 BLOCKED_S = 1.0
-AWAY_S = 4.0
+AWAY_S = 3.0
 """How long each fault lasts: longer than the first pauses between attempts."""
-CONTROL_S = 2.0
+CONTROL_S = 1.5
 KEEP_ALIVE_S = 5
 NOTICE_SLACK_S = 2.5
 """A keep-alive is counted in whole seconds and looked at each second."""
@@ -190,7 +190,7 @@ def test_a_broker_that_takes_connections_and_says_nothing_is_found_again_and_cap
         network.cut()
         network.hang()
 
-    scene.suffer("hangs", fault, network.heal, lasts_s=CONNACK_TIMEOUT_S + 2)
+    scene.suffer("hangs", fault, network.heal, lasts_s=CONNACK_TIMEOUT_S + 1)
     assert 2 * CONNACK_TIMEOUT_S < BACK_WITHIN_S
     assert RETRY_AWAY_MAX_S + CONNACK_TIMEOUT_S < BACK_WITHIN_S  # however long it hangs
 
@@ -463,7 +463,9 @@ def test_a_full_outbox_drops_the_oldest_notices_tells_how_many_and_keeps_every_a
     subscribe: "Subscribe",
     reel: "ReelCamera",
     eventually: "Eventually",
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("daemon.app.STATUS_INTERVAL_S", 1.0)  # in place of 10 s: health is told so often
     limit, alarms, notices = 100, 60, 200
     network, subscriber = make_proxy(mosquitto.port), subscribe(mosquitto.port)
     settings = make_settings(

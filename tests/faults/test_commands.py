@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from daemon.cli import main
 from daemon.messaging.ask import give_command
-from daemon.messaging.commands import RATE_HZ, CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
+from daemon.messaging.commands import RATE_HZ, REMEMBERED_S, CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.incoming import MOST_PAYLOAD_BYTES, IncomingMessage
 from daemon.messaging.payloads import CommandResultPayload
 from daemon.order import Order, Outcome
@@ -42,7 +42,7 @@ MALFORMED = int(os.environ.get("VIVARIUM_MALFORMED_COMMANDS", "100000"))
 THROUGH_THE_BROKER = int(os.environ.get("VIVARIUM_COMMANDS_THROUGH_BROKER", "4000"))
 LARGE_BYTES = 1024**2
 DEADLINE_S = 60.0
-CONTROL_S = 3.0
+CONTROL_S = 2.0
 """How long capture is watched before the flood: what it does then is what this machine can do."""
 BLOCKED_S = 1.0
 MQTT_5 = MQTTProtocolVersion.MQTTv5
@@ -339,7 +339,7 @@ def anything(dice: random.Random, depth: int = 0) -> Any:
     return (None, True, dice.randrange(-(10**30), 10**30), dice.uniform(-1e300, 1e300), float("nan"), text)[kind]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_hundred_thousand_malformed_commands_are_each_answered_or_counted_and_none_does_anything() -> None:
     clock, counts, dice = SimulatedClock(NOW_UTC_NS), CommandCounts(), random.Random(16)
     done: list[str | None] = []
@@ -358,7 +358,7 @@ def test_a_hundred_thousand_malformed_commands_are_each_answered_or_counted_and_
         clock=clock,
     )
     states: Counter[str] = Counter()
-    acted: set[tuple[str, str]] = set()
+    acted_ns: dict[tuple[str, str], int] = {}
     start_s, valid_commands, fresh = time.monotonic(), 0, FRESH
     for number in range(MALFORMED):
         if number % 100 == 0:
@@ -377,13 +377,18 @@ def test_a_hundred_thousand_malformed_commands_are_each_answered_or_counted_and_
         clock.advance(1 / RATE_HZ)  # as often as is answered
         valid = is_valid(verb, payload, retained, fresh)
         assert not (valid is False and len(done) > before), f"carried out: {verb} {payload[:200]!r} {retained}"
+        request = (verb, done[-1] or "") if len(done) > before else ("", "")
+        if request[1]:
+            now_ns = clock.monotonic_ns()
+            long_ago_ns = now_ns - round(REMEMBERED_S * NS_PER_S)
+            assert acted_ns.get(request, long_ago_ns) <= long_ago_ns, f"carried out twice: {request}"
+            acted_ns[request] = now_ns
         if number % 1000 == 0:
             assert sum(counts().values()) > settled
         if valid:
             valid_commands += 1
-            request_id = json.loads(payload).get("request_id")
-            assert len(done) > before or (verb, request_id) in acted, f"not carried out: {verb} {payload!r}"
-            acted.add((verb, request_id))
+            known = (verb, json.loads(payload).get("request_id"))
+            assert len(done) > before or known in acted_ns, f"not carried out: {verb} {payload!r}"
     elapsed_s = time.monotonic() - start_s
     for topic, payload in results:
         result = CommandResultPayload.model_validate_json(payload)
@@ -440,7 +445,7 @@ class Flood:
         self._infos.clear()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_flood_of_malformed_commands_through_the_broker_stops_neither_capture_nor_a_command_after_it(
     make_settings: "MakeSettings",
     make_service: "MakeService",

@@ -102,6 +102,7 @@ def special(dice: random.Random) -> tuple[bytes, str]:
     ), ""
 
 
+@pytest.mark.timeout(1800)
 def test_ten_thousand_malformed_configs_are_each_read_or_refused_in_words_that_name_the_key(tmp_path: Path) -> None:
     dice, path = random.Random(15), tmp_path / "config.toml"
     whole = example_toml().encode()
