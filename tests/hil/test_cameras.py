@@ -94,8 +94,9 @@ def test_a_camera_that_warms_up_is_recalibrated_by_the_drift_of_its_detector(cam
     seen = cameras[job]
     rows, cycles_s = seen["rows"], seen["cycles_s"]
     detector = [row["fpa_celsius"] for row in rows]
-    settled = [row for row in rows if row["at_s"] - rows[0]["at_s"] > POWERED_UP_S and is_steady(row, cycles_s)]
-    errors = [abs(row["celsius"] - steady_celsius(settled)) for row in settled]
+    powered_up = [row for row in rows if row["at_s"] - rows[0]["at_s"] > POWERED_UP_S]
+    steady = steady_celsius(powered_up)
+    errors = [abs(row["celsius"] - steady) for row in powered_up if is_steady(row, cycles_s)]
     say(
         f"{job}: detector {detector[0]} to {detector[-1]} °C, host's cycles at "
         f"{[round(cycle - rows[0]['at_s'], 1) for cycle in cycles_s]} s, reading within {max(errors):.2f} °C"
