@@ -5,8 +5,12 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from daemon.cameras import usb_camera_device
 from daemon.settings import T2SPlusSettings
@@ -31,6 +35,7 @@ _TOGETHER_S = 6.0
 _ALONE_S = 3.0
 _START_S = 40.0
 _READ_S = 5.0
+_ATTEMPTS = 10
 _READER = "import sys, json; from tests.hil.jobs.two_cameras import watch; print(json.dumps(watch(*sys.argv[1:])))"
 _WEBCAM = Path("/run/webcam.descriptors")
 
@@ -55,10 +60,12 @@ def run(second: str = "v2") -> dict[str, Any]:
         readers = [_reader("port", ports[""]), _reader("serial", SECOND)]
         for reader in readers:
             _await_line(reader, "together")
+        lost_before = [operator("state")["lost"] for operator in (first, other)]
         time.sleep(_TOGETHER_S)
         first("unplug")
         result |= {"first": _result(readers[0]), "second": _result(readers[1])}
-        result["lost_by_device"] = {"first": first("state")["lost"], "second": other("state")["lost"]}
+        lost = [operator("state")["lost"] for operator in (first, other)]
+        result["lost_by_device"] = dict(zip(("first", "second"), np.subtract(lost, lost_before).tolist(), strict=True))
         result["words"] = {name: len(hand("words")["words"]) for name, hand in (("first", first), ("second", other))}
         seen = webcam("state")
         result["webcam"] = {"frames": seen["frames"], "words": webcam("words")["words"], "plugged": seen["plugged"]}
@@ -71,7 +78,7 @@ def watch(by: str, name: str) -> dict[str, Any]:
     settings = T2SPlusSettings(port=name) if by == "port" else T2SPlusSettings(serial=name)
     refused, lost = 0, False
     times: list[float] = []
-    with T2SPlusCamera(usb_camera_device(settings), clock=SystemClock(), gain_maps=GainMaps(None)) as camera:
+    with _opened(settings) as camera:
         _start_up(camera)
         print("together", flush=True)  # noqa: T201 - the other process waits for it
         first = last = camera.read(_READ_S)
@@ -95,6 +102,26 @@ def watch(by: str, name: str) -> dict[str, Any]:
             "lost": lost,
             "flags": int(last.flags & FrameFlag.UNCERTAIN),
         }
+
+
+@contextmanager
+def _opened(settings: T2SPlusSettings) -> Iterator[T2SPlusCamera]:
+    """The camera, opened again and again as the capture loop does: one just plugged in may still be busy."""
+    device, gain_maps = usb_camera_device(settings), GainMaps(None)
+    for attempt in range(1, _ATTEMPTS + 1):
+        camera = T2SPlusCamera(device, clock=SystemClock(), gain_maps=gain_maps)
+        try:
+            camera.__enter__()
+        except CameraLostError:
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(1.0)
+        else:
+            break
+    try:
+        yield camera
+    finally:
+        camera.__exit__()
 
 
 def _start_up(camera: T2SPlusCamera) -> None:
