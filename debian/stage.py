@@ -26,8 +26,8 @@ GLIBC_MINORS = range(36, 16, -1)
 HEADLESS = {"opencv-python": "opencv-python-headless"}
 """The same module without the libraries of a desktop, which a box has no use for."""
 
-UNUSED = ("*.pyi", "py.typed", "numpy/**/tests", "scipy/**/tests", "numpy/**/include", "numpy/f2py", "bin")
-"""What nobody needs to run the service: a fifth of the size."""
+UNUSED = ("*.pyi", "py.typed", "numpy/**/tests", "scipy/**/tests", "numpy/**/include", "bin")
+"""What nobody needs to run the service."""
 
 PREFIX = Path("/opt/strong-vivarium")
 LAUNCHER = f"""#!{PREFIX}/bin/python3

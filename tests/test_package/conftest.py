@@ -107,14 +107,18 @@ def box(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box
     if cached:
         excludes = [f"--exclude=./{name}" for name in _LEFT_OUT]
         root.mkdir()
-        pack = subprocess.Popen(["tar", "-C", cached[0], "-c", *excludes, "."], stdout=subprocess.PIPE)
-        subprocess.run(["tar", "-C", root, "-xp"], stdin=pack.stdout, check=True)
-        assert pack.wait() == 0
+        with subprocess.Popen(["tar", "-C", cached[0], "-c", *excludes, "."], stdout=subprocess.PIPE) as pack:
+            subprocess.run(["tar", "-C", root, "-xp"], stdin=pack.stdout, check=True)
+        assert pack.returncode == 0
     else:
         subprocess.run(
             ["debootstrap", "--variant=minbase", f"--include={_BOOTSTRAP}", "bookworm", root], check=True, timeout=900
         )
+    mounted = subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"/proc cannot be mounted, which systemd-tmpfiles needs: {mounted.stderr.strip()}")
     yield Box(root)
+    subprocess.run(["umount", root / "proc"], check=True)
     shutil.rmtree(root)
 
 
