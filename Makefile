@@ -65,6 +65,8 @@ install: ## Install or upgrade the service on this machine (root; Debian with sy
 	@echo "Installing the program into $(INSTALLED) (takes a minute or two)"
 	@$(INSTALLED)/bin/python -m pip --disable-pip-version-check --quiet install .
 	@$(INSTALLED)/bin/python -c 'import cv2' 2>/dev/null || $(call install,$(LIBRARIES),libraries of OpenCV)
+	@$(INSTALLED)/bin/python -c 'import sys, usb.backend.libusb1 as lib; sys.exit(lib.get_backend() is None)' || \
+	  $(call install,libusb-1.0-0,the library that resets a camera)
 	@$(INSTALLED)/bin/vivarium service install
 
 .PHONY: uninstall
@@ -94,8 +96,11 @@ bench: $(VENV)/.installed-dev $(VENV)/.libraries ## Measure the speed of what ha
 	$(BIN)/python -m pytest tests/bench --benchmark-columns=median,iqr,max,rounds
 
 .PHONY: fuzz
-fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send a million malformed frames
-	VIVARIUM_MALFORMED_FRAMES=1000000 $(BIN)/python -m pytest -s tests/faults/test_malformed_frames.py
+fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send malformed frames and commands by the million, configs and requests
+	VIVARIUM_MALFORMED_FRAMES=1000000 VIVARIUM_MALFORMED_COMMANDS=1000000 VIVARIUM_COMMANDS_THROUGH_BROKER=100000 \
+	  VIVARIUM_MALFORMED_CONFIGS=100000 VIVARIUM_API_EXAMPLES=2000 \
+	  $(BIN)/python -m pytest -s --timeout=1800 tests/faults/test_malformed_frames.py tests/faults/test_commands.py \
+	  tests/faults/test_config.py tests/faults/test_api.py
 
 .PHONY: test-hil
 test-hil: $(VENV)/.installed-dev $(VENV)/.libraries ## Test with a virtual camera on a real kernel in a guest (Debian, root, minutes)

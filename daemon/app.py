@@ -3,11 +3,12 @@
 import importlib.metadata
 import logging
 import platform
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,10 @@ from typing import Self
 
 from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
+from daemon.caretaker import Caretaker, ballast_of, database_file, set_aside_event
 from daemon.credentials import mqtt_password
+from daemon.disk_files import set_aside_files
+from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
 from daemon.health import (
     PUBLISHER_STALLED_AFTER_S,
@@ -28,19 +32,23 @@ from daemon.health import (
     ServiceManager,
 )
 from daemon.heartbeat import Heartbeat
+from daemon.last_good import LastGoodConfig
 from daemon.live import LiveView
 from daemon.lock import DataDirectoryLock
 from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
+from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
+from daemon.order import Order, OrderSlot
+from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
-from daemon.schedule import block_at, check_plan
+from daemon.schedule import block_at, check_plan, next_block
 from daemon.settings import Settings, load_settings
 from daemon.signals import Signals
 from daemon.status import Status, status_line
@@ -53,7 +61,8 @@ from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock, SystemClock
-from drivers.errors import ConfigError, StoreError, VivariumError
+from drivers.closing import damaged_sidecars, mend_sidecar
+from drivers.errors import ConfigError, RecordingError, StoreError, VivariumError
 from drivers.recording import RecordingSummary, close_leftovers
 
 logger = logging.getLogger(__name__)
@@ -71,6 +80,15 @@ RECORDS_WAITING = 100
 RECORDINGS_LOOKED_BACK_DAYS = 7
 """Recordings of so many days are looked for at the start that are whole but not in the database."""
 
+CALIBRATE_WITHIN_S = 7.0
+"""A shutter cycle takes 1.3 s; a control that hangs takes 5 s to say so, and who commanded it hears within 8 s."""
+
+RELOAD_WITHIN_S = 10.0
+"""The main loop looks each second, and a new config is read in less."""
+
+SIDECARS_LOOKED_BACK_DAYS = 1
+"""Sidecars of so many days are read at the start, 10 ms each: a power cut damages what was written last."""
+
 TICK_S = 1.0
 STATUS_INTERVAL_S = 10.0
 STOP_S = 4.0
@@ -79,7 +97,7 @@ STOP_S = 4.0
 _LAST_CHANCE_S = 0.2
 """What a thread is given when the others have used up the time."""
 
-_LIVE_SECTIONS = ("alerts", "log", "schedule")
+_LIVE_SECTIONS = ("alerts", "disk", "log", "schedule")
 """Sections of the config that take effect without interrupting capture."""
 
 
@@ -112,6 +130,10 @@ class Service:
         A sign of life for the dead-man script; none when left out.
     open_camera : callable
         Makes a closed camera, in place of the one that the settings name.
+    config_problem : str, optional
+        Why these settings are the last good ones, and not those of the config.
+    on_reloaded : callable
+        Told when a changed config is in force without a restart of the parts.
     """
 
     def __init__(
@@ -123,8 +145,12 @@ class Service:
         manager: ServiceManager | None = None,
         heartbeat: Heartbeat | None = None,
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
+        config_problem: str | None = None,
+        on_reloaded: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
+        self._config_problem = config_problem
+        self._on_reloaded = on_reloaded
         self._password = mqtt_password
         self._clock = clock or SystemClock()
         self._manager = manager or ServiceManager(None)
@@ -139,6 +165,9 @@ class Service:
         self._stop_by_ns: int | None = None
         self._ended_while_away: list[StoredBlock] = []
         self._publisher: Publisher | None = None
+        self._commands = CommandCounts()
+        self._inbox = Inbox(self._commands)
+        self._reload_order = OrderSlot()
         self._web: WebServer | None = None
 
     @property
@@ -168,6 +197,8 @@ class Service:
         except OSError as error:
             raise ConfigError(f"box.data_dir: {settings.box.data_dir} cannot be made: {error.strerror}") from error
         self._stack.enter_context(DataDirectoryLock(settings.box.data_dir))
+        self._set_aside_before = set_aside_files(settings.box.data_dir, database_file(settings))
+        self._give_way_if_full()
         self.store = self._stack.enter_context(
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
@@ -179,8 +210,10 @@ class Service:
         self._start_heartbeats()
         self._start_messaging()
         self._start_consumers()
+        self._start_caretaker()
         self._start_capture()
         self._start_schedule()
+        self._start_commands()
         self._board = StatusBoard(
             settings,
             version=VERSION,
@@ -192,9 +225,19 @@ class Service:
             worker=self._worker,
             recorder=self._recorder,
             publisher=self._publisher,
+            commands=self._commands,
             live=self.live,
+            caretaker=self._caretaker,
+            config_problem=self._config_problem,
         )
         self._start_web()
+
+    def _give_way_if_full(self) -> None:
+        """On a full disk not even the database can be opened: the caretaker makes the ballast again when it can."""
+        ballast = ballast_of(self.settings)
+        if ballast.is_urgent(shutil.disk_usage(self.settings.box.data_dir).free):
+            logger.warning("the disk is full at the start: the ballast is given up")
+            ballast.release()
 
     def _begin_run(self, at_utc_ns: int) -> int:
         return self.store.start_run(
@@ -237,6 +280,7 @@ class Service:
                 self._keep_recording(summary.header.block_key, summary)
         today = datetime.fromtimestamp(now_ns / NS_PER_S, self.settings.zone).date()
         since_day = today - timedelta(days=RECORDINGS_LOOKED_BACK_DAYS)
+        self._mend_sidecars(today - timedelta(days=SIDECARS_LOOKED_BACK_DAYS))
         enter_unknown(self.settings.recordings_dir, self.store, since_day=since_day)
         for block in self.store.open_blocks():
             if block.end_utc_ns <= now_ns:
@@ -251,6 +295,16 @@ class Service:
                 )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
             self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
+
+    def _mend_sidecars(self, since_day: date) -> None:
+        """A sidecar that cannot be read is made anew; a recording that cannot be either is known as damaged."""
+        for names in damaged_sidecars(self.settings.recordings_dir, since_day=since_day):
+            has_file = names.final.exists()
+            try:
+                if mend_sidecar(names) is None and has_file:
+                    self.store.update_recording(names.final, state=RecordingState.DAMAGED)
+            except (RecordingError, StoreError) as error:
+                logger.warning("%s", error)
 
     def _keep_recording(self, block_key: str, summary: RecordingSummary) -> None:
         try:
@@ -287,6 +341,7 @@ class Service:
                 store=self.store,
                 clock=self._clock,
                 beat=partial(self._beats.beat, "publisher"),
+                on_command=self._inbox.put if mqtt.commands else None,
             )
         )
         self._publish_info()
@@ -347,6 +402,39 @@ class Service:
         self._thread("worker", lambda: self._worker.run(self._samples), self._samples.close)
         self._sampler = Sampler(sinks, outside_rate_hz=settings.measure.outside_rate_hz)
 
+    def _start_caretaker(self) -> None:
+        publisher = self._publisher
+        self._caretaker = Caretaker(
+            self.settings,
+            store=self.store,
+            clock=self._clock,
+            run_id=lambda: self._run_id,
+            told=lambda: publisher.notify() if publisher else None,
+            set_aside_before=self._set_aside_before,
+            still_open=self.store.open_events(),
+            first_events=self._damage_at_start(),
+        )
+        self._thread("caretaker", self._caretaker.run, self._caretaker.stop)
+
+    def _damage_at_start(self) -> list[Event]:
+        """What was found damaged and has no file of its own; files that were set aside the caretaker finds itself."""
+        now_ns, events = self._clock.utc_ns(), []
+        messages = self.store.set_aside_unreadable_messages(at_utc_ns=now_ns)
+        if messages:
+            logger.error("%d messages of the outbox cannot be read: kept as dead letters", messages)
+            events.append(set_aside_event("outbox", now_ns, messages=messages))
+        if self._config_problem is not None:
+            events.append(
+                Event(
+                    kind=EventKind.CONFIG_DAMAGED,
+                    state=EventState.OCCURRED,
+                    severity=Severity.ALERT,
+                    at_utc_ns=now_ns,
+                    data={"problem": self._config_problem},
+                )
+            )
+        return events
+
     def _provenance(self) -> Mapping[str, str]:
         return {
             "host": platform.node(),
@@ -367,8 +455,13 @@ class Service:
             ),
             beat=partial(self._beats.beat, "capture"),
             device=self._camera_device,
+            next_block=self._next_block_utc_ns,
         )
         self._thread("capture", self._capture.run, self._capture.stop)
+
+    def _next_block_utc_ns(self, utc_ns: int) -> int | None:
+        following = next_block(utc_ns, self.settings.schedule, self.settings.zone)
+        return None if following is None else following.start_utc_ns
 
     def _start_schedule(self) -> None:
         self._timetable = Timetable(
@@ -393,6 +486,34 @@ class Service:
         except StoreError as error:
             logger.error("block %s is taken for a new one: %s", key, error)
             return False
+
+    def _start_commands(self) -> None:
+        if self._publisher is None or not self.settings.mqtt.commands:
+            return
+        desk = CommandDesk(
+            {
+                "calibrate": Verb(
+                    model=CommandPayload,
+                    carry_out=lambda _payload, order: self._capture.order_calibration(order),
+                    within_s=CALIBRATE_WITHIN_S,
+                ),
+                "reload": Verb(
+                    model=CommandPayload,
+                    carry_out=lambda _payload, order: self._order_reload(order),
+                    within_s=RELOAD_WITHIN_S,
+                ),
+            },
+            box=self.settings.box.name,
+            inbox=self._inbox,
+            counts=self._commands,
+            publish=self._publisher.publish_result,
+            clock=self._clock,
+        )
+        self._thread("commands", desk.run, desk.stop)
+
+    def _order_reload(self, order: Order) -> None:
+        if not self._reload_order.place(order):
+            order.answer(OrderOutcome("refused", "busy", "the config is about to be read"))
 
     def _start_web(self) -> None:
         if self.settings.web.enabled:
@@ -455,9 +576,10 @@ class Service:
             if signals.stop:
                 self._manager.tell(STOPPING=1)
                 return Outcome.STOPPED, self.settings
-            if signals.reload:
+            order = self._reload_order.take()
+            if signals.reload or order is not None:
                 signals.reload = False
-                new = self._reload(load)
+                new = self._reload(load, order or Order())
                 if new is not None:
                     return Outcome.RELOAD, new
             failed = self._failed or self._dead()
@@ -473,7 +595,7 @@ class Service:
                 self._report()
             signals.wait(TICK_S)
 
-    def _reload(self, load: Callable[[], Settings]) -> Settings | None:
+    def _reload(self, load: Callable[[], Settings], order: Order) -> Settings | None:
         """Apply a changed config as far as that goes without interruption; the settings when it does not."""
         self._manager.tell(RELOADING=1, MONOTONIC_USEC=self._clock.monotonic_ns() // 1000)
         try:
@@ -482,16 +604,22 @@ class Service:
             interrupts = new.model_copy(update={name: getattr(self.settings, name) for name in _LIVE_SECTIONS})
             if interrupts != self.settings:
                 logger.info("the config has changed in a way that needs a restart of the parts")
+                order.answer(OrderOutcome("done", message="the parts of the service start anew with the new config"))
                 return new
             self._keeper.replace_plan(new.schedule, new.zone)
         except ConfigError as error:
             logger.error("the new config is refused, the old one stays in force: %s", error)
+            order.answer(OrderOutcome("failed", "config", f"the old config stays in force: {error}"))
         else:
             configure_logging(new.log)
             self.settings = self._board.settings = new
             self._change_run()
             self._worker.rules.settings = new.alerts
+            self._caretaker.settings = new
+            self._board.config_problem = self._config_problem = None
+            self._on_reloaded()
             logger.info("the config was read again")
+            order.answer(OrderOutcome("done"))
         self._manager.tell(READY=1)
         return None
 
@@ -554,6 +682,7 @@ class Service:
                     outbox_depth=status.store.outbox,
                     outbox_dropped=self.store.outbox_dropped(),
                     observations_dropped=self._publisher.state.dropped,
+                    commands=self._commands(),
                 ),
             )
 
@@ -568,7 +697,13 @@ def boot_id() -> str:
     return path.read_text().strip() if path.exists() else socket.gethostname()
 
 
-def run_service(config: Path, environment: Mapping[str, str], *, heartbeat_path: Path | None = None) -> Outcome:
+def run_service(
+    config: Path,
+    environment: Mapping[str, str],
+    *,
+    heartbeat_path: Path | None = None,
+    last_good: Path | None = None,
+) -> Outcome:
     """Run until stopped; a changed config starts the parts anew, and one that fails to start falls back to the old.
 
     Parameters
@@ -579,13 +714,16 @@ def run_service(config: Path, environment: Mapping[str, str], *, heartbeat_path:
         For the password of the broker and the socket of the service manager.
     heartbeat_path : Path, optional
         A file that tells the dead-man script that the service lives.
+    last_good : Path, optional
+        A copy of the config is kept there, and used at a start when the config itself is damaged.
 
     Raises
     ------
     VivariumError
         If the service cannot start or a part of it fails.
     """
-    settings = load_settings(config)
+    kept = LastGoodConfig(config, last_good)
+    settings, problem = kept.load()
     configure_logging(settings.log)
     manager = ServiceManager(environment.get("NOTIFY_SOCKET"))
     heartbeat = None if heartbeat_path is None else Heartbeat(heartbeat_path, version=VERSION)
@@ -593,19 +731,37 @@ def run_service(config: Path, environment: Mapping[str, str], *, heartbeat_path:
     with Signals() as signals:
         while True:
             try:
-                password = mqtt_password(environment, config)
-                with Service(settings, mqtt_password=password, manager=manager, heartbeat=heartbeat) as service:
-                    logger.info("strong-vivarium %s runs with %s", VERSION, config)
+                with Service(
+                    settings,
+                    mqtt_password=mqtt_password(environment, config),
+                    manager=manager,
+                    heartbeat=heartbeat,
+                    config_problem=problem,
+                    on_reloaded=kept.keep,
+                ) as service:
+                    if problem is None:
+                        kept.keep()
+                        logger.info("strong-vivarium %s runs with %s", VERSION, config)
+                    else:
+                        logger.error("%s; strong-vivarium %s runs with %s", problem, VERSION, last_good)
                     fallback = None
                     outcome, new = service.supervise(signals, lambda: load_settings(config))
             except VivariumError as error:  # also a port that is taken, or a database that cannot be opened
+                if fallback is None and problem is None and isinstance(error, ConfigError):
+                    fallback = _other(kept.settings(), settings)
                 if fallback is None:
                     raise
+                problem = str(error)
                 logger.error("the new config does not start, back to the old one: %s", error)
                 settings, fallback = fallback, None
                 configure_logging(settings.log)
                 continue
             if outcome is not Outcome.RELOAD:
                 return outcome
-            settings, fallback = new, service.settings
+            settings, fallback, problem = new, service.settings, None
             configure_logging(settings.log)
+
+
+def _other(settings: Settings | None, refused: Settings) -> Settings | None:
+    """Settings that are not those that were refused."""
+    return None if settings == refused else settings

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from daemon.cameras import usb_camera_device
 from daemon.emulate_cli import emulate_command, operate_command
+from daemon.selftest_cli import selftest_command
 from daemon.settings import Settings, T2SPlusSettings, load_settings
 from drivers.clock import NS_PER_S, Clock, SystemClock
 from drivers.errors import CameraLostError, FrameRejectedError, FrameTimeoutError
@@ -25,6 +26,7 @@ from drivers.t2s_plus import T2SPlusCamera
 from drivers.usb import UsbBus, UsbCamera
 
 camera_app = typer.Typer(help="The T2S+ camera on USB: find it, look at it, calibrate it.", no_args_is_help=True)
+camera_app.command(name="selftest")(selftest_command)
 camera_app.command(name="emulate")(emulate_command)
 camera_app.command(name="operate")(operate_command)
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from daemon.calibration import CalibrationOrders
+from daemon.order import Order, Outcome
+from daemon.recalibration import NextBlock, RecalibrationPolicy, costs_nothing
 from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock
-from drivers.decoder import DRIFT_LIMIT_CELSIUS
 from drivers.errors import (
     CameraError,
     CameraLostError,
@@ -46,9 +48,6 @@ AFTER_RESET_S = 1.0
 
 RATE_OVER_FRAMES = 50
 
-MIN_RECALIBRATION_INTERVAL_S = 15.0
-"""Shutter cycles closer together warm the blade and make readings worse."""
-
 MAX_FREEZE_S = 5.0
 """A repeated picture is a shutter event (1.3 s) for so long at most; then the stream is stuck."""
 
@@ -68,31 +67,6 @@ class CaptureSettings:
     recalibrate_after_s: float
 
 
-class RecalibrationPolicy:
-    """When to ask for a shutter cycle: by drift of the detector and by age, never twice in quick succession.
-
-    Within a block it waits for the age alone to double before it interrupts, but drift is corrected at once:
-    readings move by about 1.2 °C per °C of the detector.
-    """
-
-    def __init__(self, *, after_s: float) -> None:
-        self._after_s = after_s
-        self._last_ns: int | None = None
-
-    def wanted(self, frame: ThermalFrame, *, in_block: bool) -> bool:
-        """Whether to calibrate now; the answer yes counts as done."""
-        now_ns = frame.captured_monotonic_ns
-        if self._last_ns is None:
-            self._last_ns = now_ns
-        age_s = (now_ns - self._last_ns) / NS_PER_S
-        drifted = abs(frame.metadata.fpa_celsius - frame.calibration.fpa_celsius) > DRIFT_LIMIT_CELSIUS
-        old = age_s >= self._after_s * (2 if in_block else 1)
-        if not (old or (drifted and age_s >= MIN_RECALIBRATION_INTERVAL_S)):
-            return False
-        self._last_ns = now_ns
-        return True
-
-
 class CaptureLoop:
     """Keeps a camera running and hands every good frame to the sampler.
 
@@ -106,6 +80,8 @@ class CaptureLoop:
         Told whenever a unit of work is done.
     device : AttachedDevice, optional
         The camera on its bus, where it has one: it can be reset, and is opened at once when it was plugged in.
+    next_block : callable
+        When the next block starts: no shutter cycle begins just before it.
     """
 
     def __init__(
@@ -117,6 +93,7 @@ class CaptureLoop:
         settings: CaptureSettings,
         beat: Callable[[], None],
         device: AttachedDevice | None = None,
+        next_block: NextBlock = lambda _utc_ns: None,
     ) -> None:
         self._open_camera = open_camera
         self._sampler = sampler
@@ -124,6 +101,7 @@ class CaptureLoop:
         self._settings = settings
         self._beat = beat
         self._device = device
+        self._next_block = next_block
         self.ladder = (
             RecoveryLadder(OPEN_ANEW, longest_pause_s=settings.retry_max_s)
             if device is None
@@ -151,6 +129,7 @@ class CaptureLoop:
         self._lost_at_ns: int | None = None
         self._announced_lost = False
         self._policy = RecalibrationPolicy(after_s=settings.recalibrate_after_s)
+        self._orders = CalibrationOrders(self._policy)
 
     @property
     def frames_per_second(self) -> float:
@@ -168,6 +147,16 @@ class CaptureLoop:
     def stop(self) -> None:
         """End `run` soon."""
         self._stop.set()
+
+    def order_calibration(self, order: Order) -> None:
+        """Ask for a shutter cycle, from any thread; what cannot be is refused at once."""
+        info = self.camera_info
+        if self._announced_lost or info is None:
+            order.answer(Outcome("refused", "camera_lost", "there is no camera at present"))
+        elif not info.has_shutter:
+            order.answer(Outcome("refused", "no_shutter", f"{info.location}: recorded material has no shutter"))
+        else:
+            self._orders.place(order, now_ns=self._clock.monotonic_ns())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -335,9 +324,19 @@ class CaptureLoop:
             self._find(camera, frame)
             self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
-        if self._policy.wanted(frame, in_block=self._sampler.block is not None):
+        self._recalibrate(camera, frame)
+
+    def _recalibrate(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+        """Ask for a shutter cycle when one is ordered, or one is due and can be at a moment that costs nothing."""
+        now_ns, policy = frame.captured_monotonic_ns, self._policy
+        ordered = self._orders.due(frame)
+        due = policy.due(frame, in_block=self._sampler.block is not None) and (
+            policy.out_of_patience(now_ns) or costs_nothing(frame, self._sampler, self._next_block)
+        )
+        if ordered or due:
             logger.debug("asking for a shutter cycle")
-            self.calibrated_at_ns = frame.captured_monotonic_ns
+            policy.calibrated(now_ns)
+            self.calibrated_at_ns = now_ns
             camera.calibrate()
 
     def _note_health(self, now_ns: int) -> None:
@@ -367,5 +366,6 @@ class CaptureLoop:
             logger.debug("camera still away: %s", why)
             return
         logger.error("camera lost: %s", why)
+        self._orders.camera_lost(why)
         self._lost_at_ns, self._announced_lost = self._clock.monotonic_ns(), True
         self._sampler.camera(CameraLost(at_utc_ns=self._clock.utc_ns(), reason=CAMERA_LOST))

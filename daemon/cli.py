@@ -35,7 +35,9 @@ from daemon.doctor import examine
 from daemon.inspect import inspect_frame
 from daemon.installation import default_config
 from daemon.logs import configure_logging
+from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
+from daemon.recordings_cli import recordings_app
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
 from daemon.settings import (
@@ -64,6 +66,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
@@ -111,9 +114,17 @@ def run(
     heartbeat: Annotated[
         Path | None, typer.Option(help="File that is written every second, for the dead-man script.")
     ] = None,
+    last_good: Annotated[
+        Path | None,
+        typer.Option(
+            "--last-good",
+            metavar="FILE",
+            help="Keep a copy of the config here; start with it if the config is damaged.",
+        ),
+    ] = None,
 ) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
-    if run_service(config, os.environ, heartbeat_path=heartbeat) is Outcome.MATERIAL_OVER:
+    if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
         logger.info("nothing more to replay")
 
 
@@ -142,6 +153,24 @@ def watch_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
             console.print(f"[bold]{escape(message.topic)}[/] {mark}{escape(message.payload)}", soft_wrap=True)
     except KeyboardInterrupt:
         return
+
+
+@app.command(name="command")
+def command_command(
+    verb: Annotated[str, typer.Argument(help="calibrate: close the shutter; reload: read the config file again.")],
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the last result.", min=0.1)] = 15.0,
+    config: ConfigOption = _DEFAULT_CONFIG,
+) -> None:
+    """Give the running service a command by MQTT and print what becomes of it; exit code 1 when it is not done."""
+    settings = load_settings(config)
+    password = mqtt_password(os.environ, config)
+    state = "refused"
+    for result in give_command(settings.mqtt, verb, password=password, box=settings.box.name, timeout_s=timeout_s):
+        state = result.state
+        why = f": {escape(result.message)}" if result.message else ""
+        _console().print(f"{escape(result.verb)} {state}{why}", soft_wrap=True)
+    if state != "done":
+        raise typer.Exit(1)
 
 
 @app.command()

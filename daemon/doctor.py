@@ -3,6 +3,7 @@
 import grp
 import math
 import os
+import pwd
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from daemon.cameras import camera_opener
+from daemon.caretaker import limits_of, look_at_disk
 from daemon.credentials import mqtt_password
+from daemon.installation import CONFIG, TIMER, USER, unit_of
 from daemon.lock import DataDirectoryLock
 from daemon.messaging.probe import probe_broker
 from daemon.schedule import StratifiedDay, check_plan
+from daemon.service_status import ServiceState, deadman_watches, read_state
 from daemon.settings import Settings, load_settings
-from daemon.status import LOW_DISK_BYTES
 from daemon.store.engine import checked_url, sqlite_path
+from daemon.store.repository import attach_store
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import head_revision
 from daemon.web.server import why_not
@@ -28,6 +32,9 @@ from drivers.frame import ThermalFrame
 from drivers.usb import UsbBus, UsbCamera
 
 _SYNCHRONISED = (Path("/run/systemd/timesync/synchronized"), Path("/run/chrony/chronyd.pid"))
+_SYSTEMD = Path("/run/systemd/system")
+"""There where systemd is the service manager."""
+_VIDEO_GROUP = "video"
 _EARLIEST_YEAR = 2026
 _LOCK_NAME = "vivarium.lock"
 """What `DataDirectoryLock` makes in the data directory."""
@@ -55,6 +62,7 @@ def examine(config: Path, environment: Mapping[str, str]) -> list[Finding]:
             Finding(subject="config", good=False, found=str(error), remedy="mend the file; vivarium config --explain")
         ]
     findings = [Finding(subject="config", good=True, found=str(config))]
+    findings += _installed(config)
     with ExitStack() as stack:
         running = not _lock(settings, stack)
         for check in (_schedule, _clock, _disk, _usb, _models, _database):
@@ -82,6 +90,75 @@ def _lock(settings: Settings, stack: ExitStack) -> bool:
     except ConfigError as error:
         return error.__cause__ is not None  # the file may not be written: the finding about the disk says so
     return True
+
+
+def _installed(config: Path) -> Iterator[Finding]:
+    """The service that runs with this config, where it is one that was installed."""
+    if config.resolve().parent != Path(CONFIG) or not _SYSTEMD.is_dir():
+        return
+    yield from installed_findings(read_state(config.stem), deadman_watches=deadman_watches(), groups=_groups())
+
+
+def installed_findings(
+    state: ServiceState, *, deadman_watches: bool, groups: frozenset[str] | None
+) -> Iterator[Finding]:
+    """What there is to say about an installed service.
+
+    Parameters
+    ----------
+    state : ServiceState
+        What systemd knows of it.
+    deadman_watches : bool
+        Whether the dead-man script is run.
+    groups : frozenset of str, optional
+        Of the service's user; None when there is no such user.
+    """
+    unit = unit_of(state.name)
+    if state.unit.get("LoadState") != "loaded":
+        yield Finding(subject="unit", good=False, found=f"{unit} is not installed", remedy="vivarium service install")
+        return
+    active = f"{state.unit.get('ActiveState')}, {state.unit.get('NRestarts', '?')} restarts"
+    if state.unit.get("UnitFileState") != "enabled":
+        yield Finding(
+            subject="unit",
+            good=False,
+            found=f"{unit}: {active}, does not start with the machine",
+            remedy=f"systemctl enable --now {unit}",
+        )
+    else:
+        yield Finding(
+            subject="unit",
+            good=state.runs,
+            found=f"{unit}: {active}, starts with the machine",
+            remedy=None if state.runs else f"systemctl start {unit}; journalctl -u {unit}",
+        )
+    yield Finding(
+        subject="dead-man",
+        good=deadman_watches,
+        found="watches" if deadman_watches else f"{TIMER} does not run: nobody tells of a service that is silent",
+        remedy=None if deadman_watches else f"systemctl enable --now {TIMER}",
+    )
+    if groups is None:
+        yield Finding(
+            subject="user", good=False, found=f"no user {USER}", remedy="systemd-sysusers strong-vivarium.conf"
+        )
+    elif _VIDEO_GROUP not in groups:
+        yield Finding(
+            subject="user",
+            good=False,
+            found=f"{USER} is not in the group {_VIDEO_GROUP}",
+            remedy=f"usermod -aG {_VIDEO_GROUP} {USER}; systemctl restart {unit}",
+        )
+    else:
+        yield Finding(subject="user", good=True, found=f"{USER}, in the group {_VIDEO_GROUP}")
+
+
+def _groups() -> frozenset[str] | None:
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        return None
+    return frozenset(group.gr_name for group in grp.getgrall() if USER in group.gr_mem)
 
 
 def _schedule(settings: Settings) -> Iterator[Finding]:
@@ -131,13 +208,24 @@ def _disk(settings: Settings) -> Iterator[Finding]:
             remedy=f"chown it to the service's user, or change box.data_dir ({directory})",
         )
         return
-    free_bytes = shutil.disk_usage(existing).free
+    usage = shutil.disk_usage(existing)
+    enough = usage.free >= limits_of(settings, usage.total).min_free_bytes
     yield Finding(
         subject="disk",
-        good=free_bytes >= LOW_DISK_BYTES,
-        found=f"{free_bytes / 1024**3:.1f} GiB free for {directory}",
-        remedy=None if free_bytes >= LOW_DISK_BYTES else "free some: a day of recordings takes about 0.4 GiB",
+        good=enough,
+        found=f"{usage.free / 1024**3:.1f} GiB free for {directory}{_forecast(settings)}",
+        remedy=None if enough else "free some, or unpin studies: a day of recordings takes about 0.4 GiB",
     )
+
+
+def _forecast(settings: Settings) -> str:
+    """When the disk will be full, as far as a database of this version tells; the database has a finding of its own."""
+    try:
+        with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
+            disk = look_at_disk(settings, store, now_ns=SystemClock().utc_ns(), ballast=False)
+    except (VivariumError, OSError):
+        return ""
+    return "" if disk.full_in_days is None else f", full in {disk.full_in_days:.0f} days"
 
 
 def _usb(_settings: Settings) -> Iterator[Finding]:

@@ -17,6 +17,15 @@ class EventKind(StrEnum):
     ANIMAL_TOO_HOT = "animal_too_hot"
     ANIMAL_TOO_COLD = "animal_too_cold"
     ANIMAL_NOT_SEEN = "animal_not_seen"
+    CLOCK_STEPPED = "clock_stepped"
+    """The wall clock was set: times before and after it do not follow each other."""
+    DISK_LOW = "disk_low"
+    DISK_OK = "disk_ok"
+    RECORDINGS_FREED = "recordings_freed"
+    SET_ASIDE = "set_aside"
+    """Something was damaged: it is kept under another name, and the service goes on without."""
+    CONFIG_DAMAGED = "config_damaged"
+    """The service started with the last good copy of the config."""
 
 
 class Severity(StrEnum):

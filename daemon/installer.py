@@ -253,8 +253,8 @@ class Installer:
             for unit in running:
                 self._must("systemctl", "restart", unit, timeout_s=_START_TIMEOUT_S)
                 self._tell(f"restarted {unit}")
-        changed |= self._enable(TIMER, start=True)
         changed |= self._enable(unit_of(name), start=start)
+        changed |= self._enable(TIMER, start=start)
         return changed
 
     def uninstall(self, names: Sequence[str], *, everything: bool, purge: bool) -> bool:
@@ -273,8 +273,10 @@ class Installer:
         for unit in [*map(unit_of, names), *([TIMER] if everything else [])]:
             changed |= self._disable(unit)
         if everything:
-            changed |= self.files.uninstall()
-            self._apply_rules()
+            removed = self.files.uninstall()
+            if removed:
+                self._apply_rules()
+            changed |= removed
             changed |= self.files.remove(DEADMAN_STATE)
             changed |= self.files.remove(HEARTBEATS)
         else:

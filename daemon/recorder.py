@@ -30,6 +30,13 @@ RETRY_S = 5.0
 
 IDLE_S = 0.2
 
+SEGMENT_FRAMES = 7500
+"""A segment is closed after so many frames, and the block goes on in the next: five minutes at the camera's full rate.
+
+At 1 fps a block of two hours is one file. A segment takes memory for each of its frames, 40 bytes of index while it is
+written and all facts at once when it is closed, and that must not grow with the length of a block.
+"""
+
 BLOCKS_REMEMBERED = 64
 """Blocks whose missing moments wait for a disk that takes nothing: eight days of eight blocks."""
 
@@ -78,7 +85,7 @@ class _Leftover:
 
 
 class BlockRecorder:
-    """Writes one recording a block; a new segment after a restart or an error of the disk.
+    """Writes one recording a block; a new segment after a restart, an error of the disk or many frames.
 
     The segments of a block account for its planned moments one after the other, each moment once.
 
@@ -227,6 +234,8 @@ class BlockRecorder:
             self._fail(error)
         else:
             self._tell_of(planned_utc_ns)
+            if writer.frames >= SEGMENT_FRAMES:
+                self.close()
 
     def _open(self, account: _Account, sample: Sample) -> RecordingWriter | None:
         """Start a segment; None when the disk refuses, and then not again for a while."""
@@ -351,9 +360,14 @@ class BlockRecorder:
         until_utc_ns = block.start_utc_ns
         try:
             with as_recording_error(self._directory, "look for earlier recordings"):
-                for names in itertools.takewhile(_in_use, self._segments(block)):
-                    if names.sidecar.exists():
-                        until_utc_ns = max(until_utc_ns, _accounted_by(Sidecar.read(names.sidecar), block))
+                earlier = [
+                    names for names in itertools.takewhile(_in_use, self._segments(block)) if names.sidecar.exists()
+                ]
+            # Each begins where the one before ends, so that the last one of this plan says it for all.
+            for names in reversed(earlier):
+                until_utc_ns = max(until_utc_ns, _accounted_by(Sidecar.read(names.sidecar), block))
+                if until_utc_ns > block.start_utc_ns:
+                    break
         except RecordingError as error:
             logger.warning("what earlier recordings of block %s account for is not known: %s", block.key, error)
         return min(until_utc_ns, block.end_utc_ns)

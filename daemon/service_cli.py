@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from daemon.heartbeat import uptime_s
 from daemon.installation import (
@@ -152,7 +151,7 @@ def _must_be_installable() -> None:
 
 
 def _show(state: ServiceState) -> None:
-    table = Table("", "", box=None, pad_edge=False, show_header=False)
-    for label, value in state.rows(now_uptime_s=uptime_s()):
-        table.add_row(f"[bold]{label}[/]", escape(value))
-    _console().print(table)
+    rows = list(state.rows(now_uptime_s=uptime_s()))
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        _console().print(f"[bold]{escape(label.ljust(width))}[/]  {escape(value)}", soft_wrap=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.installation import heartbeat_of, unit_of
+from daemon.installation import TIMER, heartbeat_of, unit_of
 from daemon.installer import run_command
 
 _PROPERTIES = (
@@ -81,6 +81,11 @@ def read_state(name: str) -> ServiceState:
     """
     done = run_command(["systemctl", "show", "--property", ",".join(_PROPERTIES), unit_of(name)], _TIMEOUT_S)
     return ServiceState(name, _pairs(done.stdout), read_heartbeat(Path(heartbeat_of(name))))
+
+
+def deadman_watches() -> bool:
+    """Whether the timer of the dead-man script runs."""
+    return run_command(["systemctl", "is-active", TIMER], _TIMEOUT_S).stdout.strip() == "active"
 
 
 def read_heartbeat(path: Path) -> dict[str, str]:

@@ -21,6 +21,11 @@ from drivers.thermometry import EnvironmentOverrides
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
 
 
+MOST_BYTES = 256 * 1024
+"""Of a config file; the time to read nested values grows with the square of their number."""
+
+_LONGEST_VALUE = 200
+
 _URL_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
@@ -38,12 +43,31 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"expected printable characters, got {text[:_LONGEST_VALUE]!r}")
+    return text
+
+
+def _usable_path(path: Path) -> Path:
+    _printable(str(path))
+    try:
+        path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no user {path.parts[0][1:]!r} on this machine, as {path} says") from None
+    return path
+
+
+Address = Annotated[str, AfterValidator(_printable)]
+FilePath = Annotated[Path, AfterValidator(_usable_path)]
+
+
 class BoxSettings(_Section):
     """The machine beside the housing box."""
 
     name: str = Field("box1", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Name of the box: part of every MQTT topic and of every file name."""
-    data_dir: Path = Path("var")
+    data_dir: FilePath = Path("var")
     """Database, recordings and state; a relative path counts from the directory of the config file."""
     time_zone: Annotated[str, AfterValidator(_known_zone)] = ""
     """IANA zone of the housing room, for instance America/Sao_Paulo; empty takes the machine's own when the config is
@@ -75,7 +99,7 @@ class ReadingSettings(_Section):
 class ReplaySettings(_Section):
     """Recorded material in place of a camera."""
 
-    path: Path | None = None
+    path: FilePath | None = None
     """Recording, .npy, .npz, .csv, picture, video, or a directory of them."""
     loop: bool = True
     """Start again at the end; false ends the service when the material is over."""
@@ -200,10 +224,23 @@ class RecordingSettings(_Section):
     """Whether blocks are recorded."""
 
 
+class DiskSettings(_Section):
+    """How much of the disk is used, and what gives way: docs/disk.md has the order. A GB is 1,000,000,000 bytes."""
+
+    min_free_gb: float = Field(2.0, gt=0, le=100_000)
+    """Below this recordings give way, the oldest first; on a small disk a quarter of it counts."""
+    budget_gb: float | None = Field(None, gt=0, le=1_000_000)
+    """Recordings take no more than this, pinned ones included; left out, what the disk has."""
+    keep_days: int | None = Field(None, ge=1, le=36_500)
+    """Recordings of days before that give way even if there is room; left out, they are kept as long as there is."""
+    ballast_mb: int = Field(64, ge=0, le=10_000)
+    """A file that is given up when the disk is full, so that database and sidecars can go on; 0 for none."""
+
+
 class DatabaseSettings(_Section):
     """Where measurements go."""
 
-    url: str = ""
+    url: Address = ""
     """SQLAlchemy URL; empty is vivarium.db in the data directory."""
     commit_interval_s: float = Field(0.2, gt=0, le=5)
     """Measurements are committed together at this interval."""
@@ -216,7 +253,7 @@ class MqttSettings(_Section):
     """Whether to publish at all; the service is whole without."""
     broker: Literal["embedded", "external"] = "embedded"
     """embedded starts a small broker inside the service; use external with Mosquitto in production."""
-    host: str = "127.0.0.1"
+    host: Address = "127.0.0.1"
     """Address of the broker (embedded: address to listen on)."""
     port: int = Field(1883, ge=1, le=65535)
     """Port of the broker."""
@@ -225,11 +262,11 @@ class MqttSettings(_Section):
     mqtt_password of the installed service."""
     tls: bool = False
     """Whether to use TLS."""
-    ca_file: Path | None = None
+    ca_file: FilePath | None = None
     """Certificate authority that signed the broker's certificate; the system's when left out."""
-    certificate_file: Path | None = None
+    certificate_file: FilePath | None = None
     """Client certificate."""
-    key_file: Path | None = None
+    key_file: FilePath | None = None
     """Key of the client certificate."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     """auto speaks MQTT 5 and falls back to 3.1.1 with a broker that does not know it."""
@@ -237,6 +274,9 @@ class MqttSettings(_Section):
     """A silent connection is given up after one and a half times so long."""
     outbox_limit: int = Field(100_000, ge=100)
     """Events kept for a broker that is away; the oldest of the lowest priority give way, counted."""
+    commands: bool = True
+    """Whether to take commands: whoever may publish below vivarium/<box>/command/ can close the shutter and have this
+    file read again."""
 
 
 class LimitSettings(_Section):
@@ -278,7 +318,7 @@ class WebSettings(_Section):
 
     enabled: bool = True
     """Whether to serve it."""
-    host: str = "127.0.0.1"
+    host: Address = "127.0.0.1"
     """Address to listen on; 0.0.0.0 makes it reachable from other machines."""
     port: int = Field(8080, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
@@ -301,6 +341,7 @@ class Settings(_Section):
     schedule: ScheduleSettings = ScheduleSettings()
     measure: MeasureSettings = MeasureSettings()
     recording: RecordingSettings = RecordingSettings()
+    disk: DiskSettings = DiskSettings()
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     alerts: AlertSettings = AlertSettings()
@@ -402,11 +443,15 @@ def load_settings(path: Path) -> Settings:
         If the file cannot be read, is no TOML, or holds a key or value that is refused; it names every one of them.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `vivarium config --example > {path}` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if len(data) > MOST_BYTES:
+        raise ConfigError(f"{path}: expected a config of at most {MOST_BYTES} bytes, got more: is it another file?")
     return parse_settings(text, origin=str(path)).resolved(path.resolve().parent)
 
 
@@ -420,7 +465,7 @@ def parse_settings(text: str, *, origin: str) -> Settings:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError of its own, or of int() for thousands of digits
         raise ConfigError(f"{origin}: not valid TOML: {error}") from error
     try:
         settings = Settings.model_validate(document)
@@ -433,12 +478,18 @@ def parse_settings(text: str, *, origin: str) -> Settings:
 def _problem(location: tuple[int | str, ...], details: Mapping[str, Any]) -> str:
     key = ".".join(str(step) for step in location) or "the whole file"
     if details["type"] != "extra_forbidden":
-        came = "" if details["type"] in ("missing", "value_error") else f", got {details['input']!r}"
+        came = "" if details["type"] in ("missing", "value_error") else f", got {_shorten(details['input'])}"
         return f"{key}: {details['msg'].removeprefix('Value error, ')}{came}"
     known = _known_keys(location[:-1])
     nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(sorted(known))}"
     return f"{key}: unknown key; {hint}"
+
+
+def _shorten(value: object) -> str:
+    """A value as it stands in a message: never longer than a few lines."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text)} characters)"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -503,13 +554,15 @@ def _meaning(field: FieldInfo) -> str:
     return " ".join((field.description or "").split())
 
 
+_OPTIONAL = re.compile(r"Optional\[(\w+)\]")
 _ANNOTATED = re.compile(r"Annotated\[(\w+), [^\]]*\]")
 
 
 def _kind(annotation: Any) -> str:
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    return _ANNOTATED.sub(r"\1", str(annotation).replace("typing.", "").replace("pathlib.", ""))
+    words = _ANNOTATED.sub(r"\1", str(annotation).replace("typing.", "").replace("pathlib.", ""))
+    return _OPTIONAL.sub(r"\1 | None", words)
 
 
 def example_toml() -> str:

@@ -31,6 +31,9 @@ ReasonCode = Literal[
     "not_measured",
     "low_coverage",
     "low_disk",
+    "disk_filling",
+    "config_damaged",
+    "set_aside",
     "no_broker",
 ]
 
@@ -56,7 +59,10 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "not_recorded": "nothing is recorded: {}",
     "not_measured": "frames come but are not measured: {}",
     "low_coverage": "only {} % of the planned frames of the last 24 hours were captured",
-    "low_disk": "only {} GiB of disk are free",
+    "low_disk": "only {} GiB of disk are free, and nothing more may give way",
+    "disk_filling": "the disk will be full in {} days, then the oldest recordings give way",
+    "config_damaged": "the config cannot be used, the last good one is in force: {}",
+    "set_aside": "damaged and set aside: {}",
     "no_broker": "the broker is not reached",
 }
 
@@ -123,6 +129,8 @@ class MqttStatus(_Part):
     protocol: str | None
     published: int
     last_error: str | None
+    commands: dict[str, int] = {}
+    """Commands that came since the start, and what became of them."""
 
 
 class AnimalStatus(_Part):
@@ -133,6 +141,25 @@ class AnimalStatus(_Part):
     head_celsius: float | None
     body_celsius: float | None
     tail_celsius: float | None
+
+
+class DiskStatus(_Part):
+    """The disk of the data directory, as last looked at."""
+
+    low: bool = False
+    """Whether there is less free space than wanted and nothing more may give way."""
+    min_free_bytes: int = 0
+    recordings_bytes: int = 0
+    pinned_bytes: int = 0
+    """Of them, what pins keep."""
+    freed_recordings: int = 0
+    """Recordings that gave way since the database was made."""
+    bytes_per_day: float | None = None
+    """What a planned day takes, measured; None as long as too little was recorded to say."""
+    full_in_days: float | None = None
+    """Planned days until only the minimum is free; None when that cannot be told."""
+    ballast: bool = False
+    """Whether the ballast is in place."""
 
 
 class Status(_Part):
@@ -152,10 +179,12 @@ class Status(_Part):
     mqtt: MqttStatus
     recording_error: str | None
     disk_free_bytes: int
+    disk: DiskStatus = DiskStatus()
     open_alerts: tuple[str, ...]
 
 
-LOW_DISK_BYTES = 2 * 1024**3
+FILLING_DAYS = 14.0
+"""So long before the first recording gives way somebody is told."""
 
 LATE_FRAME_S = 10.0
 
@@ -174,11 +203,15 @@ def judge(
     not_measured: str | None,
     disk_free_bytes: int,
     open_alerts: tuple[str, ...],
+    disk: DiskStatus,
+    notices: tuple[Reason, ...] = (),
 ) -> tuple[Verdict, tuple[Reason, ...]]:
-    """Fine, look or act, with the reasons, worst first."""
+    """Fine, look or act, with the reasons, worst first; `notices` are of the start of the service."""
     said = {EventKind.CAMERA_LOST.value} if camera.state == "lost" else set()
+    said |= {EventKind.DISK_LOW.value} if disk.low else set()
     act = [Reason(code="open_alert", detail=alert) for alert in open_alerts if alert not in said]
-    look: list[Reason] = []
+    act += [notice for notice in notices if notice.code == "config_damaged"]
+    look = [notice for notice in notices if notice.code != "config_damaged"]
     if camera.state == "lost":
         act.append(Reason(code="camera_lost", detail=""))
     elif camera.last_good_age_s is not None and camera.last_good_age_s > LATE_FRAME_S:
@@ -193,8 +226,10 @@ def judge(
         look.append(Reason(code="not_measured", detail=not_measured))
     if block.captured_24h < LOW_COVERAGE * block.expected_24h:
         look.append(Reason(code="low_coverage", detail=f"{100 * block.captured_24h / block.expected_24h:.0f}"))
-    if disk_free_bytes < LOW_DISK_BYTES:
-        look.append(Reason(code="low_disk", detail=f"{disk_free_bytes / 1024**3:.1f}"))
+    if disk.low:
+        act.append(Reason(code="low_disk", detail=f"{disk_free_bytes / 1024**3:.1f}"))
+    elif disk.full_in_days is not None and disk.full_in_days < FILLING_DAYS and not disk.freed_recordings:
+        look.append(Reason(code="disk_filling", detail=f"{disk.full_in_days:.0f}"))
     look += [Reason(code="camera_note", detail=note) for note in camera.notes]
     if mqtt.state == "connecting":
         look.append(Reason(code="no_broker", detail=""))
@@ -226,5 +261,6 @@ def status_line(status: Status) -> str:
     return (
         f"{status.verdict} | camera {status.camera.state} {status.camera.frames_per_second:.1f} fps | "
         f"{animals or 'no animal'} | {block} | {status.store.frames} frames stored | mqtt {status.mqtt.state}"
+        + ("" if status.disk.full_in_days is None else f" | disk full in {status.disk.full_in_days:.0f} days")
         + (f" | {'; '.join(map(str, status.reasons))}" if status.reasons else "")
     )

@@ -3,15 +3,17 @@
 import shutil
 
 from daemon.capture import CaptureLoop
+from daemon.caretaker import Caretaker
 from daemon.handoff import HandOff
 from daemon.live import LiveView
+from daemon.messaging.commands import CommandCounts
 from daemon.messaging.publisher import Publisher
 from daemon.observation import FrameObservation
 from daemon.recorder import BlockRecorder
 from daemon.sampling import Item, Sampler
 from daemon.schedule import next_block
 from daemon.settings import Settings
-from daemon.status import AnimalStatus, BlockStatus, CameraStatus, MqttStatus, Status, StoreStatus, judge
+from daemon.status import AnimalStatus, BlockStatus, CameraStatus, MqttStatus, Reason, Status, StoreStatus, judge
 from daemon.store.repository import Store
 from daemon.vision.parts import BodyPart
 from daemon.worker import Worker
@@ -36,7 +38,10 @@ class StatusBoard:
         worker: Worker,
         recorder: BlockRecorder | None,
         publisher: Publisher | None,
+        commands: CommandCounts,
         live: LiveView,
+        caretaker: Caretaker,
+        config_problem: str | None,
     ) -> None:
         self.settings = settings
         self._version = version
@@ -48,7 +53,11 @@ class StatusBoard:
         self._worker = worker
         self._recorder = recorder
         self._publisher = publisher
+        self._commands = commands
         self._live = live
+        self._caretaker = caretaker
+        self.config_problem = config_problem
+        """Why the last good config is in force; None when it is the one that was asked for."""
         self._started_monotonic_ns = clock.monotonic_ns()
 
     def read(self) -> Status:
@@ -79,6 +88,8 @@ class StatusBoard:
             not_measured=not_measured,
             disk_free_bytes=disk_free_bytes,
             open_alerts=open_alerts,
+            disk=self._caretaker.status,
+            notices=self._notices(),
         )
         return Status(
             box=self.settings.box.name,
@@ -94,8 +105,17 @@ class StatusBoard:
             mqtt=mqtt,
             recording_error=recording_error,
             disk_free_bytes=disk_free_bytes,
+            disk=self._caretaker.status,
             open_alerts=open_alerts,
         )
+
+    def _notices(self) -> tuple[Reason, ...]:
+        """What a start found damaged; what was set aside is said for a day, the event of it stays."""
+        problem = self.config_problem
+        notices = [] if problem is None else [Reason(code="config_damaged", detail=problem)]
+        if self._clock.monotonic_ns() - self._started_monotonic_ns < _DAY_NS:
+            notices += [Reason(code="set_aside", detail=each) for each in self._caretaker.set_aside]
+        return tuple(notices)
 
     def _camera(self) -> CameraStatus:
         capture, newest = self._capture, self._live.newest
@@ -149,6 +169,7 @@ class StatusBoard:
             protocol=state.protocol,
             published=state.published,
             last_error=state.last_error,
+            commands=self._commands(),
         )
 
 

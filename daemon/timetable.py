@@ -113,7 +113,8 @@ class Timetable:
     - A clock set back out of the open block closes it; one set back within it leaves it open, and its first moments
       come a second time.
     - A clock set forward over blocks misses each of them once. More than 60 days at once while the service runs are
-      no absence but a clock that was not set before: only what was unaccounted for at the start is missed then.
+      no absence but a clock that was not set before: only what was unaccounted for at the start is missed then, and a
+      clock set back afterwards has passed nothing before that moment.
     - An open block ends as it was begun when the plan or the zone changes; the new plan counts from the last question
       on, for blocks whose keys are not yet used.
 
@@ -146,6 +147,8 @@ class Timetable:
         self._zone = zone
         self._is_finished = is_finished
         self._accountable_from_ns = accounted_until_utc_ns
+        self._clock_set_ns: int | None = None
+        """When the clock came to the present from where it stood at the first start."""
         self._last_ns: int | None = None
         self._quiet_until_ns: int | None = None
         self._plan_changed = False
@@ -214,6 +217,8 @@ class Timetable:
 
         if self._accountable_from_ns is None:
             self._accountable_from_ns = now_utc_ns
+        elif self._was_not_set_before(now_utc_ns, self._accountable_from_ns):
+            self._clock_set_ns = now_utc_ns
         self._last_ns = now_utc_ns
         self._plan_changed = False
         self._quiet_until_ns = self.next_boundary(now_utc_ns)
@@ -229,11 +234,18 @@ class Timetable:
         last_ns = self._last_ns
         if last_ns is not None and 0 <= now_ns - last_ns <= LOOK_BACK_NS:
             return last_ns
-        if self._accountable_from_ns is None:
+        accountable_ns, set_ns = self._accountable_from_ns, self._clock_set_ns
+        if accountable_ns is None:
             return now_ns
-        if last_ns is None or now_ns < last_ns or last_ns < self._accountable_from_ns:
-            return min(now_ns, max(self._accountable_from_ns, now_ns - LOOK_BACK_NS))
+        if set_ns is not None and now_ns >= set_ns - LOOK_BACK_NS:
+            accountable_ns = max(accountable_ns, set_ns)  # before that it was another time, which nobody lived through
+        if last_ns is None or now_ns < last_ns or last_ns < accountable_ns:
+            return min(now_ns, max(accountable_ns, now_ns - LOOK_BACK_NS))
         return now_ns
+
+    def _was_not_set_before(self, now_ns: int, accountable_ns: int) -> bool:
+        """Whether the clock has only now come to the present, from where the service found it at its first start."""
+        return self._last_ns is not None and now_ns - self._last_ns > LOOK_BACK_NS and accountable_ns <= self._last_ns
 
     def _cause(self, now_ns: int) -> Cause:
         if self._last_ns is None:

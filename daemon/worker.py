@@ -50,6 +50,9 @@ Nearly three hours at one a second. Measured with tracemalloc, one observation o
 BATCH_OBSERVATIONS = 500
 """In one transaction: what has waited for the database is written in steps that each take well under a second."""
 
+CLOCK_STEP_NS = NS_PER_S
+"""Wall time and monotonic time of a frame do not drift apart by so much between two samples: the clock was set."""
+
 RETRY_S = 1.0
 
 IDLE_S = 0.1
@@ -140,6 +143,7 @@ class Worker:
         self._retry_at_ns: int | None = None
         self._camera_id: int | None = None
         self._camera_lost_event: str | None = None
+        self._clock_offset_ns: int | None = None
         self._known_failures: set[type[Exception]] = set()
         self.measured_frames = 0
         """Samples that are done with, measured or not."""
@@ -204,6 +208,7 @@ class Worker:
                 self._find_camera(item)
 
     def _measure(self, sample: Sample) -> None:
+        self._mark_clock_step(sample.frame)
         measured = self._measured(sample)
         self.measured_frames += 1
         self._batch().observations.append(measured.observation)
@@ -214,6 +219,26 @@ class Worker:
             next(write for write in self._writes if isinstance(write, _Batch) and write.observations).give_up_oldest()
             self._count_lost()
         self._on_measured(sample.frame, measured)
+
+    def _mark_clock_step(self, frame: ThermalFrame) -> None:
+        """Tell of it before the first frame with the new time, so that no stored time decreases without a mark."""
+        offset_ns, before_ns = frame.captured_utc_ns - frame.captured_monotonic_ns, self._clock_offset_ns
+        self._clock_offset_ns = offset_ns
+        if before_ns is None or abs(offset_ns - before_ns) < CLOCK_STEP_NS:
+            return
+        self._tell(
+            Event(
+                kind=EventKind.CLOCK_STEPPED,
+                state=EventState.OCCURRED,
+                severity=Severity.NOTICE,
+                at_utc_ns=frame.captured_utc_ns,
+                data={
+                    "step_s": round((offset_ns - before_ns) / NS_PER_S, 3),
+                    "first_utc_ns": frame.captured_utc_ns,
+                    "first_monotonic_ns": frame.captured_monotonic_ns,
+                },
+            )
+        )
 
     def _measured(self, sample: Sample) -> Measured:
         try:

@@ -23,6 +23,11 @@ class CameraInfo:
     frame_rate_hz: float
     """Frames per second it delivers by itself."""
 
+    @property
+    def has_shutter(self) -> bool:
+        """Whether it can be asked to calibrate; recorded material has its shutter cycles in it."""
+        return self.kind != "replay"
+
 
 class ThermalCamera(Protocol):
     """A source of frames, opened by `with` and read by one thread."""

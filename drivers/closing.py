@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -17,7 +18,7 @@ from typing import Self
 from drivers.clock import NS_PER_S
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag
-from drivers.matroska import TransferReader, TransferWriter, as_recording_error, copy_frames
+from drivers.matroska import TransferReader, TransferWriter, as_recording_error, copy_frames, is_of_the_disk
 from drivers.sidecar import (
     FrameFacts,
     JournalContent,
@@ -34,7 +35,8 @@ logger = logging.getLogger(__name__)
 NS_PER_MS = 1_000_000
 
 FINAL_SUFFIX, _SIDECAR, PART_SUFFIX, _JOURNAL = ".mkv", ".json", ".part.mkv", ".part.jsonl"
-_COPY, _DAMAGED, _DAMAGED_JOURNAL = ".part.copy", ".damaged", ".damaged.jsonl"
+_COPY = ".part.copy"
+_DAMAGED, _DAMAGED_JOURNAL, _DAMAGED_SIDECAR = ".damaged", ".damaged.jsonl", ".damaged.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -249,7 +251,8 @@ def close_leftovers(directory: Path, *, accounted_until_utc_ns: int) -> list[Rec
     Returns
     -------
     list of RecordingSummary
-        Of those that were closed. One that cannot be (a full disk) is reported in the log and left for the next time.
+        Of those that were closed. One that the disk does not let be closed (it is full) is reported in the log and left
+        for the next time; one that is too damaged to be closed is set aside as a whole.
     """
     leftovers = {RecordingFiles.of(path) for path in directory.rglob(f"*{PART_SUFFIX}")}
     leftovers |= {RecordingFiles.of(path.with_suffix(FINAL_SUFFIX)) for path in directory.rglob(f"*{_JOURNAL}")}
@@ -258,12 +261,25 @@ def close_leftovers(directory: Path, *, accounted_until_utc_ns: int) -> list[Rec
         try:
             summary = close_leftover(names, accounted_until_utc_ns=accounted_until_utc_ns)
         except RecordingError as error:
-            logger.warning("%s; left for the next start", error)
+            if is_of_the_disk(error):
+                logger.warning("%s; left for the next start", error)
+            else:
+                _set_all_aside(names, error)
         else:
             if summary is not None:
                 logger.info("%s: closed after a crash, %d frames", summary.path, summary.frames)
                 summaries.append(summary)
     return summaries
+
+
+def _set_all_aside(names: RecordingFiles, why: RecordingError) -> None:
+    """Give up a leftover that no further attempt will close."""
+    try:
+        for path, suffix in ((names.part, _DAMAGED), (names.journal, _DAMAGED_JOURNAL)):
+            if path.exists():
+                logger.error("%s; set aside as %s", why, names.set_aside(path, suffix).name)
+    except OSError as error:
+        logger.warning("%s: cannot be set aside: %s", names.part, error)
 
 
 def close_leftover(
@@ -337,6 +353,56 @@ def _content_of_leftover(names: RecordingFiles) -> JournalContent | None:
     aside = names.set_aside(names.part, _DAMAGED)
     logger.warning("%s: no complete frame and no journal; set aside as %s", names.part, aside.name)
     return None
+
+
+def damaged_sidecars(directory: Path, *, since_day: date) -> list[RecordingFiles]:
+    """Closed recordings whose sidecar cannot be read, in the folders of the days since then.
+
+    Parameters
+    ----------
+    directory : Path
+        With one folder a day below it; it need not exist.
+    since_day : date
+        Folders of earlier days are not looked at.
+    """
+    damaged = []
+    for path in sorted(directory.glob(f"????-??-??/*{_SIDECAR}")):
+        if path.parent.name < since_day.isoformat() or path.name.endswith(_DAMAGED_SIDECAR):
+            continue
+        try:
+            Sidecar.read(path)
+        except RecordingError as error:
+            if is_of_the_disk(error):
+                logger.warning("%s", error)
+            else:
+                damaged.append(RecordingFiles(path.parent, path.stem))
+    return damaged
+
+
+def mend_sidecar(names: RecordingFiles) -> RecordingSummary | None:
+    """Set a damaged sidecar aside and make another from the pictures, for what they say of themselves.
+
+    The new one accounts for no planned instant: which of them a frame stands for was in the damaged one, and is in the
+    database. None when the pictures say nothing either; then they are set aside, too.
+
+    Raises
+    ------
+    RecordingError
+        The disk refuses.
+    """
+    with as_recording_error(names.sidecar, "make it anew"):
+        aside = names.set_aside(names.sidecar, _DAMAGED_SIDECAR)
+        logger.error("%s cannot be read: set aside as %s", names.sidecar, aside.name)
+        if not names.final.exists():
+            return None
+        if _opens(names.final):
+            with TransferReader(names.final) as reader, suppress(RecordingError):
+                content = content_of_pictures(reader)
+                content.ended = content.header.accounted_from_utc_ns, MissingReason.LOST_IN_CRASH
+                return give_names(names, names.final, content, lost_reason=MissingReason.LOST_IN_CRASH)
+        aside = names.set_aside(names.final, _DAMAGED)
+        logger.error("%s cannot be read either: set aside as %s", names.final, aside.name)
+        return None
 
 
 def content_of_pictures(reader: TransferReader) -> JournalContent:

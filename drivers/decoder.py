@@ -16,7 +16,8 @@ from drivers.t2s_protocol import (
     Metadata,
     RejectReason,
     Variant,
-    check_transfer,
+    check_metadata,
+    check_picture,
     parse_metadata,
     transfer_from_bytes,
 )
@@ -132,8 +133,9 @@ class FrameDecoder:
         """
         try:
             transfer = transfer_from_bytes(raw.payload)
+            extremes = check_picture(transfer)  # first: a foreign picture is not worth the reading of its metadata
             metadata = parse_metadata(transfer)
-            check_transfer(transfer, metadata)
+            check_metadata(transfer, metadata, extremes)
             identity = self._believed_identity(metadata)
             return self._to_degrees(raw, transfer, metadata, identity, calibration)
         except FrameRejectedError as error:

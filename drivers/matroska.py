@@ -5,6 +5,7 @@ is known. Each is also a cluster of its own, handed to the kernel as soon as the
 killed loses the newest frame only, and a file cut anywhere is readable up to its last complete cluster.
 """
 
+import errno
 import logging
 import zlib
 from collections.abc import Collection, Iterator
@@ -81,6 +82,24 @@ def as_recording_error(path: Path, doing: str) -> Iterator[None]:
         raise RecordingError(f"{path}: cannot {doing}: {error.strerror or error}") from error
 
 
+_OF_THE_DISK = frozenset(
+    (
+        errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV,
+        errno.ENOMEM, errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
+    )
+)  # fmt: skip
+
+
+def is_of_the_disk(error: RecordingError) -> bool:
+    """Whether the disk refused, and may not the next time; anything else is a file that will never be better."""
+    cause = error.__cause__
+    return isinstance(cause, (OSError, av.FFmpegError)) and cause.errno in _OF_THE_DISK
+
+
+def _open(path: Path) -> InputContainer:
+    return av.open(_located(path), metadata_errors="replace")  # damaged text is no reason to end the program
+
+
 def _located(path: Path) -> str:
     return str(path.absolute())  # a relative name with a colon would be taken for a protocol
 
@@ -152,7 +171,7 @@ class TransferReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         with as_recording_error(path, "open it as a recording"):
-            self._container: InputContainer = av.open(_located(path))
+            self._container: InputContainer = _open(path)
         try:
             self._stream = self._video_stream()
         except RecordingError:
@@ -168,7 +187,7 @@ class TransferReader:
 
     def _video_stream(self) -> VideoStream:
         streams = self._container.streams.video
-        found = [(stream.codec_context.name, stream.width, stream.height) for stream in streams]
+        found = [_kind_of(stream) for stream in streams]
         if found != [(CODEC, IMAGE_WIDTH, TRANSFER_ROWS)] or streams[0].time_base != TIME_BASE:
             raise RecordingError(
                 f"{self._path}: expected one {CODEC} stream of {IMAGE_WIDTH} x {TRANSFER_ROWS} in Matroska, got {found}"
@@ -198,7 +217,7 @@ class TransferReader:
         """
         newest = -1
         with as_recording_error(self._path, "open it again"):
-            container = av.open(_located(self._path))
+            container = _open(self._path)
         with container:
             packets = container.demux(container.streams.video[0])
             while (packet := self._next_of(packets)) is not None:
@@ -253,6 +272,12 @@ class TransferReader:
             logger.warning("%s: unreadable from here: %s", self._path, error)
             return None
         return packet if packet is not None and packet.size else None  # the last one is empty: flush
+
+
+def _kind_of(stream: VideoStream) -> tuple[str, int, int] | None:
+    """Codec and size; None where damage has left no codec that FFmpeg knows, which the types do not say."""
+    context = getattr(stream, "codec_context", None)
+    return None if context is None else (context.name, context.width, context.height)
 
 
 def copy_frames(source: Path, target: Path, *, header_json: str, wanted: Collection[int] | None = None) -> set[int]:

@@ -122,6 +122,11 @@ class RecordingWriter:
         return self._names.final
 
     @property
+    def frames(self) -> int:
+        """How many were written."""
+        return self._frames
+
+    @property
     def refused_utc_ns(self) -> int | None:
         """The planned instant whose frame the disk would not take, and perhaps not even its line in the journal."""
         return self._refused_utc_ns
@@ -217,6 +222,8 @@ class RecordingWriter:
                 if not told:
                     raise self._failure
                 logger.warning("%s: not closed, left for the next start", self._names.part)
+            elif self._failure is not None and not told:
+                logger.warning("%s; closed with the frames that are whole", self._failure)
         return self._summary
 
     def discard(self) -> None:

@@ -30,6 +30,11 @@ REOPENED_S = 1.2
 RETRY_S = 1.0
 """Pause between two attempts to calibrate a v2 that is not ready."""
 
+_BLADE_TOLERANCE_COUNTS = 8.0
+"""By how much the middle pixel of a picture of the blade may differ from the others'; its noise is 1.3 counts."""
+_COARSE = 4
+"""Each fourth pixel of each fourth row is enough to compare them."""
+
 _CLOSED_MEAN_COUNTS = (0.01 * COUNT_LEVELS, 0.75 * COUNT_LEVELS)
 """The picture of a closed shutter is within; a v2 just started or switched in range sends nonsense for seconds."""
 
@@ -128,9 +133,10 @@ class HostCalibration:
         """Make the offset; ask for another attempt if the frames are not those of a closed shutter."""
         self._judged = True
         least, greatest = _CLOSED_MEAN_COUNTS
-        means = [float(counts.mean()) for counts in self._closed]
+        closed = _alike(self._closed)
+        means = [float(counts.mean()) for counts in closed]
         if means and all(least <= mean <= greatest for mean in means):
-            self._offset, self._closed = average_offset(self._closed), []
+            self._offset, self._closed = average_offset(closed), []
             return
         self.failures += 1
         self._retry_ns = now_ns + round(RETRY_S * NS_PER_S)
@@ -142,3 +148,21 @@ class HostCalibration:
             greatest,
             RETRY_S,
         )
+
+
+def _alike(pictures: list[NDArray[np.uint16]]) -> list[NDArray[np.uint16]]:
+    """Those that show the same as most: a picture that was under way when the shutter moved would spoil the offset."""
+    if len(pictures) < 3:
+        return pictures
+    coarse = np.stack([picture[::_COARSE, ::_COARSE] for picture in pictures]).astype(np.float32)
+    differences = np.median(np.abs(coarse - np.median(coarse, axis=0)), axis=(1, 2))
+    kept = [
+        picture
+        for picture, difference in zip(pictures, differences, strict=True)
+        if difference <= _BLADE_TOLERANCE_COUNTS
+    ]
+    if len(kept) < len(pictures):
+        logger.info(
+            "%d of %d shutter pictures show something else and are left out", len(pictures) - len(kept), len(pictures)
+        )
+    return kept

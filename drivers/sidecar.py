@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 FORMAT = "strong-vivarium recording"
 FORMAT_VERSION = 1
 
+MOST_INSTANTS = 10_000_000
+"""Four days at the camera's full rate; more stands in a damaged header only, and would take all the memory."""
+
 
 class MissingReason(StrEnum):
     """Reasons that recordings themselves give; callers have others, for instance `camera_lost`."""
@@ -77,6 +80,9 @@ class RecordingHeader:
     """Anything else worth knowing in ten years: host, boot id, hash of the configuration."""
 
     def __post_init__(self) -> None:
+        for name in ("start_utc_ns", "period_ns", "accounted_from_utc_ns", "end_utc_ns"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         if self.period_ns <= 0:
             raise ValueError(f"period_ns must be positive, got {self.period_ns}")
         if not self.start_utc_ns <= self.accounted_from_utc_ns <= self.end_utc_ns:
@@ -84,6 +90,8 @@ class RecordingHeader:
                 "start_utc_ns <= accounted_from_utc_ns <= end_utc_ns expected, "
                 f"got {self.start_utc_ns}, {self.accounted_from_utc_ns}, {self.end_utc_ns}"
             )
+        if (self.end_utc_ns - self.start_utc_ns) // self.period_ns > MOST_INSTANTS:
+            raise ValueError(f"at most {MOST_INSTANTS} planned instants, got one each {self.period_ns} ns")
 
     def first_index_from(self, utc_ns: int) -> int:
         """Number k of the first planned instant at or after a moment, as if the plan had no end."""

@@ -321,17 +321,27 @@ def check_transfer(transfer: NDArray[np.uint16], metadata: Metadata) -> None:
     FrameRejectedError
         With the `RejectReason` of the first check that fails.
     """
+    check_metadata(transfer, metadata, check_picture(transfer))
+
+
+def check_picture(transfer: NDArray[np.uint16]) -> tuple[int, int]:
+    """The part of `check_transfer` that needs no metadata; the highest and the lowest count."""
     image = transfer[:IMAGE_HEIGHT]
     highest, lowest = int(image.max()), int(image.min())
     if highest >= COUNT_LEVELS:
         raise FrameRejectedError(RejectReason.OUTPUT_MODE, f"counts must be below {COUNT_LEVELS}, got {highest}")
     if highest == lowest:
         raise FrameRejectedError(RejectReason.UNIFORM, f"every pixel is {highest}")
+    return highest, lowest
+
+
+def check_metadata(transfer: NDArray[np.uint16], metadata: Metadata, extremes: tuple[int, int]) -> None:
+    """The rest of `check_transfer`, for a picture with these extremes."""
     _check_constants(metadata.constants, metadata.fpa_celsius)
     _check_temperatures(metadata)
     _check_environment(metadata.environment)
     if metadata.variant is Variant.V1:
-        _check_statistics(image, metadata.statistics, highest, lowest)
+        _check_statistics(transfer[:IMAGE_HEIGHT], metadata.statistics, *extremes)
 
 
 def gain(constants: Constants, fpa: float) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from drivers.errors import CameraAbsentError, CameraError, CameraLostError, CameraRefusedError
 from drivers.t2s_protocol import IMAGE_WIDTH, TRANSFER_ROWS, Variant
+from drivers.usb_dump import UsbDump
 from drivers.uvc_descriptors import PictureSize, VideoDescription, read_descriptors
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ _CAPTURE_NODE_INDEX = "0"
 """uvcvideo makes two nodes for a camera: number 0 gives pictures, number 1 their payload headers."""
 
 _PORT_NAME = re.compile(r"\d+-\d+(\.\d+)*")
+_ROOT_HUB = re.compile(r"usb\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class UsbBus:
         )
         return [camera for camera in found if camera is not None]
 
-    def choose(self, *, port: str = "", serial: str = "") -> UsbCamera:
+    def choose(self, *, port: str = "", serial: str = "", even_with_fault: bool = False) -> UsbCamera:
         """The camera at a port, or with a serial, or the only one.
 
         Raises
@@ -115,11 +117,13 @@ class UsbBus:
         CameraAbsentError
             If it is not attached.
         CameraRefusedError
-            If it cannot be used, or several fit.
+            If it cannot be used (unless that does not matter), or several fit.
         """
         attached = self.cameras()
         fitting = [camera for camera in attached if port in ("", camera.port) and serial in ("", camera.serial)]
         usable = [camera for camera in fitting if camera.fault is None]
+        if even_with_fault and not usable:
+            usable = fitting
         if len(usable) > 1:
             raise CameraRefusedError(
                 f"expected one T2S+ camera, {len(usable)} fit: set camera.t2s_plus.port (or serial) to one of "
@@ -147,6 +151,40 @@ class UsbBus:
         raise CameraLostError(
             f"{camera}: the kernel has made no video node for it (yet); if none comes: modprobe uvcvideo, see dmesg"
         )
+
+    def dump(self, camera: UsbCamera) -> UsbDump:
+        """Its descriptors and texts as they are.
+
+        Raises
+        ------
+        CameraLostError
+            If they cannot be read.
+        """
+        path = self._devices / camera.port / "descriptors"
+        try:
+            return UsbDump(
+                descriptors=path.read_bytes(),
+                manufacturer=camera.manufacturer,
+                product=camera.product,
+                serial=camera.serial,
+            )
+        except (OSError, ValueError) as error:
+            raise CameraLostError(f"{camera}: {path} cannot be read: {error}") from error
+
+    def surroundings(self, camera: UsbCamera) -> dict[str, str]:
+        """How it is attached: host controller, speed, version; empty where the kernel does not say."""
+        folder = self._devices / camera.port
+        place = folder.resolve()
+        root = next((parent for parent in (place, *place.parents) if _ROOT_HUB.fullmatch(parent.name)), None)
+        return {
+            "host_controller": "" if root is None else root.parent.name,
+            "host_controller_driver": "" if root is None else _link_name(root.parent / "driver"),
+            "port": camera.port,
+            "speed_mbps": _text(folder / "speed"),
+            "usb_version": _text(folder / "version"),
+            "device_version": _text(folder / "bcdDevice"),
+            "max_power": _text(folder / "bMaxPower"),
+        }
 
     def authorize(self, camera: UsbCamera, *, allowed: bool) -> None:
         """Let the kernel use the device or not: off and on again is a plug-in without a hand.
@@ -210,6 +248,10 @@ class UsbCameraDevice:
         camera = self.bus.choose(port=self._port, serial=self._serial)
         self._last_port = camera.port
         return camera
+
+    def attached(self) -> UsbCamera:
+        """The camera as it is attached, whether it can be used or not; raises as `UsbBus.choose` does."""
+        return self.bus.choose(port=self._port, serial=self._serial, even_with_fault=True)
 
     def presence(self) -> str | None:
         """Another text after every plug-in; None while there is no such camera."""
@@ -276,6 +318,10 @@ def _described(folder: Path) -> tuple[VideoDescription | None, str | None]:
 def _wrong_size(sizes: Sequence[PictureSize]) -> str:
     offered = ", ".join(f"{size.width}x{size.height}" for size in sizes) or "no YUY2"
     return f"expected a stream of {IMAGE_WIDTH}x{TRANSFER_ROWS} YUY2, it offers {offered}: another model"
+
+
+def _link_name(path: Path) -> str:
+    return path.resolve().name if path.exists() else ""
 
 
 def _text(path: Path) -> str:

@@ -6,7 +6,28 @@ from pathlib import Path
 from typing import Any, Self
 
 from drivers.errors import MaterialError
-from drivers.v4l2 import ControlRange
+
+LARGEST_WORD = 0x80FF
+"""The control must take every command word, or the kernel would quietly send its nearest allowed value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRange:
+    """What a control takes."""
+
+    minimum: int
+    maximum: int
+    step: int
+    default: int
+
+    @property
+    def passes_every_word(self) -> bool:
+        """Whether the kernel hands each command word on as it is: it rounds and clamps to this range, silently."""
+        return self.minimum <= 0 and self.maximum >= LARGEST_WORD and self.step <= 1
+
+
+EVERY_WORD = ControlRange(0, 0xFFFF, 1, 0)
+"""What a camera must take that is given commands through a control."""
 
 SECTION = "usb"
 """Key of a report in which the dump stands."""

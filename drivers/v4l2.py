@@ -19,14 +19,12 @@ from drivers.clock import NS_PER_S, Clock
 from drivers.errors import CameraError, CameraLostError, CameraRefusedError, ControlError, FrameTimeoutError
 from drivers.t2s_protocol import IMAGE_WIDTH, TRANSFER_BYTES, TRANSFER_ROWS
 from drivers.usb import VideoNode
+from drivers.usb_dump import LARGEST_WORD, ControlRange
 
 logger = logging.getLogger(__name__)
 
 BUFFERS = 8
 """Frames that the kernel keeps while nobody reads: a third of a second."""
-
-LARGEST_WORD = 0x80FF
-"""The control must take every command word, or the kernel would quietly send its nearest allowed value."""
 
 _GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ESHUTDOWN})
 _NS_PER_US = 1000
@@ -326,25 +324,6 @@ class VideoStream:
         if self._descriptor is None:
             raise CameraLostError(f"{self._node.path}: the stream is not open; use `with`")
         return self._descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class ControlRange:
-    """What a control takes."""
-
-    minimum: int
-    maximum: int
-    step: int
-    default: int
-
-    @property
-    def passes_every_word(self) -> bool:
-        """Whether the kernel hands each 16-bit word on as it is: it rounds and clamps to this range, silently."""
-        return self.minimum <= 0 and self.maximum >= LARGEST_WORD and self.step <= 1
-
-
-EVERY_WORD = ControlRange(0, 0xFFFF, 1, 0)
-"""What a camera must take that is given commands through a control."""
 
 
 class ZoomControl:

@@ -53,32 +53,31 @@ expected() {
     } | grep -x '[A-Za-z0-9_-]*' | sort -u
 }
 
-# trouble NAME: why an alarm is due, in words; empty when all is well.
+# trouble NAME: why an alarm is due, as one word and then in words; empty when all is well.
 trouble() {
     heartbeat=$HEARTBEATS/$1.heartbeat
-    beat=$(seconds "$heartbeat" uptime_s)
-    # Without a heartbeat since the machine's start it is silent since then.
-    silent=$((now - ${beat:-0}))
-    if [ "$silent" -lt 0 ]; then silent=0; fi
+    # Without a heartbeat it is silent since we first missed it.
+    silent=$((now - ${beat:-$missing}))
     if [ "$silent" -ge "$SILENT_AFTER_S" ]; then
-        what="$(unit_of "$1") has given no sign of life for $((silent / 60)) min"
         told=$(systemctl is-active "$(unit_of "$1")" 2>/dev/null)
-        echo "$what (systemd: ${told:-not asked})"
+        echo "silent $(unit_of "$1") has given no sign of life for $(minutes "$silent") (systemd: ${told:-not asked})"
         return
     fi
     stalled=$(value "$heartbeat" stalled)
     if [ -n "$stalled" ]; then
-        echo "$(unit_of "$1") makes no progress: $stalled"
+        echo "stalled $(unit_of "$1") makes no progress: $stalled"
         return
     fi
-    frame=$(seconds "$heartbeat" last_good_frame_uptime_s)
     # Without any frame yet: since the service began.
+    frame=$(seconds "$heartbeat" last_good_frame_uptime_s)
     frame=${frame:-$(seconds "$heartbeat" started_uptime_s)}
-    blind=$((now - ${frame:-0}))
+    blind=$((now - ${frame:-$now}))
     if [ "$blind" -ge "$NO_FRAME_AFTER_S" ]; then
-        echo "$(unit_of "$1") has had no good frame of its camera for $((blind / 60)) min"
+        echo "blind $(unit_of "$1") has had no good frame of its camera for $(minutes "$blind")"
     fi
 }
+
+minutes() { echo "$(($1 / 60)) min"; }
 
 on_purpose() {
     until=$(seconds "$STATE/$1.pause" until_utc_s)
@@ -90,39 +89,43 @@ on_purpose() {
 tell() {
     echo "<$1>$4"
     for hook in "$HOOKS"/*; do
-        [ -f "$hook" ] && [ -x "$hook" ] || continue
+        if [ ! -f "$hook" ] || [ ! -x "$hook" ]; then continue; fi
         timeout "$HOOK_TIMEOUT_S" "$hook" "$2" "$3" "$4" </dev/null ||
             echo "<4>the hook $hook has failed (status $?)"
     done
 }
 
-# write NAME REASON SINCE TOLD: what the next look needs to know.
-write() {
-    printf 'reason=%s\nsince_s=%s\ntold_s=%s\nboot=%s\n' "$2" "$3" "$4" "$boot" >"$STATE/$1.state.new" &&
-        mv "$STATE/$1.state.new" "$STATE/$1.state"
+# remember NAME REASON SINCE TOLD: what the next look needs to know.
+remember() {
+    printf 'reason=%s\nsince_s=%s\ntold_s=%s\nmissing_s=%s\nboot=%s\n' "$2" "$3" "$4" "$missing" "$boot" \
+        >"$STATE/$1.state.new" && mv "$STATE/$1.state.new" "$STATE/$1.state"
 }
 
 look_at() {
+    was=$(value "$STATE/$1.state" reason)
+    since='' told='' missing=''
+    if [ "$(value "$STATE/$1.state" boot)" = "$boot" ]; then # the clock of these began anew with the machine
+        since=$(seconds "$STATE/$1.state" since_s)
+        told=$(seconds "$STATE/$1.state" told_s)
+        missing=$(seconds "$STATE/$1.state" missing_s)
+    fi
+    beat=$(seconds "$HEARTBEATS/$1.heartbeat" uptime_s)
+    if [ -n "$beat" ] && [ "$beat" -gt $((now + 60)) ]; then beat=''; fi # nonsense
+    if [ -n "$beat" ]; then missing=''; else missing=${missing:-$now}; fi
     reason=$(trouble "$1")
     if [ -n "$reason" ] && on_purpose "$1"; then
-        write "$1" paused "$now" "$now"
-        return
-    fi
-    was=$(value "$STATE/$1.state" reason)
-    if [ "$was" = paused ]; then was=; fi
-    since=$(seconds "$STATE/$1.state" since_s)
-    told=$(seconds "$STATE/$1.state" told_s)
-    if [ "$(value "$STATE/$1.state" boot)" != "$boot" ]; then since=; told=; fi
-    if [ -n "$reason" ]; then
-        if [ -z "$was" ] || [ -z "$told" ] || [ $((now - told)) -ge "$REPEAT_AFTER_S" ]; then
-            write "$1" alarm "${since:-$now}" "$now"
-            tell 1 alarm "$1" "$reason"
+        remember "$1" "$was" "$since" "$told"
+    elif [ -n "$reason" ]; then
+        kind=${reason%% *}
+        if [ "$kind" != "$was" ] || [ -z "$told" ] || [ $((now - told)) -ge "$REPEAT_AFTER_S" ]; then
+            remember "$1" "$kind" "${since:-$now}" "$now"
+            tell 1 alarm "$1" "${reason#* }"
         fi
-    elif [ -n "$was" ]; then
-        write "$1" '' "$now" "$now"
-        tell 5 over "$1" "$(unit_of "$1") is well again"
-    elif [ ! -f "$STATE/$1.state" ]; then
-        write "$1" '' "$now" "$now"
+    elif [ -n "$was" ] && [ -n "$beat" ]; then
+        remember "$1" '' '' ''
+        tell 5 over "$1" "$(unit_of "$1") is well again${since:+ after $(minutes $((now - since)))}"
+    else
+        remember "$1" "$was" "$since" "$told"
     fi
 }
 

@@ -15,9 +15,12 @@ from enum import Enum
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from daemon.messaging.incoming import MOST_CORRELATION_BYTES, MOST_PAYLOAD_BYTES, IncomingMessage
 from daemon.settings import MqttSettings
 from drivers.clock import NS_PER_S, Clock
 from drivers.errors import ConfigError, VivariumError
@@ -38,6 +41,10 @@ _PAHO_SILENCE_FACTOR = 2
 
 _MISC_INTERVAL_S = 1.0
 """How often paho must look at its keep-alive."""
+
+MOST_PACKET_BYTES = 2 * 1024**2
+"""A broker of MQTT 5 keeps from us what is larger; with 3.1.1 only its own limit does (Mosquitto:
+`message_size_limit`)."""
 
 _UNLIMITED = 65_535
 """Receive maximum where the broker names none (MQTT 5, 3.2.2.3.3)."""
@@ -153,6 +160,10 @@ class MqttConnection:
         """QoS 1 messages that the broker allows in flight."""
         self.acknowledgements: deque[Acknowledgement] = deque()
         """Filled by `pump`, emptied by the caller."""
+        self.received: deque[IncomingMessage] = deque()
+        """Filled by `pump`, emptied by the caller."""
+        self.subscription_refusal: str | None = None
+        """Why the broker does not let us subscribe, until the caller has taken it; None when it does."""
         self._settings = settings
         self._clock = clock
         self._wake = wake
@@ -182,6 +193,8 @@ class MqttConnection:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_log = self._on_log
         return client
 
@@ -224,6 +237,33 @@ class MqttConnection:
         refusal = str(reason) if reason.value >= _FIRST_FAILURE_CODE else None
         self.acknowledgements.append(Acknowledgement(message_key=mid, refusal=refusal))
 
+    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = None
+        size_bytes = len(message.payload)
+        correlation = getattr(message.properties, "CorrelationData", None)
+        self.received.append(
+            IncomingMessage(
+                topic=topic,
+                payload=bytes(message.payload) if size_bytes <= MOST_PAYLOAD_BYTES else b"",
+                size_bytes=size_bytes,
+                retained=message.retain,
+                correlation=correlation if correlation and len(correlation) <= MOST_CORRELATION_BYTES else None,
+            )
+        )
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        userdata: object,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        self.subscription_refusal = next((str(reason) for reason in reasons if reason.is_failure), None)
+
     def _on_log(self, client: paho.Client, userdata: object, level: int, text: str) -> None:
         if level == paho.MQTT_LOG_ERR:
             self._last_error = text
@@ -254,8 +294,14 @@ class MqttConnection:
             self._client.tls_set_context(tls_context(settings))
         keep_alive_s = max(1, round(settings.keep_alive_s * SILENCE_FACTOR / _PAHO_SILENCE_FACTOR))
         clean_start = True if self.version is ProtocolVersion.V5 else paho.MQTT_CLEAN_START_FIRST_ONLY
+        limits = None
+        if self.version is ProtocolVersion.V5:
+            limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            limits.MaximumPacketSize = MOST_PACKET_BYTES
         try:
-            self._client.connect(settings.host, settings.port, keepalive=keep_alive_s, clean_start=clean_start)
+            self._client.connect(
+                settings.host, settings.port, keepalive=keep_alive_s, clean_start=clean_start, properties=limits
+            )
         except ssl.SSLCertVerificationError as error:
             raise BrokerRefusedError(f"the broker's certificate is not accepted: {error.verify_message}") from error
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError) as error:
@@ -307,15 +353,28 @@ class MqttConnection:
         """Whether all that was published so far has gone to the operating system."""
         return not self._client.want_write()
 
-    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int | None:
-        """Send one message now.
+    def subscribe(self, topic: str) -> None:
+        """Ask for what is published there, QoS 1; it comes to `received`, as long as this connection lasts."""
+        if self.version is ProtocolVersion.V5:
+            self._client.subscribe(topic, options=SubscribeOptions(qos=1, retainAsPublished=True))
+        else:
+            self._client.subscribe(topic, qos=1)
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, correlation: bytes | None = None
+    ) -> int | None:
+        """Send one message now; MQTT 3.1.1 has no place for correlation data.
 
         Returns
         -------
         int or None
             The key under which a QoS 1 message will be acknowledged; None when the connection cannot take it.
         """
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        properties = None
+        if correlation is not None and self.version is ProtocolVersion.V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def pump(self, timeout_s: float) -> None:

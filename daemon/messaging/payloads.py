@@ -227,6 +227,26 @@ class HealthPayload(_Payload):
     """Events that gave way to the limit of the outbox."""
     observations_dropped: int
     """Observations that no broker took in time."""
+    commands: dict[str, int]
+    """Commands that came since the start, and what became of them; see `daemon.messaging.commands.CommandCounts`."""
+
+
+class CommandResultPayload(_Payload):
+    """What became of a command."""
+
+    verb: str
+    request_id: str | None
+    """Of the command; null when it has none that could be read."""
+    state: Literal["accepted", "done", "refused", "failed"]
+    """`accepted` is followed by one of the others."""
+    reason: str | None
+    """Why not, in one word for programs."""
+    message: str | None
+    """Why not, in a sentence for people."""
+    repeated: bool
+    """The command has come before; this is what became of it then."""
+    at: str
+    at_utc_ns: int
 
 
 def flag_names(flags: FrameFlag) -> tuple[str, ...]:
@@ -369,6 +389,7 @@ def health_payload(
     outbox_depth: int,
     outbox_dropped: int,
     observations_dropped: int,
+    commands: Mapping[str, int],
 ) -> bytes:
     """For the topic `health`."""
     return HealthPayload(
@@ -381,6 +402,7 @@ def health_payload(
         outbox_depth=outbox_depth,
         outbox_dropped=outbox_dropped,
         observations_dropped=observations_dropped,
+        commands=dict(sorted(commands.items())),
     ).to_json()
 
 

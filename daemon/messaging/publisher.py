@@ -27,6 +27,7 @@ from daemon.messaging.connection import (
     Will,
     tls_context,
 )
+from daemon.messaging.incoming import IncomingMessage
 from daemon.messaging.outbox import OutboxStore
 from daemon.messaging.payloads import status_payload
 from daemon.messaging.window import OutboxWindow
@@ -39,8 +40,8 @@ logger = logging.getLogger(__name__)
 RETRY_FIRST_S = 1.0
 RETRY_AWAY_MAX_S = 5.0
 """Longest pause between two attempts while no broker is there; with the attempt itself, 10 s from return to finding."""
-RETRY_REFUSED_MAX_S = 30.0
-"""Longest pause while the broker refuses us: somebody must change something first."""
+RETRY_REFUSED_MAX_S = 8.0
+"""Longest pause while the broker refuses us: somebody must change something first, and is heard within 10 s."""
 _JITTER = 0.5
 """A pause is shortened at random by up to this share, so that many boxes do not return in one moment."""
 _MAX_DOUBLINGS = 10
@@ -49,6 +50,9 @@ _STABLE_S = 5.0
 
 MAX_WAITING_OBSERVATIONS = 250
 """Ten seconds at the camera's full rate; beyond that the oldest give way."""
+
+MAX_WAITING_RESULTS = 256
+"""Results of commands; beyond that the oldest give way."""
 
 STOP_TIMEOUT_S = 2.0
 _STOP_DRAIN_S = 1.2
@@ -97,6 +101,9 @@ class Publisher:
         For waiting and stamping; sockets are waited for in real time.
     beat : callable
         Told again and again as long as the thread goes on, with and without a broker.
+    on_command : callable, optional
+        Told every message on `topics.COMMANDS`, in the publisher's thread: it must not wait. Without it nothing is
+        listened for.
 
     Raises
     ------
@@ -113,6 +120,7 @@ class Publisher:
         password: str | None = None,
         clock: Clock | None = None,
         beat: Callable[[], None] = lambda: None,
+        on_command: Callable[[IncomingMessage], None] | None = None,
     ) -> None:
         _check(settings)
         self._settings = settings
@@ -120,6 +128,7 @@ class Publisher:
         self._box = box
         self._clock = clock or SystemClock()
         self._beat = beat
+        self._on_command = on_command
         self._window = OutboxWindow(store, self._clock)
         self._random = random.Random()
 
@@ -127,6 +136,7 @@ class Publisher:
         self._retained: dict[str, bytes] = {}
         self._changed: dict[str, None] = {}
         self._observations: deque[bytes] = deque()
+        self._results: deque[tuple[str, bytes, bytes | None]] = deque(maxlen=MAX_WAITING_RESULTS)
         self._dropped = 0
 
         self._state_in_flight: dict[int, int] = {}
@@ -186,6 +196,12 @@ class Publisher:
                 self._observations.popleft()
                 self._dropped += 1
             self._observations.append(payload)
+        self._wake()
+
+    def publish_result(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
+        """Answer a command when a broker is there, QoS 1; the oldest waiting one gives way. From any thread."""
+        with self._lock:
+            self._results.append((topic, payload, correlation))
         self._wake()
 
     def set_retained(self, topic: str, payload: bytes) -> None:
@@ -334,6 +350,8 @@ class Publisher:
     def _serve(self, connection: MqttConnection) -> None:
         """Until the service stops; raises `BrokerAwayError` when the connection is over."""
         self._window.restart()
+        if self._on_command is not None:
+            connection.subscribe(topics.absolute(self._box, topics.COMMANDS))
         with self._lock:
             reason: Literal["started", "reconnected"] = "started" if self._connections == 1 else "reconnected"
             self._retained[topics.STATUS] = status_payload("online", reason, at_utc_ns=self._since_utc_ns)
@@ -346,11 +364,13 @@ class Publisher:
         self._beat()
         self._window.flush_if_due()
         self._send_state(connection)
+        self._send_results(connection)
         self._send_events(connection)
         self._send_observations(connection)
         self._check_acknowledging()
         connection.pump(self._window.wait_s(longest_s))
         self._take_acknowledgements(connection)
+        self._take_commands(connection)
 
     def _exchange_until(self, connection: MqttConnection, done: Callable[[], bool], longest_s: float) -> None:
         deadline_ns = self._clock.monotonic_ns() + round(longest_s * NS_PER_S)
@@ -375,6 +395,19 @@ class Publisher:
             with self._lock:
                 if self._retained[topic] == payload:
                     del self._changed[topic]
+
+    def _send_results(self, connection: MqttConnection) -> None:
+        while self._has_room(connection):
+            with self._lock:
+                if not self._results:
+                    return
+                topic, payload, correlation = self._results.popleft()
+            key = connection.publish(
+                topics.absolute(self._box, topic), payload, qos=1, retain=False, correlation=correlation
+            )
+            if key is None:
+                return
+            self._state_in_flight[key] = self._clock.monotonic_ns()
 
     def _send_events(self, connection: MqttConnection) -> None:
         while self._has_room(connection):
@@ -415,12 +448,26 @@ class Publisher:
             if refusal is not None:
                 self._tell_refusal(refusal)
 
+    def _take_commands(self, connection: MqttConnection) -> None:
+        while connection.received:
+            message = connection.received.popleft()
+            if self._on_command is not None:
+                self._on_command(message)
+        refusal, connection.subscription_refusal = connection.subscription_refusal, None
+        if refusal is not None:
+            error = f"the broker does not let us listen to {topics.absolute(self._box, topics.COMMANDS)}: {refusal}"
+            self._tell_error(error, "no commands are taken")
+
     def _tell_refusal(self, refusal: str) -> None:
         error = f"the broker refuses messages below {topics.absolute(self._box, '')}: {refusal}"
-        if error != self._last_error:
-            logger.warning("MQTT %s: %s; events wait in the database", self._address, error)
+        self._tell_error(error, "events wait in the database")
+
+    def _tell_error(self, error: str, consequence: str) -> None:
+        """Keep it, and log it unless it was the last to be told."""
         with self._lock:
-            self._last_error = error
+            is_known, self._last_error = error == self._last_error, error
+        if not is_known:
+            logger.warning("MQTT %s: %s; %s", self._address, error, consequence)
 
     def _take_leave(self, connection: MqttConnection) -> bool:
         """Send what is left as far as time allows; True when the broker then knows that we are gone."""
@@ -441,7 +488,7 @@ class Publisher:
 
     def _nothing_left(self) -> bool:
         with self._lock:
-            waiting = bool(self._changed or self._observations)
+            waiting = bool(self._changed or self._observations or self._results)
         return not waiting and not self._state_in_flight and self._window.settled
 
     def _set_connected(self, version: ProtocolVersion) -> None:

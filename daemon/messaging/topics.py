@@ -1,5 +1,7 @@
 """Names of topics. All but `absolute` are relative to the base topic of the box, `vivarium/<box>/`."""
 
+import re
+
 from daemon.events import EventKind
 
 STATUS = "status"
@@ -13,7 +15,12 @@ BLOCK = "block"
 HEALTH = "health"
 """How the service does; retained."""
 
+COMMANDS = "command/+"
+"""Where commands are listened for: `command/<verb>`, each answered on `command/<verb>/result`."""
+
 _ROOT = "vivarium"
+
+_VERB = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 def absolute(box: str, topic: str) -> str:
@@ -32,6 +39,22 @@ def animal(number: int) -> str:
     if number < 1:
         raise ValueError(f"animals are numbered from 1, got {number}")
     return f"animal/{number}"
+
+
+def command(verb: str) -> str:
+    """Where a command is given. QoS 1, never retained: the payload is JSON, see `daemon.messaging.commands`."""
+    return f"command/{verb}"
+
+
+def command_result(verb: str) -> str:
+    """What became of a command; QoS 1, never retained."""
+    return f"command/{verb}/result"
+
+
+def command_verb(box: str, topic: str) -> str | None:
+    """The verb in a full topic; None when there is none that could be answered on a topic of its own."""
+    verb = topic.removeprefix(absolute(box, command("")))
+    return verb if verb != topic and _VERB.fullmatch(verb) else None
 
 
 def event(kind: EventKind) -> str:

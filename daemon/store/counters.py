@@ -10,6 +10,7 @@ EVENTS = "events"
 EVENT_SEQ = "event_seq"
 """Number of the newest event."""
 MESSAGES_DROPPED = "messages_dropped"
+MESSAGES_SET_ASIDE = "messages_set_aside"
 
 
 def count(connection: Connection, name: str, number: int) -> None:

@@ -11,9 +11,17 @@ from sqlalchemy import Connection
 from daemon.events import Event, NumberedEvent
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
 from daemon.observation import FrameObservation
-from daemon.store import blocks, outbox, recordings, runs
+from daemon.store import blocks, outbox, pins, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
-from daemon.store.counters import EVENTS, FRAMES, MESSAGES_DROPPED, PART_OBSERVATIONS, count, counted
+from daemon.store.counters import (
+    EVENTS,
+    FRAMES,
+    MESSAGES_DROPPED,
+    MESSAGES_SET_ASIDE,
+    PART_OBSERVATIONS,
+    count,
+    counted,
+)
 from daemon.store.engine import Database, checked_url, is_sqlite, sqlite_path
 from daemon.store.events import (
     events_after,
@@ -30,11 +38,12 @@ from daemon.store.observations import (
     insert_observations,
     latest_observations,
 )
-from daemon.store.recordings import RecordingFile, StoredRecording
+from daemon.store.recordings import FreedRecording, Recorded, RecordingFile, StoredRecording
+from daemon.store.retention import Pin
 from daemon.store.runs import Gap
 from daemon.store.schema import BlockState, RecordingState
 from daemon.store.sqlite_file import set_aside, why_damaged
-from daemon.store.upgrade import head_revision, upgrade
+from daemon.store.upgrade import head_revision, require_newest, upgrade
 from drivers.camera import CameraInfo
 from drivers.clock import Clock, SystemClock
 from drivers.errors import StoreError, StoreRejectedError
@@ -432,7 +441,68 @@ class Store:
         with self._database.reading(f"read the recordings of block {block_key}") as connection:
             return recordings.recordings(connection, block_key)
 
+    def all_recordings(self) -> list[StoredRecording]:
+        """Every recording, freed ones too, in the order of their blocks."""
+        with self._database.reading("read the recordings") as connection:
+            return recordings.all_recordings(connection)
+
+    def recorded_since(self, since_utc_ns: int) -> Recorded:
+        """What the recordings of blocks that ended since then took, freed ones too."""
+        with self._database.reading("read the size of the recordings") as connection:
+            return recordings.recorded_since(connection, since_utc_ns)
+
+    def freed_count(self) -> int:
+        """How many recordings were freed since the database was made."""
+        with self._database.reading("count the freed recordings") as connection:
+            return recordings.freed_count(connection)
+
+    def free_recordings(
+        self,
+        freed: Sequence[FreedRecording],
+        *,
+        run_id: int | None = None,
+        events: Sequence[Event] = (),
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
+    ) -> int:
+        """Note that the files of these are gone, and tell of it in the same transaction; how many rows that changed.
+
+        Rows and sidecars stay, so that no gap is silent. A recording without a row (its database was set aside) is
+        passed over. `run_id` is needed with events; `tell` is that of `add`.
+        """
+        with self._database.writing(f"note that {len(freed)} recordings are freed") as connection:
+            changed = recordings.free_recordings(connection, freed)
+            if run_id is not None:
+                self._insert_events(connection, events, run_id=run_id, tell=tell)
+            return changed
+
+    # Pins
+
+    def add_pins(self, new: Sequence[Pin]) -> None:
+        """Keep what these name; a name that is taken is refused."""
+        with self._database.writing("pin recordings") as connection:
+            pins.add_pins(connection, new)
+
+    def remove_pins(self, name: str) -> int:
+        """Let go of what this name keeps; how many rows there were."""
+        with self._database.writing(f"unpin {name}") as connection:
+            return pins.remove_pins(connection, name)
+
+    def pins(self) -> list[Pin]:
+        """All pins, in the order of their making."""
+        with self._database.reading("read the pins") as connection:
+            return pins.pins(connection)
+
     # Outbox
+
+    def set_aside_unreadable_messages(self, *, at_utc_ns: int) -> int:
+        """Move messages that cannot be sent as they are from the outbox to the dead letters; how many there were.
+
+        Bytes that changed within a value are no damage that SQLite sees; such a message must not keep the others.
+        """
+        with self._database.writing("look through the outbox") as connection:
+            moved = outbox.set_aside_unreadable(connection, at_utc_ns=at_utc_ns)
+            count(connection, MESSAGES_SET_ASIDE, moved)
+            return moved
 
     def queued_messages(self, *, after_id: int, limit: int) -> list[QueuedMessage]:
         """See `daemon.messaging.outbox.OutboxStore`."""
@@ -485,6 +555,29 @@ class Store:
 
 
 @contextmanager
+def attach_store(url: str, *, outbox_limit: int) -> Iterator[Store]:
+    """Open the database beside the service, for a command: it is never made, upgraded or set aside.
+
+    Raises
+    ------
+    ConfigError
+        If the URL is wrong, or there is no driver for it.
+    StoreError
+        If there is no database, it belongs to another version of the program, or cannot be opened.
+    """
+    checked = checked_url(url)
+    path = sqlite_path(checked)
+    if path is not None and not path.is_file():
+        raise StoreError(f"there is no database {path}: the service makes it at its first start")
+    require_newest(checked)
+    database = Database(checked)
+    try:
+        yield Store(database, outbox_limit=outbox_limit, set_aside=None, copy=None)
+    finally:
+        database.close()
+
+
+@contextmanager
 def open_store(url: str, *, outbox_limit: int, clock: Clock | None = None) -> Iterator[Store]:
     """Open the database, made or brought up to date as needed; closed when the block is left.
 
@@ -512,7 +605,10 @@ def open_store(url: str, *, outbox_limit: int, clock: Clock | None = None) -> It
     damaged = None if path is None else _set_aside_if_damaged(path, utc_ns)
     copy = upgrade(checked, utc_ns=utc_ns)
     if path is not None:
-        sync_directory(path.parent)
+        try:
+            sync_directory(path.parent)
+        except OSError as error:
+            raise StoreError(f"the directory of the database cannot be brought to the disk: {error}") from error
     database = Database(checked)
     try:
         if damaged is not None:

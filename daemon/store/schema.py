@@ -70,6 +70,8 @@ class RecordingState(StrEnum):
     RECOVERED = "recovered"
     """Left over from a crash and closed at the next start."""
     DAMAGED = "damaged"
+    FREED = "freed"
+    """Given up for room on the disk, or found missing: the row and the sidecar stay."""
 
 
 def one_of(column: str, values: type[StrEnum]) -> str:
@@ -318,7 +320,11 @@ class _Recording(TypedColumns):
     sha256: Named[str | None] = Column(Text)
     frames: Named[int] = Column(Whole)
     size_bytes: Named[int] = Column(Whole)
+    """Of a freed one: the size that it had."""
     state: Named[str] = Column(Text)
+    freed_utc_ns: Named[int | None] = Column(Whole)
+    freed_reason: Named[str | None] = Column(Text)
+    """A `daemon.store.retention.Why`."""
 
 
 recording = Table(
@@ -331,7 +337,37 @@ recording = Table(
     CheckConstraint("size_bytes >= 0", name="size_bytes"),
     CheckConstraint("length(sha256) = 64", name="sha256"),
     CheckConstraint("(state = 'unfinished') = (sha256 IS NULL)", name="unfinished"),
+    CheckConstraint("(state = 'freed') = (freed_utc_ns IS NOT NULL)", name="freed"),
+    CheckConstraint(both_or_none("freed_utc_ns", "freed_reason"), name="freed_reason"),
     Index("ix_recording_block_id", "block_id"),
+    **STRICT,
+)
+
+
+class _Pin(TypedColumns):
+    """What of a study is kept whatever the disk needs: one block, or all blocks of some local days."""
+
+    id: Named[int] = Column(Whole, primary_key=True)
+    name: Named[str] = Column(Text)
+    """Of the study; several rows may share it."""
+    reason: Named[str] = Column(Text)
+    created_utc_ns: Named[int] = Column(Whole)
+    block_key: Named[str | None] = Column(Text)
+    """No foreign key: a block may be pinned before it begins."""
+    first_day: Named[str | None] = Column(Text)
+    """Local date, ISO 8601."""
+    last_day: Named[str | None] = Column(Text)
+
+
+pin = Table(
+    "pin",
+    metadata,
+    _Pin,
+    CheckConstraint("name <> ''", name="name"),
+    CheckConstraint("(block_key IS NULL) <> (first_day IS NULL)", name="block_xor_days"),
+    CheckConstraint(both_or_none("first_day", "last_day"), name="days"),
+    CheckConstraint("first_day <= last_day", name="order"),
+    Index("ix_pin_name", "name"),
     **STRICT,
 )
 
@@ -386,6 +422,20 @@ outbox = Table(
     sqlite_autoincrement=True,
     **STRICT,
 )
+
+
+class _DeadLetter(TypedColumns):
+    """Messages of the outbox that cannot be sent because they cannot be read; kept as the bytes that were found."""
+
+    id: Named[int] = Column(Whole, primary_key=True)
+    topic: Named[bytes] = Column(LargeBinary)
+    payload: Named[bytes] = Column(LargeBinary)
+    created_utc_ns: Named[int] = Column(Whole)
+    set_aside_utc_ns: Named[int] = Column(Whole)
+    reason: Named[str] = Column(Text)
+
+
+dead_letter = Table("dead_letter", metadata, _DeadLetter, **STRICT)
 
 
 class _Counter(TypedColumns):

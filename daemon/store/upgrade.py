@@ -109,6 +109,24 @@ def _undo(path: Path, copy: Path) -> None:
         discard(copy)
 
 
+def require_newest(url: URL) -> None:
+    """Refuse a database that this program would have to upgrade, or is too old for.
+
+    Raises
+    ------
+    StoreError
+        If its revision is another than ours.
+    """
+    engine = migration_engine(url)
+    with store_errors(f"open the database {url.render_as_string()}"), engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current != (head := head_revision()):
+        raise StoreError(
+            f"the database {url.render_as_string()} has revision {current}, this program works with {head}: "
+            "start the service once, it brings the database up to date"
+        )
+
+
 def _config(location: Path) -> Config:
     config = Config()
     config.set_main_option("script_location", str(location).replace("%", "%%"))

@@ -13,9 +13,8 @@ from typing import Self
 from drivers.errors import CameraRefusedError
 from drivers.t2s_protocol import FRAME_RATE_HZ, IMAGE_WIDTH, TRANSFER_BYTES, TRANSFER_ROWS, Variant
 from drivers.usb import variant_of
-from drivers.usb_dump import UsbDump
+from drivers.usb_dump import EVERY_WORD, ControlRange, UsbDump
 from drivers.uvc_descriptors import TransferType, read_descriptors
-from drivers.v4l2 import EVERY_WORD, ControlRange
 
 _CONTROL_INTERFACE, _STREAMING_INTERFACE = 0, 1
 _CAMERA_TERMINAL, _OUTPUT_TERMINAL = 1, 2

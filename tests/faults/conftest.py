@@ -2,17 +2,19 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,19 +26,73 @@ from drivers.clock import Clock, SystemClock
 from drivers.recording import Recording
 from drivers.sidecar import Sidecar
 
+if TYPE_CHECKING:
+    from tests.faults.timing import Gaps, OutsidePacemaker, Pacemaker, ReelCamera
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    """A module of the tests, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
 # The broker, the subscriber and the breakable network of the daemon's tests; a conftest is visible in its folder only.
-_SPEC = importlib.util.spec_from_file_location(
-    "vivarium_messaging_fixtures", Path(__file__).parents[1] / "test_daemon" / "conftest.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_MESSAGING = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MESSAGING)
+_MESSAGING = _load("vivarium_messaging_fixtures", Path(__file__).parents[1] / "test_daemon" / "conftest.py")
 make_mosquitto, mosquitto = _MESSAGING.make_mosquitto, _MESSAGING.mosquitto
-subscribe, make_proxy = _MESSAGING.subscribe, _MESSAGING.make_proxy
+subscribe, make_proxy, free_port = _MESSAGING.subscribe, _MESSAGING.make_proxy, _MESSAGING.free_port
+certificates = _MESSAGING.certificates
+
+_TIMING = _load("vivarium_fault_timing", Path(__file__).with_name("timing.py"))
+
+
+@pytest.fixture
+def reel() -> "ReelCamera":
+    """A camera at 25 frames a second that notes when each frame was taken."""
+    camera: ReelCamera = _TIMING.ReelCamera()
+    return camera
+
+
+@pytest.fixture
+def pacemaker() -> "Iterator[Pacemaker]":
+    """Notes when this process was not let run."""
+    with _TIMING.Pacemaker() as running:
+        yield running
+
+
+@pytest.fixture
+def outside_pacemaker() -> "Iterator[OutsidePacemaker]":
+    """Notes when the machine let nobody run."""
+    with _TIMING.OutsidePacemaker() as running:
+        yield running
+
+
+@pytest.fixture
+def queued_s() -> Callable[[int], float]:
+    """How long a thread has wanted to run and was not let by the machine."""
+    ask: Callable[[int], float] = _TIMING.queued_s
+    return ask
+
+
+JudgeGaps = Callable[[Sequence[int], Sequence[tuple[int, int]], int, int], "Gaps"]
+
+
+@pytest.fixture
+def gaps_between() -> JudgeGaps:
+    """How evenly frames came between two moments."""
+    judge: JudgeGaps = _TIMING.gaps_between
+    return judge
+
 
 DEADLINE_S = 30.0
 """No test waits longer for anything; it is no measurement."""
+
+DISK_BYTES = 24 * 1024**2
+"""A data directory that a minute does not fill by itself."""
 
 POLL_S = 0.02
 RATE_HZ = 5
@@ -165,11 +221,14 @@ class RunningService:
         *,
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
         clock: Clock | None = None,
+        mqtt_password: str | None = None,
     ) -> None:
-        self.service = Service(settings, open_camera=open_camera, clock=clock)
+        self.service = Service(settings, open_camera=open_camera, clock=clock, mqtt_password=mqtt_password)
         self.signals = Signals()
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
+        self.load: Callable[[], Settings] = lambda: self.service.settings
+        """Reads the config anew."""
         self.evidence = Evidence(settings.box.data_dir)
         self.stopping_s = 0.0
         """How long the stop took."""
@@ -177,7 +236,7 @@ class RunningService:
 
     def _supervise(self) -> None:
         try:
-            self.outcome, _ = self.service.supervise(self.signals, lambda: self.service.settings)
+            self.outcome, _ = self.service.supervise(self.signals, lambda: self.load())
         except BaseException as error:  # shown to the test
             self.error = error
 
@@ -210,16 +269,16 @@ class DaemonProcess:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.evidence = Evidence(settings.box.data_dir)
-        self._config = folder / "config.toml"
+        self.config = folder / "config.toml"
         self._log = folder / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._config.write_text(_toml(settings))
+        self.config.write_text(_toml(settings))
 
-    def start(self) -> None:
-        """Return at once."""
+    def start(self, *options: str | Path) -> None:
+        """Return at once; the options are those of `vivarium run`."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "daemon", "run", "--config", self._config],
+                [sys.executable, "-m", "daemon", "run", "--config", self.config, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -243,6 +302,17 @@ class DaemonProcess:
     def log(self) -> str:
         """All that it wrote since the first start."""
         return self._log.read_text() if self._log.exists() else ""
+
+    def send(self, which: signal.Signals) -> None:
+        """Send a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(which)
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; the exit status."""
+        assert self._process is not None
+        code, self._process = self._process.wait(DEADLINE_S), None
+        return code
 
     def end(self, how: signal.Signals) -> int:
         """Send a signal and wait for the end; the exit status."""
@@ -274,6 +344,9 @@ port = {mqtt.port}
 keep_alive_s = {mqtt.keep_alive_s}
 [web]
 enabled = false
+[disk]
+min_free_gb = {settings.disk.min_free_gb}
+ballast_mb = {settings.disk.ballast_mb}
 """
 
 
@@ -308,3 +381,43 @@ class ShiftedClock(SystemClock):
 def make_clock() -> Callable[[float], Clock]:
     """A clock that is so many seconds ahead."""
     return ShiftedClock
+
+
+DISK_BYTES = 24 * 1024**2
+"""A data directory that a minute does not fill by itself."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that is quickly filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small file system")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, timeout=30)
+    if done.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True, timeout=30)
+
+
+def _fill(path: Path) -> None:
+    """Take all the room there is."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for size in (65536, 4096, 1):
+            try:
+                while os.write(descriptor, bytes(size)):
+                    pass
+            except OSError:
+                continue
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def fill() -> Callable[[Path], None]:
+    """Take all the room that a file system has, with one file."""
+    """Lets a file take all the room that its disk has."""
+    return _fill

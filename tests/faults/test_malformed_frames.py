@@ -11,6 +11,7 @@ changed between its extremes, with its mean moved by less than 10 counts, is a g
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ from drivers.t2s_protocol import (
 )
 
 COUNT = int(os.environ.get("VIVARIUM_MALFORMED_FRAMES", "100000"))
+MILLION, MILLION_LIMIT_S = 1_000_000, 60.0
+"""The promise, in processor time: what others do on the machine does not count."""
+
 GOOD_FRAME_EACH = 500
 SEED = 20_251_123
 
@@ -239,9 +243,9 @@ def damaged_transfers(
         yield which, payload, getattr(damage, "__name__", str(damage)), reasons
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_malformed_frame_is_taken_for_a_good_one(material: Material) -> None:
-    session = Session()
+    session, began_s = Session(), time.process_time()
     truths: list[ThermalFrame] = []
     for payload in material.good:
         frame = session.send(payload)
@@ -265,9 +269,15 @@ def test_no_malformed_frame_is_taken_for_a_good_one(material: Material) -> None:
     assert session.decoder.rejected == session.refused == expected
     assert session.accepted == good_frames + harmless
     assert session.sent == COUNT + good_frames == session.accepted + session.decoder.rejected.total()
-    print(f"{COUNT} malformed transfers: {expected.total()} refused, {harmless} with harmless damage")  # noqa: T201 - the figure of this test
+    took_s = time.process_time() - began_s
+    print(  # noqa: T201 - the figure of this test
+        f"{COUNT} malformed transfers in {took_s:.1f} s of processor time: {expected.total()} refused, {harmless} with "
+        f"harmless damage"
+    )
     for reason, number in sorted(expected.items()):
         print(f"  {reason:20} {number}")  # noqa: T201 - the figure of this test
+    if COUNT >= MILLION:
+        assert took_s < MILLION_LIMIT_S
 
 
 @given(payload=st.binary(max_size=4096))

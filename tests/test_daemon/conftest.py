@@ -65,6 +65,12 @@ class Mosquitto:
                 return
         raise AssertionError(f"mosquitto did not start with {self._config.read_text()}")
 
+    @property
+    def pid(self) -> int:
+        """Of the running broker."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Return when it is gone."""
         if self._process is not None:
@@ -319,6 +325,29 @@ def make_proxy() -> Iterator[Callable[[int], FaultProxy]]:
             return proxy
 
         yield make
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A certificate authority, a broker's certificate for 127.0.0.1 and a client's, in one folder."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed (Debian: apt install openssl)")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    authority = ["-CA", "ca.pem", "-CAkey", "ca.key"]
+    for name, extra in (
+        ("ca", ["-addext", "basicConstraints=critical,CA:TRUE"]),
+        ("broker", [*authority, "-addext", "subjectAltName=IP:127.0.0.1"]),
+        ("client", authority),
+    ):
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(
+            [openssl, "req", "-x509", *key, "-subj", f"/CN={name}", *files, *extra],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+    return tmp_path
 
 
 class ListOutbox:

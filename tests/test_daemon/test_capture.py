@@ -10,13 +10,7 @@ from typing import Self
 
 import pytest
 
-from daemon.capture import (
-    MAX_FREEZE_S,
-    MIN_RECALIBRATION_INTERVAL_S,
-    CaptureLoop,
-    CaptureSettings,
-    RecalibrationPolicy,
-)
+from daemon.capture import MAX_FREEZE_S, CaptureLoop, CaptureSettings
 from daemon.sampling import CameraFound, CameraLost, Item, MissingSamples, Sample, Sampler
 from daemon.schedule import PlannedBlock
 from drivers.camera import ThermalCamera
@@ -25,7 +19,6 @@ from drivers.errors import CameraError, CameraLostError, FrameTimeoutError, Repl
 from drivers.frame import FrameFlag, ThermalFrame
 from drivers.recovery import FIRST_PAUSE_S
 from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
-from drivers.thermometry import Calibration
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
 SETTINGS = CaptureSettings(frame_timeout_s=2, retry_max_s=5, recalibrate_after_s=380)
@@ -228,46 +221,6 @@ def test_an_aged_calibration_is_renewed_later_in_a_block_than_outside(in_block: 
     assert run.loop.calibrated_at_ns is not None
     assert run.loop.calibrated_at_ns / NS_PER_S == pytest.approx(asked_s, abs=0.2)
     assert any(item.frame.flags & FrameFlag.SETTLING for item in run.items if isinstance(item, Sample))
-
-
-@pytest.fixture
-def frame() -> Callable[..., ThermalFrame]:
-    """Makes a frame of so many seconds after the start whose detector has drifted since its calibration."""
-    with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS)) as camera:
-        original = camera.read(timeout_s=1)
-
-    def make(at_s: float, *, drift_celsius: float = 0) -> ThermalFrame:
-        calibration: Calibration = dataclasses.replace(
-            original.calibration, fpa_celsius=original.metadata.fpa_celsius - drift_celsius
-        )
-        return dataclasses.replace(original, captured_monotonic_ns=round(at_s * NS_PER_S), calibration=calibration)
-
-    return make
-
-
-def test_calibration_is_asked_for_by_age_with_double_patience_in_a_block(frame: Callable[..., ThermalFrame]) -> None:
-    policy = RecalibrationPolicy(after_s=100)
-    assert [second for second in range(0, 450, 10) if policy.wanted(frame(second), in_block=False)] == [
-        100,
-        200,
-        300,
-        400,
-    ]
-    policy = RecalibrationPolicy(after_s=100)
-    assert [second for second in range(0, 450, 10) if policy.wanted(frame(second), in_block=True)] == [200, 400]
-
-
-@pytest.mark.parametrize("in_block", [False, True])
-def test_drift_is_corrected_soon_but_never_twice_in_quick_succession(
-    frame: Callable[..., ThermalFrame], in_block: bool
-) -> None:
-    policy = RecalibrationPolicy(after_s=100)
-    asked = [
-        second
-        for second in range(40)
-        if policy.wanted(frame(second, drift_celsius=-0.3 if second > 3 else 0.2), in_block=in_block)
-    ]
-    assert asked == [MIN_RECALIBRATION_INTERVAL_S, 2 * MIN_RECALIBRATION_INTERVAL_S]
 
 
 def test_the_rest_of_a_block_that_the_clock_was_set_back_out_of_is_missing_for_that_reason() -> None:

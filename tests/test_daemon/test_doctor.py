@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import sqlite3
 import stat
@@ -18,9 +19,10 @@ import time_machine
 
 import daemon.doctor
 from daemon.cli import main
-from daemon.doctor import Finding, examine
+from daemon.doctor import Finding, examine, installed_findings
 from daemon.lock import DataDirectoryLock
 from daemon.messaging.broker import EmbeddedBroker
+from daemon.service_status import ServiceState
 from daemon.settings import MQTT_PASSWORD_VARIABLE
 from daemon.store.repository import open_store
 from drivers.usb import UsbBus
@@ -141,7 +143,8 @@ def test_a_data_directory_that_cannot_be_written_is_found(config: Callable[..., 
 def test_a_disk_that_is_nearly_full_is_found(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = config()
     assert found(path, "disk").good is True
-    monkeypatch.setattr(daemon.doctor, "LOW_DISK_BYTES", 1 << 60)
+    usage = shutil.disk_usage(path.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=usage.total // 1000))
     finding = found(path, "disk")
     assert finding.good is False
     assert finding.remedy is not None
@@ -362,3 +365,52 @@ def test_no_thread_or_socket_is_left(config: Callable[..., Path], free_port: int
     examine(config(web=f"port = {free_port}", mqtt=f"port = {free_port}"), {})
     assert threading.active_count() == before
     socket.create_server(("127.0.0.1", free_port)).close()
+
+
+INSTALLED = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NRestarts": "0"}
+MEMBER = frozenset({"video"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "watches", "groups", "wrong"),
+    [
+        pytest.param({}, True, MEMBER, {}, id="all is well"),
+        pytest.param({"LoadState": "not-found"}, True, MEMBER, {"unit": "vivarium service install"}, id="not there"),
+        pytest.param(
+            {"UnitFileState": "disabled"},
+            True,
+            MEMBER,
+            {"unit": "systemctl enable --now strong-vivarium.service"},
+            id="disabled",
+        ),
+        pytest.param(
+            {"ActiveState": "failed"},
+            True,
+            MEMBER,
+            {"unit": "systemctl start strong-vivarium.service; journalctl -u strong-vivarium.service"},
+            id="failed",
+        ),
+        pytest.param(
+            {}, False, MEMBER, {"dead-man": "systemctl enable --now strong-vivarium-deadman.timer"}, id="unwatched"
+        ),
+        pytest.param({}, True, None, {"user": "systemd-sysusers strong-vivarium.conf"}, id="no user"),
+        pytest.param(
+            {},
+            True,
+            frozenset({"audio"}),
+            {"user": "usermod -aG video strong-vivarium; systemctl restart strong-vivarium.service"},
+            id="not in the group",
+        ),
+    ],
+)
+def test_an_installed_service_is_examined(
+    changes: dict[str, str], watches: bool, groups: frozenset[str] | None, wrong: dict[str, str]
+) -> None:
+    state = ServiceState("config", {**INSTALLED, **changes}, {})
+    found = list(installed_findings(state, deadman_watches=watches, groups=groups))
+    assert found
+    assert {each.subject: each.remedy for each in found if not each.good} == wrong
+
+
+def test_a_config_of_a_checkout_has_no_service_to_examine(config: Callable[..., Path]) -> None:
+    assert {each.subject for each in examine(config(), {})}.isdisjoint({"unit", "dead-man", "user"})

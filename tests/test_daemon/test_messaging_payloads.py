@@ -250,6 +250,7 @@ def test_health_counts_what_gave_way() -> None:
             outbox_depth=3,
             outbox_dropped=4,
             observations_dropped=5,
+            commands={"received": 2, "accepted": 2},
         )
     )
     assert (payload["last_frame_age_s"], payload["coverage"]) == (None, 0.3333)

@@ -1,7 +1,6 @@
 """The publisher against a real Mosquitto, through a network that breaks."""
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -618,29 +617,6 @@ def test_twenty_thousand_events_drain(
     assert subscriber.payloads(EVENTS) == events
     assert publisher.state.published == count
     assert len(outbox.deletions) <= count / 50
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Path:
-    """A certificate authority, a broker's certificate for 127.0.0.1 and a client's, in one folder."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed (Debian: apt install openssl)")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    authority = ["-CA", "ca.pem", "-CAkey", "ca.key"]
-    for name, extra in (
-        ("ca", ["-addext", "basicConstraints=critical,CA:TRUE"]),
-        ("broker", [*authority, "-addext", "subjectAltName=IP:127.0.0.1"]),
-        ("client", authority),
-    ):
-        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-        subprocess.run(
-            [openssl, "req", "-x509", *key, "-subj", f"/CN={name}", *files, *extra],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-        )
-    return tmp_path
 
 
 def tls_broker(make_mosquitto: "MakeMosquitto", certificates: Path) -> "Mosquitto":

@@ -517,3 +517,20 @@ def test_a_block_whose_plan_was_changed_is_accounted_for_from_its_start(
     bench.handle(*(sample(each) for each in range(2, 22)))
     bench.recorder.handle(BlockEnded(block=changed, at_utc_ns=changed.end_utc_ns))
     assert bench.sidecars()[SECOND].captured == 20
+
+
+def test_a_segment_of_many_frames_is_closed_and_the_block_goes_on_in_the_next(
+    bench: Bench, sample: Callable[[int], Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.recorder.SEGMENT_FRAMES", 8)
+    bench.open_block()
+    bench.handle(*(sample(at_s) for at_s in range(10)))
+    bench.recorder.close()
+    bench.recorder = bench.make()  # a restart within the block
+    bench.open_block(at_s=10)
+    bench.handle(*(sample(at_s) for at_s in range(10, 20)))
+    bench.end_block()
+    sidecars = [bench.sidecars()[name] for name in (FIRST, SECOND, f"{FIRST}_3", f"{FIRST}_4")]
+    assert [len(sidecar.frames) for sidecar in sidecars] == [8, 2, 8, 2]
+    assert bench.accounts() == [(at_s, "captured") for at_s in range(20)]
+    assert len(bench.store.recordings(BLOCK.key)) == 4

@@ -5,11 +5,12 @@ from typing import Any, get_args
 import pytest
 
 from daemon.status import (
+    FILLING_DAYS,
     LATE_FRAME_S,
-    LOW_DISK_BYTES,
     AnimalStatus,
     BlockStatus,
     CameraStatus,
+    DiskStatus,
     MqttStatus,
     Reason,
     ReasonCode,
@@ -19,6 +20,8 @@ from daemon.status import (
     judge,
     status_line,
 )
+
+FREE_BYTES = 50_000_000_000
 
 CAMERA = CameraStatus(
     frames=100,
@@ -43,8 +46,9 @@ def verdict_of(**changes: Any) -> tuple[Verdict, list[str]]:
         "mqtt": MQTT,
         "recording_error": None,
         "not_measured": None,
-        "disk_free_bytes": LOW_DISK_BYTES,
+        "disk_free_bytes": FREE_BYTES,
         "open_alerts": (),
+        "disk": DiskStatus(),
     }
     verdict, reasons = judge(**(values | changes))
     return verdict, [reason.code for reason in reasons]
@@ -77,7 +81,26 @@ def camera(**changes: Any) -> CameraStatus:
         pytest.param(
             {"block": BLOCK.model_copy(update={"captured_24h": 0, "expected_24h": 0})}, Verdict.FINE, [], id="no plan"
         ),
-        pytest.param({"disk_free_bytes": LOW_DISK_BYTES - 1}, Verdict.LOOK, ["low_disk"], id="low disk"),
+        pytest.param({"disk": DiskStatus(low=True)}, Verdict.ACT, ["low_disk"], id="low disk"),
+        pytest.param(
+            {"disk": DiskStatus(low=True), "open_alerts": ("disk_low",)},
+            Verdict.ACT,
+            ["low_disk"],
+            id="low disk, said once",
+        ),
+        pytest.param({"disk": DiskStatus(full_in_days=FILLING_DAYS)}, Verdict.FINE, [], id="weeks of room"),
+        pytest.param(
+            {"disk": DiskStatus(full_in_days=FILLING_DAYS - 1)}, Verdict.LOOK, ["disk_filling"], id="the disk fills"
+        ),
+        pytest.param(
+            {"disk": DiskStatus(full_in_days=0.0, freed_recordings=1)}, Verdict.FINE, [], id="recordings give way"
+        ),
+        pytest.param(
+            {"notices": (Reason(code="set_aside", detail="database x"), Reason(code="config_damaged", detail="y"))},
+            Verdict.ACT,
+            ["config_damaged", "set_aside"],
+            id="damaged config and database",
+        ),
         pytest.param({"camera": camera(last_good_age_s=LATE_FRAME_S)}, Verdict.FINE, [], id="just in time"),
         pytest.param({"camera": camera(last_good_age_s=LATE_FRAME_S + 1)}, Verdict.ACT, ["late_frame"], id="late"),
         pytest.param(
@@ -97,7 +120,11 @@ def camera(**changes: Any) -> CameraStatus:
         ),
         pytest.param({"recording_error": "disk full"}, Verdict.ACT, ["not_recorded"], id="not recorded"),
         pytest.param(
-            {"recording_error": "disk full", "disk_free_bytes": 0, "open_alerts": ("animal_too_hot (animal 1)",)},
+            {
+                "recording_error": "disk full",
+                "disk": DiskStatus(low=True),
+                "open_alerts": ("animal_too_hot (animal 1)",),
+            },
             Verdict.ACT,
             ["open_alert", "not_recorded", "low_disk"],
             id="worst first",
@@ -140,7 +167,7 @@ def a_status(**changes: Any) -> Status:
         "store": STORE,
         "mqtt": MQTT,
         "recording_error": None,
-        "disk_free_bytes": LOW_DISK_BYTES,
+        "disk_free_bytes": FREE_BYTES,
         "open_alerts": (),
     }
     return Status(**(values | changes))
@@ -162,8 +189,13 @@ def test_the_line_ends_with_what_is_wrong() -> None:
     )
     assert status_line(status) == (
         "act | camera running 25.0 fps | no animal | no block | 60 frames stored | mqtt connected | "
-        "the camera is lost; only 1.5 GiB of disk are free"
+        "the camera is lost; only 1.5 GiB of disk are free, and nothing more may give way"
     )
+
+
+def test_the_line_says_when_the_disk_will_be_full() -> None:
+    line = status_line(a_status(disk=DiskStatus(full_in_days=119.6)))
+    assert line.endswith("mqtt connected | disk full in 120 days")
 
 
 def test_it_survives_json() -> None:

@@ -214,6 +214,16 @@ def test_a_first_start_in_1970_invents_no_past() -> None:
     assert told(box.update(MONDAY + 7 * HOUR_NS)) == ["opened 01-05/morning-1 schedule"]
 
 
+def test_a_first_start_in_1970_invents_no_past_either_when_the_clock_is_set_twice() -> None:
+    box = timetable()
+    box.update(60 * NS_PER_S)
+    assert box.update(MONDAY + 12 * HOUR_NS) == []
+    assert told(box.update(MONDAY + 7 * HOUR_NS + 20 * MINUTE_NS)) == ["opened 01-05/morning-1 clock_step"]
+    # Blocks that pass from here on are accounted for as ever.
+    changes = told(box.update(MONDAY + 12 * HOUR_NS))
+    assert changes == ["closed 01-05/morning-1 clock_step", "missed 01-05/morning-2 clock_step"]
+
+
 def test_a_start_in_1970_still_accounts_for_the_time_the_service_was_down() -> None:
     box = Timetable(DEFAULT, UTC_ZONE, accounted_until_utc_ns=MONDAY + 6 * HOUR_NS)
     assert box.update(10 * NS_PER_S) == []

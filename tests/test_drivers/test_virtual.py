@@ -28,8 +28,7 @@ from drivers.t2s_protocol import (
     user_area_words,
     user_point_words,
 )
-from drivers.usb_dump import UsbDump
-from drivers.v4l2 import ControlRange
+from drivers.usb_dump import ControlRange, UsbDump
 from drivers.virtual import wire
 from drivers.virtual.camera import GAIN_MARKER, PICTURE_MARKER, VirtualT2S
 from drivers.virtual.control_requests import ControlRequests, Deed

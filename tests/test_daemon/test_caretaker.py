@@ -1,0 +1,136 @@
+"""The caretaker, one look at a time."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from daemon.caretaker import Caretaker
+from daemon.events import EventKind
+from daemon.schedule import PlannedBlock
+from daemon.settings import Settings
+from daemon.store.repository import RecordingState, Store, open_store
+from daemon.store.retention import FEWEST_FRAMES
+from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.errors import StoreError
+
+NOW_UTC_NS = 1_795_000_000 * NS_PER_S
+NOW_DAY = date(2026, 11, 18)
+
+
+@dataclass(frozen=True)
+class File:
+    """A recording's file."""
+
+    path: Path
+    sha256: str | None = "a" * 64
+    frames: int = FEWEST_FRAMES
+    size_bytes: int = FEWEST_FRAMES * 25_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate(
+        {
+            "box": {"data_dir": tmp_path, "time_zone": "UTC"},
+            "disk": {"min_free_gb": 0.001, "ballast_mb": 1},
+            "measure": {"outside_rate_hz": 0},
+        }
+    )
+
+
+@contextmanager
+def caretaker_of(settings: Settings, clock: SimulatedClock) -> Iterator[tuple[Caretaker, Store]]:
+    with open_store(settings.database_url, outbox_limit=100) as store:
+        run_id = store.start_run(
+            version="1", config_hash="", config_json="{}", segmenter="", host="h", boot_id="b", started_utc_ns=1
+        )
+        caretaker = Caretaker(
+            settings, store=store, clock=clock, run_id=lambda: run_id, told=lambda: None, set_aside_before={}
+        )
+        yield caretaker, store
+
+
+def record(settings: Settings, store: Store, *, file: bool) -> Path:
+    """A recording in the database, with its sidecar; also with its file, or without."""
+    block = PlannedBlock(
+        day=NOW_DAY,
+        stratum="night",
+        number=1,
+        start_utc_ns=NOW_UTC_NS - 3600 * NS_PER_S,
+        duration_ns=1800 * NS_PER_S,
+        period_ns=NS_PER_S,
+    )
+    path = settings.recordings_dir / NOW_DAY.isoformat() / "box1_2026-11-18_night-1.mkv"
+    path.parent.mkdir(parents=True)
+    path.with_suffix(".json").touch()
+    if file:
+        path.write_bytes(bytes(1000))
+    store.open_block(block, run_id=1, at_utc_ns=block.start_utc_ns)
+    store.add_recording(block.key, File(path))
+    return path
+
+
+def test_a_recording_whose_file_is_gone_is_noted_and_one_without_sidecar_is_not(settings: Settings) -> None:
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, store):
+        path = record(settings, store, file=False)
+        sidecar = path.with_suffix(".json")
+        sidecar.unlink()  # the whole folder may be away, for instance not mounted
+        caretaker.tick()
+        assert store.all_recordings()[0].state is RecordingState.COMPLETE
+    sidecar.touch()
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, store):
+        caretaker.tick()
+        caretaker.tick()
+        (row,) = store.all_recordings()
+    assert (row.state, row.freed_reason, row.freed_utc_ns) == (RecordingState.FREED, "file_missing", NOW_UTC_NS)
+
+
+def test_the_forecast_is_there_when_enough_was_recorded(settings: Settings) -> None:
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, store):
+        caretaker.tick()
+        assert caretaker.status.full_in_days is None
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, store):
+        record(settings, store, file=True)
+        caretaker.tick()
+        status = caretaker.status
+    assert status.bytes_per_day == 14_400 * 25_000
+    assert status.full_in_days is not None
+    assert status.full_in_days > 0
+    assert status.ballast
+
+
+def test_a_new_size_of_the_ballast_takes_effect_without_a_restart(settings: Settings, tmp_path: Path) -> None:
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, _store):
+        caretaker.tick()
+        assert (tmp_path / "ballast.bin").stat().st_size == 1_000_000
+        disk = settings.disk.model_copy(update={"ballast_mb": 2})
+        caretaker.settings = settings.model_copy(update={"disk": disk})
+        caretaker.tick()
+        assert (tmp_path / "ballast.bin").stat().st_size == 2_000_000
+
+
+def test_a_database_that_refuses_is_said_once_and_what_is_untold_is_told_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    clock = SimulatedClock(NOW_UTC_NS)
+    with caretaker_of(settings, clock) as (caretaker, store):
+        (tmp_path / "vivarium.db.damaged-20261101T000000Z").touch()
+
+        def refuse(*_arguments: object, **_more: object) -> int:
+            raise StoreError("cannot note it: database or disk is full")
+
+        with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
+            patched.setattr(store, "free_recordings", refuse)
+            for _ in range(5):
+                caretaker.tick()
+                clock.advance(1)
+        assert [record.levelname for record in caplog.records].count("ERROR") == 1
+        caretaker.tick()
+        (event,) = store.recent_events(5)
+    assert (event.kind, event.data["what"]) == (EventKind.SET_ASIDE, "database")
+    assert caretaker.set_aside == ("database vivarium.db.damaged-20261101T000000Z",)
