@@ -18,6 +18,7 @@ from daemon.installation import (
     UNIT,
     Manifest,
     checked_instance,
+    default_config,
     first_config,
     planned_files,
     program_fingerprint,
@@ -502,3 +503,17 @@ def test_the_config_of_an_installed_service_can_be_loaded_from_its_place(tmp_pat
     path = tmp_path / "etc" / "strong-vivarium" / "config.toml"
     assert tomllib.loads(path.read_text())["box"]["name"] == "box1"
     assert load_settings(path).database_url == "sqlite:////var/lib/strong-vivarium/vivarium.db"
+
+
+def test_a_command_takes_the_config_here_and_otherwise_that_of_the_installed_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "etc"
+    monkeypatch.setattr("daemon.installation.CONFIG", installed)
+    monkeypatch.chdir(tmp_path)
+    assert default_config() == Path("config.toml")
+    installed.mkdir()
+    (installed / "config.toml").touch()
+    assert default_config() == installed / "config.toml"
+    (tmp_path / "config.toml").touch()
+    assert default_config() == Path("config.toml")

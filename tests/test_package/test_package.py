@@ -165,13 +165,13 @@ def test_the_command_is_on_everybodys_path_and_has_all_it_needs(installed: Box, 
     assert done.code == 0, done.out
 
 
-def test_every_library_of_the_package_finds_what_it_links_to(installed: Box) -> None:
-    done = installed.run(
-        "sh",
-        "-c",
-        "find /opt/strong-vivarium -name '*.so*' -type f | xargs ldd 2>&1 | grep 'not found' | sort | uniq -c",
-    )
-    assert done.out == ""
+def test_every_module_of_the_package_finds_what_it_links_to(installed: Box) -> None:
+    modules = "find /opt/strong-vivarium -name '*.so' -not -path '*.libs/*'"
+    count = int(installed.run("sh", "-c", f"{modules} | wc -l").out)
+    missing = installed.run("sh", "-c", f"{modules} | xargs ldd 2>&1 | grep 'not found' | sort | uniq -c").out
+    print(f"{count} modules in machine code")  # noqa: T201  # the figure
+    assert count > 100
+    assert missing == ""
 
 
 def test_the_compiled_files_are_used_as_they_are(installed: Box) -> None:
@@ -269,7 +269,7 @@ def test_purging_leaves_nothing(
     files, users = before
     after = installed.files()
     left = sorted(set(after) - set(files))
-    gone = sorted(set(files) - set(after))
+    gone = sorted(set(files) - set(after) - {"/opt"})  # dpkg removes a folder of its own that is empty
     print(f"{len(files)} files before, {len(after)} after; left {left}, gone {gone}", file=sys.stderr)  # noqa: T201
     assert (left, gone) == ([], [])
     assert {path: (files[path], rights) for path, rights in after.items() if files[path] != rights} == {}
