@@ -288,8 +288,11 @@ class Caretaker:
         while True:
             self.tick()
             if self._clock.wait(TICK_S, until=self._stopping):
-                self._flush()
-                return
+                break
+        try:
+            self._flush()
+        except StoreError as error:
+            logger.error("what became of the disk last is not in the database: %s", error)
 
     def stop(self) -> None:
         """End `run` soon."""

@@ -145,7 +145,11 @@ def test_fifty_clients_slow_viewers_and_a_deaf_subscriber_delay_no_frame_and_tak
     gaps_between: "JudgeGaps",
     eventually: "Eventually",
 ) -> None:
-    """Whoever starves the capture thread does it each time: the best of a few rounds is judged, so noise may pass."""
+    """While all of them are there, the best of a few rounds keeps to 0.1 s; every round keeps to a second.
+
+    That says nothing finer about their arrival, which falls into the first round alone: 0.28 s and 0.32 s were seen
+    there, in two of seven runs on a machine with four times more to do than processors.
+    """
     settings = make_settings(
         web={"port": 0}, mqtt={"broker": "external", "port": mosquitto.port}, recording={"enabled": False}
     )
@@ -178,5 +182,5 @@ def test_fifty_clients_slow_viewers_and_a_deaf_subscriber_delay_no_frame_and_tak
     )
     assert set(answers) == {"200"}, answers
     assert best.held == 0 or control.held > 0, (rounds, control)
-    assert best.longest_held_s < BLOCKED_S
+    assert max(each.longest_held_s for each in rounds) < BLOCKED_S, rounds
     assert grown_mb < GROWTH_MB

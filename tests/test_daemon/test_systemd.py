@@ -97,15 +97,17 @@ def test_both_units_differ_in_nothing_but_the_name_of_the_instance() -> None:
         further.replace("/%i.toml", "/config.toml")
         .replace("/%i.heartbeat", "/config.heartbeat")
         .replace("strong-vivarium/%i\n", "strong-vivarium\n")
+        .replace("strong-vivarium/%i/", "strong-vivarium/")
         == first
     )
-    assert further.count("%i") == 4
+    assert further.count("%i") == 5
 
 
 @pytest.mark.parametrize(("unit", "name"), [(UNIT, "config"), (TEMPLATE, "rack2")])
 def test_the_units_use_the_places_that_the_installation_knows(unit: Path, name: str) -> None:
     text = unit.read_text().replace("%i", name)
-    assert f"--config {config_of(name)} --heartbeat {heartbeat_of(name)}\n" in text
+    last_good = data_of(name) / "config.last-good.toml"
+    assert f" --config {config_of(name)} --heartbeat {heartbeat_of(name)} --last-good {last_good}\n" in text
     assert f"\nWorkingDirectory={data_of(name)}\n" in text
     assert f"\nStateDirectory={data_of(name).relative_to('/var/lib')}\n" in text
 

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import httpx
@@ -30,6 +30,7 @@ from daemon.status import (
     CameraStatus,
     MqttStatus,
     Reason,
+    ReasonCode,
     Status,
     StoreStatus,
     Verdict,
@@ -162,6 +163,13 @@ def test_the_page_is_served_whole_and_without_help_from_elsewhere() -> None:
     assert answer.text.rstrip().endswith("</html>")
     assert "http://" not in answer.text
     assert "https://" not in answer.text
+
+
+@pytest.mark.parametrize("code", get_args(ReasonCode))
+def test_the_page_has_a_sentence_for_every_reason_in_both_languages(code: str) -> None:
+    english, _, portuguese = client_of(a_status).get("/").text.partition("  pt: {")
+    assert f"{code}: " in english
+    assert f"{code}: " in portuguese
 
 
 def test_there_is_no_picture_before_the_first_frame_and_then_a_png(live: LiveView) -> None:

@@ -723,7 +723,8 @@ def test_a_name_that_is_taken_is_a_warning_not_a_loss(
     path.write_bytes(b"put there by hand")
     assert close_leftovers(tmp_path, accounted_until_utc_ns=planned(12)) == []
     assert "is another recording" in caplog.text
-    assert names_in(tmp_path / "crashed") == ["block.mkv", "block.part.jsonl", "block.part.mkv"]
+    assert names_in(tmp_path / "crashed") == ["block.damaged", "block.damaged.jsonl", "block.mkv"]
+    assert path.read_bytes() == b"put there by hand"
 
 
 class Killed(BaseException):
