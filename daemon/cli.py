@@ -32,6 +32,7 @@ from daemon.camera_cli import camera_app
 from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
+from daemon.heap import keep_heap_small
 from daemon.inspect import inspect_frame
 from daemon.installation import default_config
 from daemon.logs import configure_logging
@@ -124,6 +125,7 @@ def run(
     ] = None,
 ) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
+    keep_heap_small()
     if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
         logger.info("nothing more to replay")
 
