@@ -661,7 +661,7 @@ class Service:
     def _report(self) -> None:
         """Tell terminal, service manager and broker how it stands."""
         try:
-            status = self.status()
+            status, outbox_dropped = self.status(), self.store.outbox_dropped()
         except (StoreError, OSError) as error:
             logger.error("the state of the service cannot be read: %s", error)
             return
@@ -680,7 +680,7 @@ class Service:
                     frames_dropped=self._samples.dropped,
                     frames_rejected=status.camera.rejected,
                     outbox_depth=status.store.outbox,
-                    outbox_dropped=self.store.outbox_dropped(),
+                    outbox_dropped=outbox_dropped,
                     observations_dropped=self._publisher.state.dropped,
                     commands=self._commands(),
                 ),

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from daemon.caretaker import DiskSurvey, bytes_per_day, choose, freed_rows, give_up, survey
 from daemon.disk_files import RecordingOnDisk, mark_pinned, recordings_on_disk, unmark
+from daemon.installation import default_config
 from daemon.settings import Settings, load_settings
 from daemon.store.recordings import StoredRecording
 from daemon.store.repository import RecordingState, Store, attach_store
@@ -27,7 +28,7 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config f
 DayOption = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY")]
 NameArgument = Annotated[str, typer.Argument(help="Name of the study.")]
 
-_DEFAULT_CONFIG = Path("config.toml")
+_DEFAULT_CONFIG = default_config()
 _MB = GB // 1000
 
 

@@ -49,7 +49,9 @@ def why_not(error: OSError) -> str:
 
 
 class _Visitor(H11Protocol):
-    """One connection, which must ask for something soon."""
+    """One connection, which must ask for something soon, and for the next thing soon after it has begun to."""
+
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base has it
         super().connection_made(transport)
@@ -57,10 +59,34 @@ class _Visitor(H11Protocol):
             transport.abort()
             return
         self.app_state = {**self.app_state, _LATE: len(self.connections) > MOST_CONNECTIONS}
-        self.loop.call_later(SILENT_S, self._hang_up_on_the_silent)
+        self._watch_for_a_question()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._be_patient()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_answered():
+            self._be_patient()
+        elif self._patience is None:  # half a question after an answer keeps uvicorn waiting for ever
+            self._watch_for_a_question()
+
+    def _is_answered(self) -> bool:
+        """Whether an answer is being made: the visitor has done its part."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch_for_a_question(self) -> None:
+        self._patience = self.loop.call_later(SILENT_S, self._hang_up_on_the_silent)
+
+    def _be_patient(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _hang_up_on_the_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        self._patience = None
+        if not self._is_answered() and not self.transport.is_closing():
             self.transport.abort()
 
 

@@ -310,6 +310,10 @@ class Caller:
         """Send a request; the answer is not read."""
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: box1\r\n\r\n".encode())
 
+    def begin_to_ask(self) -> None:
+        """Send half a request."""
+        self._socket.sendall(b"GET /healthz HT")
+
     def hear(self) -> bytes:
         """One whole answer; empty when it was hung up."""
         heard = b""
@@ -381,6 +385,17 @@ def test_who_asks_nothing_is_hung_up_on(call: Callable[..., Caller], monkeypatch
     assert asking.hear().startswith(b"HTTP/1.1 200")
     asking.ask("/healthz")
     assert asking.hear().startswith(b"HTTP/1.1 200")
+
+
+def test_who_stops_in_the_middle_of_a_second_question_is_hung_up_on(
+    call: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SILENT_S", 0.2)
+    caller = call()
+    caller.ask("/healthz")
+    assert caller.hear().startswith(b"HTTP/1.1 200")
+    caller.begin_to_ask()
+    assert caller.hear() == b""
 
 
 def test_who_takes_nothing_of_the_pictures_is_hung_up_on(call: Callable[..., Caller]) -> None:
