@@ -22,6 +22,9 @@ LIBRARIES := libgl1 libglib2.0-0 libxcb1
 # Tools that look at containers/; nothing of the program.
 LINTERS := build/linters
 
+# What builds and boots the guest of tests/hil.
+HIL_TOOLS := qemu-system-x86 debootstrap e2fsprogs busybox-static cpio kmod
+
 # What debian/control names to build the package.
 DEB_TOOLS := build-essential debhelper python3 python3-pip
 
@@ -103,8 +106,20 @@ fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send malformed frames and com
 	  tests/faults/test_config.py tests/faults/test_api.py
 
 .PHONY: test-hil
-test-hil: $(VENV)/.installed-dev $(VENV)/.libraries ## Test with a virtual camera on a real kernel in a guest (Debian, root, minutes)
+test-hil: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## Test the virtual camera and the installed service in a guest (Debian, root, minutes)
 	VIVARIUM_HIL=1 $(BIN)/python -m pytest -rs -s tests/hil
+
+.PHONY: test-hil-short
+test-hil-short: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## The same in five minutes: both cameras, the service, unplugs, a power cut
+	VIVARIUM_HIL=short VIVARIUM_HIL_UNPLUGS=3 $(BIN)/python -m pytest -rs -s tests/hil
+
+# Where the guest cannot be built the tests say why and are skipped.
+.PHONY: hil-tools
+hil-tools:
+	@[ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || \
+	for tool in qemu-system-x86_64 debootstrap mke2fs busybox cpio modprobe; do \
+	  command -v $$tool >/dev/null || { $(call install,$(HIL_TOOLS),what the tests on a real kernel need); break; }; \
+	done
 
 .PHONY: lint-containers
 lint-containers: ## Check the files of containers/ (nothing is built or started)

@@ -12,6 +12,7 @@ from daemon.timetable import BlockChange, BlockClosed, BlockMissed, BlockOpened
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S
 from drivers.frame import FrameFlag, ThermalFrame
+from drivers.t2s_protocol import FRAME_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,6 +94,9 @@ def overrun(item: Item) -> Item | None:
 
 CLOCK_STEP_S = 2.0
 """Difference between wall and monotonic time, between two looks at both, that counts as a step of the wall clock."""
+
+EVERY_FRAME_NS = round(1.5 * NS_PER_S / FRAME_RATE_HZ)
+"""A plan whose moments are closer together than this wants every frame of the camera."""
 
 NO_FRAME = "no_frame"
 OVERRUN = "overrun"
@@ -212,6 +216,9 @@ class Sampler:
 
     def _offer_to_block(self, frame: ThermalFrame, block: PlannedBlock) -> bool:
         index = self._index_at(block, frame.captured_utc_ns)
+        if index == self._next_index - 1 < block.frames - 1 and _wants_every_frame(block):
+            # Plan and camera run on different clocks: two frames in one window, and soon a window without any.
+            index = self._next_index
         if index < self._next_index:
             return self._is_set_back(block, frame.captured_utc_ns) and self._offer_outside(frame)
         planned = block.start_utc_ns + index * block.period_ns
@@ -226,7 +233,8 @@ class Sampler:
 
         Until it has caught up nothing can be captured for the block, but the animals are watched as outside of one.
         """
-        return self._index_at(block, utc_ns) < self._next_index - 1
+        ahead = 2 if _wants_every_frame(block) else 1
+        return self._index_at(block, utc_ns) < self._next_index - ahead
 
     def _offer_outside(self, frame: ThermalFrame) -> bool:
         if self._outside_period_ns is None:
@@ -266,6 +274,10 @@ class Sampler:
     def _send(self, item: Item) -> None:
         for sink in self._sinks:
             sink(item)
+
+
+def _wants_every_frame(block: PlannedBlock) -> bool:
+    return block.period_ns < EVERY_FRAME_NS
 
 
 MERGED_MOMENTS = 1024

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -80,6 +81,10 @@ def missing(items: list[Item]) -> dict[int, str]:
     }
 
 
+def missing_moments(items: list[Item]) -> list[int]:
+    return [moment for item in items if isinstance(item, MissingSamples) for moment in item.planned_utc_ns]
+
+
 def test_the_first_frame_of_each_second_is_taken(sampler: Sampler, items: list[Item], frame: Frames) -> None:
     sampler.start_block(BLOCK, at_utc_ns=START)
     taken = [sampler.offer(frame(k * 0.04)) for k in range(250)]
@@ -89,6 +94,31 @@ def test_the_first_frame_of_each_second_is_taken(sampler: Sampler, items: list[I
     assert missing(items) == {}
     assert isinstance(items[0], BlockStarted)
     assert isinstance(items[-1], BlockEnded)
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.01, 0.02, 0.03, 0.0399])
+def test_a_plan_at_the_rate_of_the_camera_takes_every_frame_however_unevenly_they_come(
+    sampler: Sampler, items: list[Item], frame: Frames, phase_s: float
+) -> None:
+    block = replace(BLOCK, period_ns=NS_PER_S // 25)
+    unevenly = np.random.default_rng(3).uniform(-0.015, 0.015, 240)
+    sampler.start_block(block, at_utc_ns=START)
+    taken = [sampler.offer(frame(k * 0.04 + phase_s + float(unevenly[k]))) for k in range(1, 240)]
+    sampler.end_block(at_utc_ns=START + 240 * block.period_ns)
+    assert all(taken)
+    moments = [item.planned_utc_ns or 0 for item in items if isinstance(item, Sample)]
+    assert moments == sorted(set(moments))
+    assert len(missing_moments(items)) <= 2  # before the first frame, and the first that came late
+
+
+def test_a_camera_faster_than_the_plan_loses_only_what_the_plan_has_no_moment_for(
+    sampler: Sampler, items: list[Item], frame: Frames
+) -> None:
+    sampler.start_block(replace(BLOCK, period_ns=NS_PER_S // 25), at_utc_ns=START)
+    taken = [sampler.offer(frame(k / 25.5)) for k in range(255)]
+    assert sum(taken) == 250
+    assert missing_moments(items) == []
+    assert {item.block_key for item in items if isinstance(item, Sample)} == {BLOCK.key}
 
 
 def test_seconds_without_a_frame_are_missing_with_the_reason(

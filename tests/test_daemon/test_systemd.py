@@ -206,3 +206,10 @@ def matches(rule: str, key: str, attributes: dict[str, str]) -> bool:
         any(fnmatch.fnmatchcase(attributes[name], pattern.replace("[^", "[!")) for pattern in patterns.split("|"))
         for name, patterns in wanted
     )
+
+
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE])
+def test_cameras_may_be_opened_whose_driver_comes_after_the_service(unit: Path) -> None:
+    # A name of /proc/devices is looked up once, when the service starts: tests/hil cut the power and found it blind.
+    allowed = re.findall(r"(?m)^DeviceAllow=(\S+) (\w+)$", unit.read_text())
+    assert dict(allowed) == {"char-81": "rw", "char-189": "rw"}

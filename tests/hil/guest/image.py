@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 
 _SUITE = "bookworm"
 _MIRROR = os.environ.get("VIVARIUM_HIL_MIRROR", "http://deb.debian.org/debian")
-_PYTHON = "3.11"
+PYTHON = (3, 11)
 """Of the suite: wheels must fit it, not the Python that runs this."""
 _PLATFORMS = (
     *(f"manylinux_2_{minor}_x86_64" for minor in (36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)),
@@ -43,6 +43,8 @@ _MASKED = (
     "mosquitto.service",
 )
 _DISK_BYTES = 3 << 30  # sparse
+_JOBS_UNIT = "hil-jobs.service"
+"""Does the jobs where systemd was booted."""
 _HEADLESS = {"opencv-python": "opencv-python-headless"}
 """The same module without the libraries of a desktop."""
 
@@ -137,7 +139,7 @@ def _image() -> Image:
 def _recipe() -> str:
     """Changes with everything that the image is made of."""
     digest = hashlib.sha256("\n".join(_requirements()).encode())
-    for name in ("image.py", "init.sh", "initramfs.sh"):
+    for name in ("image.py", "init.sh", "initramfs.sh", _JOBS_UNIT):
         digest.update((_HERE / name).read_bytes())
     return digest.hexdigest()
 
@@ -205,13 +207,27 @@ def _install_wheels(root: Path) -> None:
     shutil.rmtree(site, ignore_errors=True)
     platforms = [word for platform in _PLATFORMS for word in ("--platform", platform)]
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
-    _run(*pip, "--target", site, "--python-version", _PYTHON, "--implementation", "cp", *platforms, *_requirements())
+    _run(
+        *pip,
+        "--target",
+        site,
+        "--python-version",
+        "{}.{}".format(*PYTHON),
+        "--implementation",
+        "cp",
+        *platforms,
+        *_requirements(),
+    )
 
 
 def _set_up(root: Path) -> None:
     shutil.copyfile(_HERE / "init.sh", root / "hil-init")
     (root / "hil-init").chmod(0o755)
     units = root / "etc" / "systemd" / "system"
+    shutil.copyfile(_HERE / _JOBS_UNIT, units / _JOBS_UNIT)
+    wanted = units / "multi-user.target.wants" / _JOBS_UNIT
+    wanted.unlink(missing_ok=True)
+    wanted.symlink_to(f"../{_JOBS_UNIT}")
     for unit in _MASKED:
         (units / unit).unlink(missing_ok=True)
         (units / unit).symlink_to("/dev/null")

@@ -63,9 +63,17 @@ def _do(job: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, RuntimeError, OSError, ValueError, IndexError) as error:
         logger.exception("job %s", job["name"])
+        _keep_journal(job["name"])
         return {"failure": f"{error!r}; see job.out beside the results"}
     logger.info("job %s took %.1f s: %s", job["name"], time.monotonic() - started_s, result)
     return result
+
+
+def _keep_journal(name: str) -> None:
+    """What the whole system has said, for whoever asks why a job failed."""
+    if Path("/run/systemd/system").is_dir():
+        with (SHARE / f"{name}.journal").open("wb") as file:
+            subprocess.run(["journalctl", "--boot", "--output=short-monotonic"], stdout=file, check=False)
 
 
 def main() -> None:

@@ -3,24 +3,31 @@
 A job is a module of `tests.hil.jobs`; see `tests.hil.guest.inside`. The guest has no network and no way out.
 """
 
+import compileall
 import json
+import logging
+import py_compile
 import shutil
 import subprocess
+import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.hil.guest.image import ROOT, Image
+from tests.hil.guest.image import PYTHON, ROOT, Image
 
-_CODE = ("drivers", "daemon", "export", "training", "tests/hil", "config.toml")
+logger = logging.getLogger(__name__)
+
+_CODE = ("drivers", "daemon", "export", "training", "systemd", "tests/hil", "config.toml")
 _MEMORY_MB = 2048
 _PROCESSORS = 2
 _BOOT_S = 60.0
 _SHOWN_CHARACTERS = 4000
-_KERNEL_LINE = "console=ttyS0 quiet panic=-1 mitigations=off vinit=/hil-init"
+_KERNEL_LINE = "console=ttyS0 quiet panic=-1 mitigations=off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,10 @@ class GuestError(Exception):
     """The guest did not do what it should; the message holds the end of its console and of the jobs' output."""
 
 
+class NotDoneError(Exception):
+    """The job was left out, as in a short run."""
+
+
 class Results:
     """What the jobs of one boot found.
 
@@ -57,8 +68,22 @@ class Results:
         self.share = share
         self._found = found
 
+    def with_others(self, others: "Results") -> "Results":
+        """Both together."""
+        return Results(self.share, self._found | others._found)  # noqa: SLF001 - one of us
+
     def __getitem__(self, name: str) -> dict[str, Any]:
-        """The result of one job; raises GuestError if it failed."""
+        """The result of one job.
+
+        Raises
+        ------
+        NotDoneError
+            If it was not on the list.
+        GuestError
+            If it failed.
+        """
+        if name not in self._found:
+            raise NotDoneError(f"the job {name} is not part of this run")
         result = self._found[name]
         if "failure" in result:
             raise GuestError(f"job {name}: {result['failure']}")
@@ -66,7 +91,7 @@ class Results:
 
 
 class Machine:
-    """The guest; each run is a boot of its own.
+    """The guest; each run is a boot of its own, without systemd.
 
     Parameters
     ----------
@@ -78,6 +103,8 @@ class Machine:
 
     def __init__(self, image: Image, share: Path) -> None:
         self._image = image
+        self.boot_s = _BOOT_S
+        """How long it may take to come up and to go down."""
         self.share = share
 
     def run(self, jobs: Sequence[Job]) -> Results:
@@ -88,11 +115,11 @@ class Machine:
         GuestError
             If the guest does not come up, or takes too long.
         """
-        self._hand_over(jobs)
-        limit_s = _BOOT_S + sum(job.limit_s for job in jobs)
+        self.hand_over(jobs)
+        limit_s = self.boot_s + sum(job.limit_s for job in jobs)
         started_s = time.monotonic()
         try:
-            console = subprocess.run(self._command(), capture_output=True, text=True, timeout=limit_s, check=False)
+            console = subprocess.run(self.command(), capture_output=True, text=True, timeout=limit_s, check=False)
         except subprocess.TimeoutExpired as error:
             raise GuestError(f"the guest was not done within {limit_s:g} s\n{self._output()}") from error
         (self.share / "console.log").write_text(console.stdout + console.stderr, encoding="utf-8")
@@ -100,15 +127,21 @@ class Machine:
             raise GuestError(
                 f"the guest did not come up:\n{(console.stdout + console.stderr)[-3000:]}\n{self._output()}"
             )
-        found = {job.name: self._result(job) for job in jobs}
-        found["guest"] = {"boot_to_power_off_s": round(time.monotonic() - started_s, 1)}
-        return Results(self.share, found)
+        logger.info("boot to power-off took %.0f s", time.monotonic() - started_s)
+        return self.results(jobs)
 
-    def _hand_over(self, jobs: Sequence[Job]) -> None:
+    def results(self, jobs: Sequence[Job]) -> Results:
+        """What jobs have left in the last boot."""
+        return Results(self.share, {job.name: self._result(job) for job in jobs})
+
+    def hand_over(self, jobs: Sequence[Job]) -> None:
+        """Put the code under test and the list of jobs where the guest finds them; earlier results go."""
+        for job in jobs:
+            (self.share / f"{job.name}.json").unlink(missing_ok=True)
         self.share.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(self.share / "code.tar", "w") as archive:
-            for name in _CODE:
-                archive.add(ROOT / name, name, filter=_no_caches)
+        with tempfile.TemporaryDirectory() as folder, tarfile.open(self.share / "code.tar", "w") as archive:
+            _copy_compiled(Path(folder))
+            archive.add(folder, ".")
         list_of_jobs = [
             {
                 "name": job.name,
@@ -123,17 +156,33 @@ class Machine:
         (self.share / "jobs.json").write_text(json.dumps(list_of_jobs), encoding="utf-8")
         (self.share / "job.sh").write_text("exec python3 -m tests.hil.guest.inside\n", encoding="utf-8")
 
-    def _command(self) -> list[str]:
-        processors = str(_PROCESSORS)
+    def command(self) -> list[str]:
+        """The one that boots it."""
         return [
             shutil.which("qemu-system-x86_64") or "qemu-system-x86_64",
-            *("-accel", "tcg,thread=multi", "-cpu", "max", "-m", str(_MEMORY_MB), "-smp", processors),
+            *("-cpu", "max", "-m", str(_MEMORY_MB), *self._processors()),
             *("-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"),
-            *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initramfs), "-append", _KERNEL_LINE),
-            *("-drive", f"file={self._image.disk},format=raw,if=virtio,snapshot=on"),
+            *(
+                "-kernel",
+                str(self._image.kernel),
+                "-initrd",
+                str(self._image.initramfs),
+                "-append",
+                self._kernel_line(),
+            ),
+            *("-drive", self._drive()),
             *("-device", "virtio-rng-pci"),
             *("-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"),
         ]
+
+    def _processors(self) -> tuple[str, ...]:
+        return ("-accel", "tcg,thread=multi", "-smp", str(_PROCESSORS))
+
+    def _kernel_line(self) -> str:
+        return f"{_KERNEL_LINE} vinit=/hil-init"
+
+    def _drive(self) -> str:
+        return f"file={self._image.disk},format=raw,if=virtio,snapshot=on"
 
     def _result(self, job: Job) -> dict[str, Any]:
         path = self.share / f"{job.name}.json"
@@ -149,5 +198,15 @@ class Machine:
         )
 
 
-def _no_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if "__pycache__" in member.name else member
+def _copy_compiled(folder: Path) -> None:
+    """The code with its byte code, if this is the guest's Python: it would compile for a quarter of a minute."""
+    for name in _CODE:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    if sys.version_info[:2] == PYTHON:
+        unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(folder, quiet=1, stripdir=folder, prependdir="/code", invalidation_mode=unchecked)

@@ -1,0 +1,32 @@
+"""Documents name only what is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def functions_of(path: Path) -> set[str]:
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_fault_has_a_row_and_every_row_names_tests_that_exist() -> None:
+    rows = [
+        line for line in (ROOT / "docs" / "reliability.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)
+    ]
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 23))
+    for row in rows:
+        named = NAMED_TEST.findall(row)
+        assert named, row
+        for path, name in named:
+            assert name in functions_of(ROOT / path), f"{path} has no {name}"
+
+
+@pytest.mark.parametrize("document", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_lead_to_files(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
