@@ -28,6 +28,7 @@ from daemon.messaging.payloads import event_message
 from daemon.schedule import StratifiedDay
 from daemon.settings import Settings
 from daemon.status import DiskStatus
+from daemon.store.backup import checksum_file
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.recordings import FreedRecording
 from daemon.store.repository import RecordingState, Store
@@ -143,6 +144,8 @@ def give_up(sacrifice: Sacrifice) -> bool:
         return False
     try:
         path.unlink(missing_ok=True)
+        if sacrifice.candidate.level is Level.DATABASE_COPY:
+            checksum_file(path).unlink(missing_ok=True)
     except OSError as error:
         logger.error("%s cannot be given up: %s", path, error)
         return False

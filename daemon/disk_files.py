@@ -32,7 +32,7 @@ _TEMPORARY = re.compile(r"\.part\.copy$|\.tmp$|\.part$")
 _TEMPORARY_AFTER_S = 3600
 _SET_ASIDE = re.compile(r"\.damaged(\.jsonl|\.json)?([.-]\d+)?$")
 _SET_ASIDE_AFTER_S = 30 * 86_400
-_DATABASE_COPY = re.compile(r"\.(?!damaged)[a-z0-9-]+-(\d{8}T\d{6}Z)(-\d+)?$")
+_DATABASE_COPY = re.compile(r"^\.before-[A-Za-z0-9.+~_-]*-(\d{8}T\d{6}Z)(-\d+)?$")
 _COMPANION = re.compile(r"-(wal|shm|journal)$")
 
 
@@ -147,9 +147,13 @@ def _is_pinned(set_aside: Path, pins: Sequence[Pin]) -> bool:
     day = set_aside.parent.name
     if not _DAY.fullmatch(day):
         return False
+    try:
+        local_day = date.fromisoformat(day)
+    except ValueError:  # a name like 2026-99-99: not ours, so nobody can say that it is of no use
+        return True
     stem = set_aside.name.partition(".damaged")[0]
     return set_aside.with_name(stem + _PIN_SUFFIX).exists() or bool(
-        names_of(pins, date.fromisoformat(day), _block_key(day, _SEGMENT.sub("", stem)))
+        names_of(pins, local_day, _block_key(day, _SEGMENT.sub("", stem)))
     )
 
 
@@ -159,7 +163,7 @@ def _block_key(day: str, block: str) -> str:
 
 
 def _database_copies(database: Path) -> list[Candidate]:
-    """Copies made before upgrades, but the newest."""
+    """Copies made before upgrades, but the newest; backups that somebody made are not among them."""
     copies = [
         (match[1], path)
         for path in database.parent.glob(f"{database.name}.*")
