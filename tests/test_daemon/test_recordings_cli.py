@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -181,6 +184,22 @@ def test_measurements_and_what_is_young_are_no_candidates(settings: Settings) ->
     assert {each.path for each in found} == set(old)
     assert {each.level for each in found} == {Level.TEMPORARY, Level.DATABASE_COPY, Level.SET_ASIDE}
     assert choose(settings, survey(settings, ()), now_ns=time.time_ns()) == []
+
+
+def test_recordings_on_another_file_system_make_no_room_beside_the_database(settings: Settings) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == settings.box.data_dir.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    make(settings, 9), make(settings, 8)
+    assert [each.elsewhere for each in candidates_of(settings)] == [False, False]
+    with TemporaryDirectory(dir=shared) as folder:
+        shutil.copytree(settings.recordings_dir, folder, dirs_exist_ok=True)
+        shutil.rmtree(settings.recordings_dir)
+        settings.recordings_dir.symlink_to(folder)
+        assert [each.elsewhere for each in candidates_of(settings)] == [True, True]
+        found = survey(settings, ())
+        short = replace(found, limits=replace(found.limits, min_free_bytes=found.total_bytes))
+        assert choose(settings, short, now_ns=time.time_ns()) == []
 
 
 def test_a_copy_of_the_database_gives_way_with_its_checksum(settings: Settings) -> None:
