@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from daemon.messaging.payloads import event_message
 from daemon.schedule import StratifiedDay
 from daemon.settings import Settings
 from daemon.status import DiskStatus
+from daemon.store.backup import checksum_file
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.recordings import FreedRecording
 from daemon.store.repository import RecordingState, Store
@@ -44,6 +45,7 @@ from daemon.store.retention import (
     min_free_bytes,
     names_of,
     plan,
+    trusted_day,
 )
 from drivers.clock import NS_PER_S, Clock
 from drivers.closing import RecordingFiles
@@ -54,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 PASS_S = 60.0
-"""Between two looks at all files while there is room."""
+"""Between two looks at all files while there is room; also how long nothing more gives way after it was in vain."""
 SHORT_PASS_S = 5.0
 """The same while room is short and nothing more may give way, and at the start: a camera sets its files aside late."""
 FIRST_PASSES = 3
@@ -76,6 +78,11 @@ class DiskSurvey:
     limits: Limits
     recordings: Sequence[RecordingOnDisk]
     pins: Sequence[Pin]
+
+    @property
+    def newest_day(self) -> date | None:
+        """Of the newest closed recording."""
+        return self.recordings[-1].day if self.recordings else None
 
     @property
     def recordings_bytes(self) -> int:
@@ -121,30 +128,40 @@ def limits_of(settings: Settings, total_bytes: int) -> Limits:
 
 
 def choose(
-    settings: Settings, found: DiskSurvey, *, now_ns: int, more_bytes: int = 0, why: Why = Why.MIN_FREE
+    settings: Settings,
+    found: DiskSurvey,
+    *,
+    now_ns: int,
+    more_bytes: int = 0,
+    why: Why = Why.MIN_FREE,
+    today: date | None = None,
 ) -> list[Sacrifice]:
     """What gives way now; see `daemon.store.retention.plan`."""
+    if today is None:
+        today = trusted_day(_local_day(settings, now_ns), found.newest_day)
     return plan(
         candidates(
             settings.box.data_dir, found.recordings, database=database_file(settings), pins=found.pins, now_ns=now_ns
         ),
         free_bytes=found.free_bytes,
         limits=found.limits,
-        today=_local_day(settings, now_ns),
+        today=today,
         more_bytes=more_bytes,
         why=why,
     )
 
 
-def give_up(sacrifice: Sacrifice) -> bool:
-    """Remove the file; False when it got a mark meanwhile, or cannot be removed."""
+def give_up(sacrifice: Sacrifice, refused: Callable[[str], None] = logger.error) -> bool:
+    """Remove the file; False when it got a mark meanwhile, or cannot be removed, which `refused` is told."""
     path = sacrifice.candidate.path
     if path.with_name(RecordingFiles.of(path).name + ".pin").exists():
         return False
     try:
         path.unlink(missing_ok=True)
+        if sacrifice.candidate.level is Level.DATABASE_COPY:
+            checksum_file(path).unlink(missing_ok=True)
     except OSError as error:
-        logger.error("%s cannot be given up: %s", path, error)
+        refused(f"{path} cannot be given up: {error}")
         return False
     return True
 
@@ -281,6 +298,11 @@ class Caretaker:
         self._stopping = threading.Event()
         self._complaints: deque[str] = deque(maxlen=8)
         self._reconciled = False
+        self._newest_known: tuple[date, int] | None = None
+        """Day of the newest recording when recordings were first seen, and that moment."""
+        self._futile_until_ns = clock.monotonic_ns()
+        """Until then nothing gives way for free space: what gave way last made no room."""
+        self._refused: str | None = None
         self._ballast = ballast_of(settings)
 
     def run(self) -> None:
@@ -333,30 +355,54 @@ class Caretaker:
             self._passes += 1
             soon = short or self._passes < FIRST_PASSES
             self._pass_at_ns = now_ns + round((SHORT_PASS_S if soon else PASS_S) * NS_PER_S)
-            found, gave_way = self._pass()
-            exhausted = short and not gave_way
+            found, made_room = self._pass()
+            exhausted = short and not made_room
             usage = shutil.disk_usage(settings.box.data_dir)
         self._ballast.make_if_room(usage.free, usage.total)
         self._judge(usage.free, limits, exhausted=exhausted)
         return found
 
     def _pass(self) -> tuple[DiskSurvey, bool]:
-        """Look at all files, and give up what the plan says; what is there then, and whether anything gave way."""
+        """Look at all files, and give up what the plan says; what is there then, and whether that made room."""
         now_ns = self._clock.utc_ns()
         self._report_set_aside(now_ns)
         self._read_pins()
         found = survey(self.settings, self._pins)
-        more = self._ballast.lacking_bytes(found.total_bytes)
-        chosen = choose(self.settings, found, now_ns=now_ns, more_bytes=more)
-        for first in range(0, len(chosen), FILES_A_PASS):
-            self._give_up(chosen[first : first + FILES_A_PASS], now_ns)
-        if chosen:
+        free_bytes, gone = found.free_bytes, self._let_go(found, now_ns)
+        if gone:
             found = survey(self.settings, self._pins)
+        made_room = bool(gone) and found.free_bytes > free_bytes
+        if not made_room and any(each.why is Why.MIN_FREE for each in gone):
+            self._futile_until_ns = self._clock.monotonic_ns() + round(PASS_S * NS_PER_S)
+            self._complain("what gave way made no room: its space is held elsewhere, or filled at once")
         try:
             mark_pinned(found.recordings, self._pins)
         except OSError as error:
             self._complain(f"a pinned recording is kept but not yet marked: {error}")
-        return found, bool(chosen)
+        return found, made_room
+
+    def _let_go(self, found: DiskSurvey, now_ns: int) -> list[Sacrifice]:
+        """Give up what the plan says; what is gone then."""
+        more = self._ballast.lacking_bytes(found.total_bytes)
+        if self._clock.monotonic_ns() < self._futile_until_ns:
+            found, more = replace(found, limits=replace(found.limits, min_free_bytes=0)), 0
+        chosen = choose(self.settings, found, now_ns=now_ns, more_bytes=more, today=self._today(found, now_ns))
+        gone: list[Sacrifice] = []
+        refused: list[str] = []
+        for first in range(0, len(chosen), FILES_A_PASS):
+            gone += self._give_up(chosen[first : first + FILES_A_PASS], now_ns, refused.append)
+        if refused and refused[0] != self._refused:
+            logger.error("%s (%d files in all)", refused[0], len(refused))
+        self._refused = refused[0] if refused else None
+        return gone
+
+    def _today(self, found: DiskSurvey, now_ns: int) -> date:
+        """The day that ages are counted from."""
+        monotonic_ns = self._clock.monotonic_ns()
+        if self._newest_known is None and found.newest_day is not None:
+            self._newest_known = found.newest_day, monotonic_ns
+        newest_day, since_ns = self._newest_known or (None, monotonic_ns)
+        return trusted_day(_local_day(self.settings, now_ns), newest_day, (monotonic_ns - since_ns) // _DAY_NS)
 
     def _status_of(self, found: DiskSurvey) -> DiskStatus:
         return _status(
@@ -375,8 +421,9 @@ class Caretaker:
         except StoreError as error:
             self._complain(f"the pins are not read: {error}")
 
-    def _give_up(self, chosen: Sequence[Sacrifice], now_ns: int) -> None:
-        gone = [each for each in chosen if not self._stopping.is_set() and give_up(each)]
+    def _give_up(self, chosen: Sequence[Sacrifice], now_ns: int, refused: Callable[[str], None]) -> list[Sacrifice]:
+        """Remove files and note it; those that are gone."""
+        gone = [each for each in chosen if not self._stopping.is_set() and give_up(each, refused)]
         for folder in sorted({each.candidate.path.parent for each in gone}):
             sync_directory(folder)
         self._untold.freed += freed_rows(gone, now_ns)
@@ -394,6 +441,7 @@ class Caretaker:
                 gone[-1].candidate.path.name,
             )
         self._try_to_flush()
+        return gone
 
     def _reconcile(self) -> None:
         """Once a start: a recording whose file is gone while its sidecar is there is noted as freed."""
@@ -419,7 +467,7 @@ class Caretaker:
         free_bytes, limits
             As they are now.
         exhausted : bool
-            Room was short, and nothing was found that may give way.
+            Room was short, and nothing was found that may give way and makes room.
         """
         now_ns = self._clock.utc_ns()
         if self._low_event is None and exhausted and free_bytes < limits.min_free_bytes:

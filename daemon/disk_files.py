@@ -32,7 +32,7 @@ _TEMPORARY = re.compile(r"\.part\.copy$|\.tmp$|\.part$")
 _TEMPORARY_AFTER_S = 3600
 _SET_ASIDE = re.compile(r"\.damaged(\.jsonl|\.json)?([.-]\d+)?$")
 _SET_ASIDE_AFTER_S = 30 * 86_400
-_DATABASE_COPY = re.compile(r"\.(?!damaged)[a-z0-9-]+-(\d{8}T\d{6}Z)(-\d+)?$")
+_DATABASE_COPY = re.compile(r"^\.before-[A-Za-z0-9.+~_-]*-(\d{8}T\d{6}Z)(-\d+)?$")
 _COMPANION = re.compile(r"-(wal|shm|journal)$")
 
 
@@ -45,6 +45,8 @@ class RecordingOnDisk:
     block_key: str
     size_bytes: int
     written_ns: int
+    device: int
+    """The file system that it is on."""
     is_open: bool
     """Whether a further segment of its block is being written."""
     pins: frozenset[str] | None
@@ -87,6 +89,7 @@ def _recordings_of(folder: Path, day: date) -> Iterator[RecordingOnDisk]:
                 block_key=_block_key(folder.name, block),
                 size_bytes=status.st_blocks * _BLOCK_BYTES,
                 written_ns=status.st_mtime_ns,
+                device=status.st_dev,
                 is_open=block in open_blocks,
                 pins=_read_mark(folder / f"{stem}{_PIN_SUFFIX}") if f"{stem}{_PIN_SUFFIX}" in names else None,
             )
@@ -111,6 +114,7 @@ def candidates(
         Wall time.
     """
     newest = recordings[-1].block_key if recordings else None
+    device = data_dir.stat().st_dev
     found = [
         Candidate(
             path=each.path,
@@ -120,26 +124,27 @@ def candidates(
             written_ns=each.written_ns,
             pinned=each.pins is not None or bool(names_of(pins, each.day, each.block_key)),
             in_use=each.is_open or each.block_key == newest,
+            elsewhere=each.device != device,
         )
         for each in recordings
     ]
     folders = [data_dir, data_dir / "camera", *_subfolders(data_dir / "recordings")]
     for folder in folders:
-        found += _old_files(folder, _TEMPORARY, Level.TEMPORARY, now_ns - _TEMPORARY_AFTER_S * NS_PER_S)
+        found += _old_files(folder, _TEMPORARY, Level.TEMPORARY, now_ns - _TEMPORARY_AFTER_S * NS_PER_S, device)
     for folder in folders[1:]:
-        old = _old_files(folder, _SET_ASIDE, Level.SET_ASIDE, now_ns - _SET_ASIDE_AFTER_S * NS_PER_S)
+        old = _old_files(folder, _SET_ASIDE, Level.SET_ASIDE, now_ns - _SET_ASIDE_AFTER_S * NS_PER_S, device)
         found += [each for each in old if not _is_pinned(each.path, pins)]
-    return found + ([] if database is None else _database_copies(database))
+    return found + ([] if database is None else _database_copies(database, device))
 
 
-def _old_files(folder: Path, name: re.Pattern[str], level: Level, before_ns: int) -> Iterator[Candidate]:
+def _old_files(folder: Path, name: re.Pattern[str], level: Level, before_ns: int, device: int) -> Iterator[Candidate]:
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if name.search(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if status.st_mtime_ns < before_ns:
-                        yield _file(Path(entry.path), level, status)
+                        yield _file(Path(entry.path), level, status, device)
 
 
 def _is_pinned(set_aside: Path, pins: Sequence[Pin]) -> bool:
@@ -147,9 +152,13 @@ def _is_pinned(set_aside: Path, pins: Sequence[Pin]) -> bool:
     day = set_aside.parent.name
     if not _DAY.fullmatch(day):
         return False
+    try:
+        local_day = date.fromisoformat(day)
+    except ValueError:  # a name like 2026-99-99: not ours, so nobody can say that it is of no use
+        return True
     stem = set_aside.name.partition(".damaged")[0]
     return set_aside.with_name(stem + _PIN_SUFFIX).exists() or bool(
-        names_of(pins, date.fromisoformat(day), _block_key(day, _SEGMENT.sub("", stem)))
+        names_of(pins, local_day, _block_key(day, _SEGMENT.sub("", stem)))
     )
 
 
@@ -158,18 +167,24 @@ def _block_key(day: str, block: str) -> str:
     return f"{day}/{block.partition(f'_{day}_')[2]}"
 
 
-def _database_copies(database: Path) -> list[Candidate]:
-    """Copies made before upgrades, but the newest."""
+def _database_copies(database: Path, device: int) -> list[Candidate]:
+    """Copies made before upgrades, but the newest; backups that somebody made are not among them."""
     copies = [
         (match[1], path)
         for path in database.parent.glob(f"{database.name}.*")
         if (match := _DATABASE_COPY.search(path.name.removeprefix(database.name))) and path.is_file()
     ]
-    return [_file(path, Level.DATABASE_COPY, path.stat()) for _, path in sorted(copies)[:-1]]
+    return [_file(path, Level.DATABASE_COPY, path.stat(), device) for _, path in sorted(copies)[:-1]]
 
 
-def _file(path: Path, level: Level, status: os.stat_result) -> Candidate:
-    return Candidate(path=path, level=level, size_bytes=status.st_blocks * _BLOCK_BYTES, written_ns=status.st_mtime_ns)
+def _file(path: Path, level: Level, status: os.stat_result, device: int) -> Candidate:
+    return Candidate(
+        path=path,
+        level=level,
+        size_bytes=status.st_blocks * _BLOCK_BYTES,
+        written_ns=status.st_mtime_ns,
+        elsewhere=status.st_dev != device,
+    )
 
 
 def _subfolders(directory: Path) -> list[Path]:

@@ -66,6 +66,8 @@ class Candidate:
     pinned: bool = False
     in_use: bool = False
     """Of an open block, or of the newest one."""
+    elsewhere: bool = False
+    """On another file system than the one whose free space counts: giving it up makes no room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ def plan(
     limits : Limits
         Of age, then of the recordings' total, then of free space.
     today : date
-        Local date in the housing room.
+        Local date in the housing room; see `trusted_day`.
     more_bytes : int
         Needed above the minimum: the ballast that is to be made again.
     why : Why
@@ -134,14 +136,34 @@ def plan(
             if taken > limits.budget_bytes and each.level is Level.RECORDING and each.path not in chosen:
                 give_up(each, Why.BUDGET)
                 taken -= each.size_bytes
-    free_bytes += sum(each.candidate.size_bytes for each in chosen.values())
+    free_bytes += sum(each.candidate.size_bytes for each in chosen.values() if not each.candidate.elsewhere)
     needed = limits.min_free_bytes + more_bytes
     if free_bytes < needed:
         for each in may_go:
-            if free_bytes < needed * MARGIN and each.path not in chosen:
+            if free_bytes < needed * MARGIN and each.path not in chosen and not each.elsewhere:
                 give_up(each, why)
                 free_bytes += each.size_bytes
     return [chosen[each.path] for each in ordered if each.path in chosen]
+
+
+def trusted_day(wall_day: date, newest_day: date | None, elapsed_days: int = 0) -> date:
+    """The day that ages are counted from: a clock that is wrong by years must not make everything old.
+
+    Parameters
+    ----------
+    wall_day : date
+        What the clock says.
+    newest_day : date or None
+        Of the newest recording at some moment; None without recordings.
+    elapsed_days : int
+        Whole days since that moment, by a clock that nobody sets.
+
+    Returns
+    -------
+    date
+        Not later than the day after the newest recording and what has passed since.
+    """
+    return wall_day if newest_day is None else min(wall_day, newest_day + timedelta(days=elapsed_days + 1))
 
 
 def bytes_per_frame(size_bytes: int, frames: int) -> float | None:

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -136,3 +137,81 @@ def test_a_database_that_refuses_is_said_once_and_what_is_untold_is_told_later(
         (event,) = store.recent_events(5)
     assert (event.kind, event.data["what"]) == (EventKind.SET_ASIDE, "database")
     assert caretaker.set_aside == ("database vivarium.db.damaged-20261101T000000Z",)
+
+
+def old_recordings(settings: Settings, days: int) -> list[Path]:
+    """One a day up to today, not in the database; oldest first."""
+    paths = []
+    for age in reversed(range(days)):
+        day = (NOW_DAY - timedelta(days=age)).isoformat()
+        paths.append(settings.recordings_dir / day / f"box1_{day}_night-1.mkv")
+        paths[-1].parent.mkdir(parents=True)
+        paths[-1].write_bytes(b"x" * 5000)
+    return paths
+
+
+class Usage(NamedTuple):
+    """As `shutil.disk_usage` returns it."""
+
+    total: int
+    used: int
+    free: int
+
+
+def gives_nothing_back(settings: Settings, monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> Settings:
+    """A disk whose free space stays as it is, and no ballast."""
+    usage = Usage(10**9, 10**9 - free_bytes, free_bytes)
+    monkeypatch.setattr("daemon.caretaker.shutil.disk_usage", lambda _path: usage)
+    return settings.model_copy(update={"disk": settings.disk.model_copy(update={"ballast_mb": 0})})
+
+
+def test_when_what_gave_way_makes_no_room_nothing_more_gives_way_for_a_minute(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, recordings = SimulatedClock(NOW_UTC_NS), old_recordings(settings, 12)
+    settings = gives_nothing_back(settings, monkeypatch, 996_000)  # short by a few recordings
+    left = []
+    with caretaker_of(settings, clock) as (caretaker, store):
+        for _ in range(62):
+            caretaker.tick()
+            left.append(sum(path.exists() for path in recordings))
+            clock.advance(1)
+        kinds = [event.kind for event in store.recent_events(50)]
+    assert kinds.count(EventKind.DISK_LOW) == 1
+    assert left[0] < len(recordings)
+    assert set(left[:60]) == {left[0]}
+
+
+def test_files_that_cannot_be_removed_are_said_once_and_the_disk_is_low(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, recordings = SimulatedClock(NOW_UTC_NS), old_recordings(settings, 5)
+    settings = gives_nothing_back(settings, monkeypatch, 0)
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    with caretaker_of(settings, clock) as (caretaker, store):
+        with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
+            patched.setattr(Path, "unlink", refuse)
+            for _ in range(20):
+                caretaker.tick()
+                clock.advance(1)
+        kinds = [event.kind for event in store.recent_events(50)]
+    assert all(path.exists() for path in recordings)
+    assert kinds == [EventKind.DISK_LOW]
+    assert caretaker.status.low
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be given up" in each for each in said) == 1
+    assert sum("nothing more may give way" in each for each in said) == 1
+
+
+def test_a_clock_that_is_wrong_by_decades_does_not_make_all_recordings_old(settings: Settings) -> None:
+    settings = settings.model_copy(update={"disk": settings.disk.model_copy(update={"keep_days": 10})})
+    clock, recordings = SimulatedClock(NOW_UTC_NS), old_recordings(settings, 12)
+    with caretaker_of(settings, clock) as (caretaker, _store):
+        clock.step_wall(70 * 365 * 86_400)
+        for _ in range(3):
+            caretaker.tick()
+            clock.advance(61)
+    assert [path.exists() for path in recordings] == [False] * 2 + [True] * 10

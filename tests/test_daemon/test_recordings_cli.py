@@ -2,21 +2,25 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from daemon.ballast import Ballast
-from daemon.caretaker import choose, database_file, survey
+from daemon.caretaker import choose, database_file, give_up, survey
 from daemon.cli import main
 from daemon.disk_files import candidates, new_files, recordings_on_disk, set_aside_files
 from daemon.settings import Settings, load_settings
+from daemon.store.backup import checksum_file
 from daemon.store.repository import open_store
-from daemon.store.retention import Candidate, Level
+from daemon.store.retention import Candidate, Level, Sacrifice, Why
 
 HOUR_S = 3600
 TODAY = date(2026, 11, 26)
@@ -152,6 +156,8 @@ def test_measurements_and_what_is_young_are_no_candidates(settings: Settings) ->
     data, day = settings.box.data_dir, settings.recordings_dir / "2026-11-01"
     day.mkdir()
     (data / "camera").mkdir()
+    no_day = settings.recordings_dir / "2026-99-99"
+    no_day.mkdir()
     old = [
         data / "vivarium.db.before-0002-20261101T000000Z",
         data / "vivarium.db.before-0002-20261101T000000Z.part",
@@ -164,8 +170,10 @@ def test_measurements_and_what_is_young_are_no_candidates(settings: Settings) ->
     kept = [
         data / "vivarium.db.before-0003-20261102T000000Z",
         data / "vivarium.db.damaged-20261101T000000Z",
+        data / "vivarium.db.backup-20261001T000000Z",
         day / "box1_2026-11-01_night-1.json",
         data / "camera" / "gain-map-X.bin",
+        no_day / "box1_2026-99-99_night-1.damaged",
     ]
     young = [day / "box1_2026-11-01_night-2.damaged", day / "box1_2026-11-01_night-2.json.tmp"]
     for path in (*old, *kept, *young):
@@ -176,6 +184,37 @@ def test_measurements_and_what_is_young_are_no_candidates(settings: Settings) ->
     assert {each.path for each in found} == set(old)
     assert {each.level for each in found} == {Level.TEMPORARY, Level.DATABASE_COPY, Level.SET_ASIDE}
     assert choose(settings, survey(settings, ()), now_ns=time.time_ns()) == []
+
+
+def test_recordings_on_another_file_system_make_no_room_beside_the_database(settings: Settings) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == settings.box.data_dir.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    make(settings, 9), make(settings, 8)
+    assert [each.elsewhere for each in candidates_of(settings)] == [False, False]
+    with TemporaryDirectory(dir=shared) as folder:
+        shutil.copytree(settings.recordings_dir, folder, dirs_exist_ok=True)
+        shutil.rmtree(settings.recordings_dir)
+        settings.recordings_dir.symlink_to(folder)
+        assert [each.elsewhere for each in candidates_of(settings)] == [True, True]
+        found = survey(settings, ())
+        short = replace(found, limits=replace(found.limits, min_free_bytes=found.total_bytes))
+        assert choose(settings, short, now_ns=time.time_ns()) == []
+
+
+def test_a_copy_of_the_database_gives_way_with_its_checksum(settings: Settings) -> None:
+    database = settings.box.data_dir / "vivarium.db"
+    old, new = (
+        database.with_name(f"{database.name}.before-{version}-202611{day}T000000Z")
+        for version, day in (("0.2.0", "01"), ("0.10.0~rc1", "02"))
+    )
+    for copy in (old, new):
+        copy.write_bytes(b"x" * 5000)
+        checksum_file(copy).touch()
+    (found,) = candidates_of(settings)
+    assert give_up(Sacrifice(candidate=found, why=Why.MIN_FREE))
+    assert [old.exists(), checksum_file(old).exists()] == [False, False]
+    assert [new.exists(), checksum_file(new).exists()] == [True, True]
 
 
 def test_what_was_set_aside_is_found_once_also_under_a_name_that_was_used_before(settings: Settings) -> None:

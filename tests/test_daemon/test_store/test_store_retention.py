@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from daemon.store.retention import (
     min_free_bytes,
     names_of,
     plan,
+    trusted_day,
 )
 from drivers.errors import StoreError, StoreRejectedError
 
@@ -103,6 +104,32 @@ def test_recordings_of_earlier_days_than_are_kept_give_way_with_room_to_spare() 
     limits = Limits(min_free_bytes=0, keep_days=5)
     chosen = plan([recording(6), recording(5), recording(7, pinned=True)], free_bytes=9, limits=limits, today=TODAY)
     assert told(chosen) == [("2026-11-20", "keep_days")]
+
+
+def test_what_lies_on_another_file_system_never_gives_way_for_free_space() -> None:
+    away, here = replace(recording(9), elsewhere=True), recording(8)
+    assert told(plan([away, here], free_bytes=0, limits=LIMITS, today=TODAY)) == [("2026-11-18", "min_free")]
+    limits = Limits(min_free_bytes=100, budget_bytes=10)
+    assert told(plan([away, here], free_bytes=99, limits=limits, today=TODAY)) == [
+        ("2026-11-17", "budget"),
+        ("2026-11-18", "min_free"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wall_day", "newest_day", "elapsed_days", "trusted"),
+    [
+        pytest.param(TODAY, TODAY - timedelta(days=1), 0, TODAY, id="as it is"),
+        pytest.param(TODAY, None, 0, TODAY, id="no recordings"),
+        pytest.param(date(2099, 1, 1), TODAY, 0, TODAY + timedelta(days=1), id="a wrong clock"),
+        pytest.param(date(2099, 1, 1), TODAY, 30, TODAY + timedelta(days=31), id="a wrong clock, later"),
+        pytest.param(TODAY, date(2099, 1, 1), 0, TODAY, id="the clock was wrong before"),
+    ],
+)
+def test_the_day_that_ages_count_from_is_not_far_after_the_newest_recording(
+    wall_day: date, newest_day: date | None, elapsed_days: int, trusted: date
+) -> None:
+    assert trusted_day(wall_day, newest_day, elapsed_days) == trusted
 
 
 candidate_lists = st.lists(
