@@ -107,9 +107,13 @@ def _megabytes(count: int) -> str:
 
 def copy_name(path: Path, label: str, utc_ns: int) -> Path:
     """Where a copy of a database goes: beside it, with a label and the time in its name."""
+    _check_label(label)
+    return free_name(path.with_name(f"{path.name}.{label}-{utc_stamp(utc_ns)}"))
+
+
+def _check_label(label: str) -> None:
     if LABEL.fullmatch(label) is None:
         raise StoreError(f"a copy cannot be called {label!r}: letters, digits and . + ~ _ - only")
-    return free_name(path.with_name(f"{path.name}.{label}-{utc_stamp(utc_ns)}"))
 
 
 def checksum_file(copy: Path) -> Path:
@@ -209,14 +213,16 @@ def verify(copy: Path) -> Verdict:
 
 
 def copies(path: Path, label: str = "") -> list[Path]:
-    """The copies beside a database whose label begins so, oldest first."""
-    name = re.compile(rf"{re.escape(path.name)}\.{re.escape(label)}[A-Za-z0-9.+~_-]*-(\d{{8}}T\d{{6}}Z)(-\d+)?")
+    """The copies beside a database, oldest first: those labelled so, also with a - and more after it, or all."""
+    kind = rf"{re.escape(label)}(?:-[A-Za-z0-9.+~_-]*)?" if label else "[A-Za-z0-9.+~_-]*"
+    name = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d{{8}}T\d{{6}}Z)(-\d+)?")
     found = [(match[1], entry) for entry in path.parent.iterdir() if (match := name.fullmatch(entry.name))]
     return [entry for _, entry in sorted(found) if ".damaged-" not in entry.name]
 
 
 def prune(path: Path, *, label: str, keep: int) -> list[Path]:
-    """Remove all but the newest copies whose label begins so: those that were removed."""
+    """Remove all but the newest of the `copies` with a label: those that were removed."""
+    _check_label(label)  # without one, copies of all kinds would go
     removed = copies(path, label)[:-keep] if keep else []
     for copy in removed:
         discard(copy)

@@ -327,7 +327,7 @@ def test_only_the_oldest_copies_of_the_same_kind_are_removed(filled: Path) -> No
     for other in others[1:]:
         other.write_text("not ours to remove")
     assert copies(filled) == sorted([*made, others[0]], key=lambda copy: (copy.name[-16:], copy.name))
-    assert prune(filled, label="before-", keep=2) == made[:2]
-    assert copies(filled, "before-") == made[2:]
+    assert prune(filled, label="before", keep=2) == made[:2]
+    assert copies(filled, "before") == made[2:]
     assert all(other.exists() for other in others)
     assert not any(checksum_file(copy).exists() for copy in made[:2])
