@@ -6,6 +6,20 @@ from pathlib import Path
 from drivers.sidecar import sync_directory
 
 
+def create_anew(path: Path, mode: int = 0o666) -> int:
+    """Open a file that is certainly new; what had its name is removed, and a link is never followed.
+
+    Root, too, writes into folders of the service's user, who could have put a link to somebody else's file there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or something takes the name meanwhile.
+    """
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Put a file into place in one step that survives a power cut: all of it, or the one before.
 
@@ -16,7 +30,7 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(create_anew(temporary), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from daemon.installation import (
@@ -84,20 +85,41 @@ class Files:
         return Manifest.from_json(path.read_text(encoding="utf-8")) if path.exists() else Manifest()
 
     def install(self, files: Sequence[InstalledFile], *, program: str) -> bool:
-        """Put files in place, and take away those that an earlier version had; True when anything changed."""
+        """Put files in place, and take away those that an earlier version had.
+
+        Until `finish` is called the manifest names no program, so that whoever is interrupted begins again.
+
+        Parameters
+        ----------
+        files : sequence of InstalledFile
+            All that belong to the installation.
+        program : str
+            Fingerprint of the program.
+
+        Returns
+        -------
+        bool
+            True when anything changed, or the last installation was another program's or did not come to its end.
+        """
         before = self.manifest()
         made: list[str] = list(before.directories)
         changed = [self._write(file, before, made) for file in files]
         kept = {str(file.path) for file in files}
         changed += [self._remove_file(path, checksum) for path, checksum in before.files.items() if path not in kept]
         manifest = Manifest(
-            program=program,
             files={str(file.path): file.sha256 for file in files},
             directories=tuple(dict.fromkeys(made)),
         )
-        if manifest != before:
-            self.at(MANIFEST).write_text(manifest.to_json() + "\n", encoding="utf-8")
-        return any(changed)
+        renewed = any(changed) or replace(manifest, program=program) != before
+        if renewed:
+            self._keep(manifest)
+        return renewed
+
+    def finish(self, *, program: str) -> None:
+        """Note that everything which belongs to an installation has been done."""
+        manifest = self.manifest()
+        if manifest.program != program:
+            self._keep(replace(manifest, program=program))
 
     def stage(self, files: Sequence[InstalledFile]) -> bool:
         """Put files in place for somebody else, a package, to keep account of; True when anything changed."""
@@ -144,6 +166,9 @@ class Files:
             return False
         self._tell(f"removed {path}")
         return True
+
+    def _keep(self, manifest: Manifest) -> None:
+        _replace(self.at(MANIFEST), manifest.to_json() + "\n", 0o644)
 
     def _write(self, file: InstalledFile, before: Manifest, made: list[str]) -> bool:
         if self._is_there(file):
@@ -238,11 +263,10 @@ class Installer:
         InstallationError
             If a step fails; doing it again goes on from there.
         """
-        before = self.files.manifest()
         running = [unit for unit in [*map(unit_of, self.names()), TIMER] if self._is_active(unit)]
         renewed = False
         if files:
-            renewed = self.files.install(files, program=program) or before.program != program
+            renewed = self.files.install(files, program=program)
             self._must("systemd-sysusers", _BY_NAME)
         changed = renewed | self.files.add(first_config(name, host=host, others=self._configs()))
         if changed:
@@ -255,6 +279,8 @@ class Installer:
                 self._tell(f"restarted {unit}")
         changed |= self._enable(unit_of(name), start=start)
         changed |= self._enable(TIMER, start=start)
+        if files:
+            self.files.finish(program=program)
         return changed
 
     def uninstall(self, names: Sequence[str], *, everything: bool, purge: bool) -> bool:

@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.durable import create_anew
 from daemon.store.engine import BUSY_TIMEOUT_S, store_errors
 from daemon.store.sqlite_file import COMPANIONS, VERSION_TABLE, free_name, utc_stamp
 from drivers.errors import StoreError
@@ -106,9 +107,13 @@ def _megabytes(count: int) -> str:
 
 def copy_name(path: Path, label: str, utc_ns: int) -> Path:
     """Where a copy of a database goes: beside it, with a label and the time in its name."""
+    _check_label(label)
+    return free_name(path.with_name(f"{path.name}.{label}-{utc_stamp(utc_ns)}"))
+
+
+def _check_label(label: str) -> None:
     if LABEL.fullmatch(label) is None:
         raise StoreError(f"a copy cannot be called {label!r}: letters, digits and . + ~ _ - only")
-    return free_name(path.with_name(f"{path.name}.{label}-{utc_stamp(utc_ns)}"))
 
 
 def checksum_file(copy: Path) -> Path:
@@ -137,25 +142,12 @@ def verified_copy(path: Path, target: Path) -> Path:
     unfinished = target.with_name(f"{target.name}.part")
     try:
         check_room(target.parent, stored_bytes(path), purpose)
-        unfinished.unlink(missing_ok=True)
-        with (
-            store_errors(purpose),
-            closing(_reader(path)) as source,
-            closing(sqlite3.connect(unfinished, isolation_level=None)) as copy,
-        ):
-            source.execute("BEGIN")  # what is counted and what is copied are one state, whoever writes meanwhile
-            expected = contents(source)
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")
-            problems = _problems(copy)
-            found = None if problems else contents(copy)
-        if problems:
-            raise StoreError(f"the copy of {path} is not sound, nothing was changed: {'; '.join(problems)}")
-        if found != expected:
-            raise StoreError(f"the copy of {path} has not what the database has, nothing was changed")
-        _same_owner(path, unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        with os.fdopen(create_anew(unfinished, 0o600), "wb") as made:
+            _copy(path, unfinished, purpose)
+            if not os.path.samestat(os.fstat(made.fileno()), unfinished.lstat()):
+                raise StoreError(f"cannot {purpose}: something else took the place of {unfinished} meanwhile")
+            _same_owner(path, made.fileno())
+            os.fsync(made.fileno())
         _write_checksum(unfinished, target)
         unfinished.rename(target)
         sync_directory(target.parent)
@@ -166,6 +158,25 @@ def verified_copy(path: Path, target: Path) -> Path:
         if not target.exists():
             checksum_file(target).unlink(missing_ok=True)
     return target
+
+
+def _copy(path: Path, unfinished: Path, purpose: str) -> None:
+    """Fill the copy and compare it with what was to be copied."""
+    with (
+        store_errors(purpose),
+        closing(_reader(path)) as source,
+        closing(sqlite3.connect(unfinished, isolation_level=None)) as copy,
+    ):
+        source.execute("BEGIN")  # what is counted and what is copied are one state, whoever writes meanwhile
+        expected = contents(source)
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")
+        problems = _problems(copy)
+        found = None if problems else contents(copy)
+    if problems:
+        raise StoreError(f"the copy of {path} is not sound, nothing was changed: {'; '.join(problems)}")
+    if found != expected:
+        raise StoreError(f"the copy of {path} has not what the database has, nothing was changed")
 
 
 def verify(copy: Path) -> Verdict:
@@ -202,14 +213,16 @@ def verify(copy: Path) -> Verdict:
 
 
 def copies(path: Path, label: str = "") -> list[Path]:
-    """The copies beside a database whose label begins so, oldest first."""
-    name = re.compile(rf"{re.escape(path.name)}\.{re.escape(label)}[A-Za-z0-9.+~_-]*-(\d{{8}}T\d{{6}}Z)(-\d+)?")
+    """The copies beside a database, oldest first: those labelled so, also with a - and more after it, or all."""
+    kind = rf"{re.escape(label)}(?:-[A-Za-z0-9.+~_-]*)?" if label else "[A-Za-z0-9.+~_-]*"
+    name = re.compile(rf"{re.escape(path.name)}\.{kind}-(\d{{8}}T\d{{6}}Z)(-\d+)?")
     found = [(match[1], entry) for entry in path.parent.iterdir() if (match := name.fullmatch(entry.name))]
     return [entry for _, entry in sorted(found) if ".damaged-" not in entry.name]
 
 
 def prune(path: Path, *, label: str, keep: int) -> list[Path]:
-    """Remove all but the newest copies whose label begins so: those that were removed."""
+    """Remove all but the newest of the `copies` with a label: those that were removed."""
+    _check_label(label)  # without one, copies of all kinds would go
     removed = copies(path, label)[:-keep] if keep else []
     for copy in removed:
         discard(copy)
@@ -265,21 +278,20 @@ def _problems(connection: sqlite3.Connection) -> list[str]:
     return [] if found == ["ok"] else found
 
 
-def _same_owner(path: Path, copy: Path) -> None:
+def _same_owner(path: Path, descriptor: int) -> None:
     """Whoever may read the database may read the copy, also when root has made it."""
     status = path.stat()
-    copy.chmod(stat.S_IMODE(status.st_mode))
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
     with suppress(PermissionError):  # only root gives files away
-        os.chown(copy, status.st_uid, status.st_gid)
+        os.fchown(descriptor, status.st_uid, status.st_gid)
 
 
 def _write_checksum(unfinished: Path, target: Path) -> None:
-    beside = checksum_file(target)
-    with beside.open("w", encoding="ascii") as file:
+    with os.fdopen(create_anew(checksum_file(target), 0o600), "w", encoding="ascii") as file:
         file.write(f"{_sha256(unfinished)}  {target.name}\n")
         file.flush()
+        _same_owner(unfinished, file.fileno())
         os.fsync(file.fileno())
-    _same_owner(unfinished, beside)
 
 
 def _sha256(path: Path) -> str:

@@ -193,6 +193,27 @@ def test_older_copies_of_upgrades_give_way_and_no_others(db: Run, database: Path
     assert sorted(left) == ["vivarium.db.before-0.3.0", "vivarium.db.before-0.4.0", "vivarium.db.weekly"]
 
 
+@pytest.mark.parametrize("label", ["b", "before", "before-0", "b-2"])
+def test_a_label_that_others_begin_with_does_not_take_their_copies_along(label: str, db: Run, database: Path) -> None:
+    for other in ("before_the_move", "beforehand", "b2", "backup"):
+        db("backup", "--label", other)
+    others = copies(database)
+    for _ in range(2):
+        assert db("backup", "--label", label, "--keep", "1")[0] == 0
+    assert len(others) == 4
+    assert all(other.exists() for other in others)
+    assert len(copies(database)) == 5
+
+
+def test_without_a_label_no_copy_is_removed(db: Run, database: Path, tmp_path: Path) -> None:
+    for label in ("weekly", "daily"):
+        db("backup", "--label", label)
+    before = copies(database)
+    code, _, err = db("backup", "--label", "", "--output", str(tmp_path / "away.db"), "--keep", "1")
+    assert (code, "a copy cannot be called ''" in err) == (2, True)
+    assert copies(database) == before
+
+
 def test_migrate_keeps_away_from_a_running_service(db: Run, database: Path) -> None:
     with DataDirectoryLock(database.parent):
         code, _, err = db("migrate")

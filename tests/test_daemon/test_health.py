@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,31 @@ def test_a_data_directory_that_cannot_be_written_is_refused_in_words(tmp_path: P
     (tmp_path / "vivarium.lock").mkdir()
     with pytest.raises(ConfigError, match=r"box\.data_dir: .*vivarium\.lock cannot be written: Is a directory"):
         DataDirectoryLock(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_lock_that_leads_to_another_file_is_refused_and_that_file_stays_as_it_is(
+    link: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    if os.geteuid() == 0:
+        os.chown(data, 12345, 12345)
+    other = tmp_path / "shadow"
+    other.write_text("of root")
+    before = other.stat()
+    link(data / "vivarium.lock", other)
+    with pytest.raises(ConfigError, match=r"box\.data_dir: .*vivarium\.lock must be a plain file of its own"):
+        DataDirectoryLock(data).__enter__()
+    after = other.stat()
+    assert other.read_text() == "of root"
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+def test_a_lock_belongs_to_whom_the_data_directory_belongs(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 12345, 12345)
+    with DataDirectoryLock(tmp_path):
+        folder, lock = tmp_path.stat(), (tmp_path / "vivarium.lock").stat()
+    assert (lock.st_uid, lock.st_gid) == (folder.st_uid, folder.st_gid)
+    assert stat.S_IMODE(lock.st_mode) == 0o640

@@ -48,7 +48,7 @@ class Systemd:
         """Answer, as `daemon.installer.run_command` does."""
         code, answer = 0, ""
         match list(command):
-            case ["systemctl", verb, *_] if verb == self.broken:
+            case ["systemctl" | "systemd-tmpfiles", verb, *_] if verb == self.broken:
                 code, answer = 1, "out of order"
             case ["systemctl", "is-enabled", unit]:
                 answer = "enabled" if unit in self.enabled else "disabled"
@@ -279,6 +279,27 @@ def test_a_step_that_fails_is_named_and_the_next_try_goes_on(installer: Installe
     systemd.broken = ""
     assert install(installer)
     assert systemd.active == {UNIT, TIMER}
+
+
+@pytest.mark.parametrize("verb", ["--create", "daemon-reload", "restart"])
+def test_an_upgrade_that_stopped_half_way_is_taken_up_again(
+    verb: str, installer: Installer, systemd: Systemd, tmp_path: Path
+) -> None:
+    install(installer)
+    (tmp_path / "etc" / "systemd" / "system" / UNIT).write_text("of the old version")
+    systemd.took()
+    systemd.broken = verb
+    with pytest.raises(InstallationError, match=f"{verb}.* failed with 1: out of order"):
+        install(installer, program="2")
+    systemd.took()
+    systemd.broken = ""
+    assert install(installer, program="2")
+    did = systemd.took()
+    assert "systemd-tmpfiles --create strong-vivarium.conf" in did
+    assert "systemctl daemon-reload" in did
+    assert f"systemctl restart {UNIT}" in did
+    assert not install(installer, program="2")
+    assert installer.files.manifest().program == "2"
 
 
 def test_a_pause_has_an_end_and_can_be_ended(installer: Installer, tmp_path: Path) -> None:

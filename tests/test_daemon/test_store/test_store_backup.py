@@ -195,6 +195,44 @@ def test_a_copy_is_readable_by_whom_the_database_is(filled: Path, tmp_path: Path
         assert (path.stat().st_uid, path.stat().st_gid) == (filled.stat().st_uid, filled.stat().st_gid)
 
 
+def test_links_that_were_put_in_the_way_of_a_copy_are_not_followed(filled: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(filled, 12345, 12345)
+    other = tmp_path / "shadow"
+    other.write_text("")  # SQLite would take an empty file for a new database
+    before = other.stat()
+    copy = tmp_path / "copy.db"
+    for planted in (copy.with_name("copy.db.part"), checksum_file(copy)):
+        planted.symlink_to(other)
+    assert verify(verified_copy(filled, copy)).problems == ()
+    assert not copy.is_symlink()
+    assert not checksum_file(copy).is_symlink()
+    after = other.stat()
+    assert (after.st_size, after.st_uid, after.st_mode) == (0, before.st_uid, before.st_mode)
+
+
+def test_a_copy_that_is_exchanged_while_it_is_made_is_refused(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, sound = tmp_path / "shadow", backup._problems  # noqa: SLF001  # the one moment between copying and handing over
+    other.write_text("of root")
+    before = other.stat()
+
+    def exchange(connection: sqlite3.Connection) -> list[str]:
+        found = sound(connection)
+        unfinished = tmp_path / "copy.db.part"
+        unfinished.unlink()
+        unfinished.symlink_to(other)
+        return found
+
+    monkeypatch.setattr(backup, "_problems", exchange)
+    with pytest.raises(StoreError, match=r"something else took the place of .*copy\.db\.part meanwhile"):
+        verified_copy(filled, tmp_path / "copy.db")
+    assert other.read_text() == "of root"
+    assert (other.stat().st_uid, other.stat().st_mode) == (before.st_uid, before.st_mode)
+    assert not list(tmp_path.glob("copy*"))
+
+
 @pytest.fixture
 def little_room(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Says how often the database would fit on what is free of the disk."""
@@ -289,7 +327,7 @@ def test_only_the_oldest_copies_of_the_same_kind_are_removed(filled: Path) -> No
     for other in others[1:]:
         other.write_text("not ours to remove")
     assert copies(filled) == sorted([*made, others[0]], key=lambda copy: (copy.name[-16:], copy.name))
-    assert prune(filled, label="before-", keep=2) == made[:2]
-    assert copies(filled, "before-") == made[2:]
+    assert prune(filled, label="before", keep=2) == made[:2]
+    assert copies(filled, "before") == made[2:]
     assert all(other.exists() for other in others)
     assert not any(checksum_file(copy).exists() for copy in made[:2])

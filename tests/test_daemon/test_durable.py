@@ -1,0 +1,42 @@
+"""Small files that are there as a whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from daemon.durable import create_anew, write_durably
+
+
+def test_a_file_takes_the_place_of_the_one_before_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_durably(path, b"first")
+    write_durably(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_the_unfinished_file_is_not_followed(tmp_path: Path) -> None:
+    other, path = tmp_path / "shadow", tmp_path / "state.json"
+    other.write_text("of root")
+    path.with_name("state.json.tmp").symlink_to(other)
+    write_durably(path, b"ours")
+    assert (path.read_bytes(), path.is_symlink()) == (b"ours", False)
+    assert other.read_text() == "of root"
+
+
+def test_a_link_that_comes_between_removing_and_making_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, path = tmp_path / "shadow", tmp_path / "state.json"
+    other.write_text("of root")
+    path.symlink_to(other)
+    monkeypatch.setattr(Path, "unlink", lambda *_args, **_named: None)
+    with pytest.raises(FileExistsError):
+        create_anew(path)
+    assert other.read_text() == "of root"
+
+
+def test_a_file_that_is_made_anew_has_the_mode_asked_for(tmp_path: Path) -> None:
+    os.close(create_anew(tmp_path / "new", 0o600))
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
