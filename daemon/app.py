@@ -17,7 +17,7 @@ from typing import Self
 
 from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
-from daemon.caretaker import Caretaker, ballast_of, database_file, set_aside_event
+from daemon.caretaker import Caretaker, ballast_of, database_file, make_room_to_start, set_aside_event
 from daemon.credentials import mqtt_password
 from daemon.disk_files import set_aside_files
 from daemon.events import Event, EventKind, EventState, Severity
@@ -54,6 +54,7 @@ from daemon.signals import Signals
 from daemon.status import Status, status_line
 from daemon.status_board import StatusBoard
 from daemon.store.repository import RecordingState, StoredBlock, open_store
+from daemon.store.retention import Sacrifice
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.web.api import SharedStatus, create_api
@@ -238,6 +239,13 @@ class Service:
         if ballast.is_urgent(shutil.disk_usage(self.settings.box.data_dir).free):
             logger.warning("the disk is full at the start: the ballast is given up")
             ballast.release()
+        self._freed_at_start: list[Sacrifice] = []
+        try:
+            self._freed_at_start = make_room_to_start(self.settings, now_ns=self._started_utc_ns)
+        except OSError as error:
+            logger.error("the disk cannot be looked at: %s", error)
+        if self._freed_at_start:
+            logger.warning("the disk is full at the start: %d files gave way", len(self._freed_at_start))
 
     def _begin_run(self, at_utc_ns: int) -> int:
         return self.store.start_run(
@@ -413,6 +421,7 @@ class Service:
             set_aside_before=self._set_aside_before,
             still_open=self.store.open_events(),
             first_events=self._damage_at_start(),
+            freed_at_start=self._freed_at_start,
         )
         self._thread("caretaker", self._caretaker.run, self._caretaker.stop)
 

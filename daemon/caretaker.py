@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from daemon.ballast import MB, Ballast
+from daemon.ballast import MB, URGENT_SHARE, Ballast
 from daemon.disk_files import (
     Identity,
     RecordingOnDisk,
@@ -60,6 +60,8 @@ PASS_S = 60.0
 SHORT_PASS_S = 5.0
 """The same while room is short and nothing more may give way, and at the start: a camera sets its files aside late."""
 FIRST_PASSES = 3
+START_ROOM_BYTES = 64 * MB
+"""Made free before a start when less than a quarter of it is; never more than the minimum that is to be kept free."""
 FILES_A_PASS = 200
 """Given up before the database is told."""
 MEASURED_DAYS = 7
@@ -166,6 +168,24 @@ def give_up(sacrifice: Sacrifice, refused: Callable[[str], None] = logger.error)
     return True
 
 
+def make_room_to_start(settings: Settings, *, now_ns: int) -> list[Sacrifice]:
+    """On a disk where not even the database can be opened: give up the little that it takes; what is gone then.
+
+    Pins are in the database: here only the marks beside recordings keep them.
+
+    Raises
+    ------
+    OSError
+        If the disk cannot be looked at.
+    """
+    found = survey(settings, ())
+    wanted = min(START_ROOM_BYTES, found.limits.min_free_bytes)
+    if found.free_bytes >= wanted * URGENT_SHARE:
+        return []
+    found = replace(found, limits=Limits(min_free_bytes=wanted))
+    return [each for each in choose(settings, found, now_ns=now_ns) if give_up(each)]
+
+
 def freed_rows(given_up: Sequence[Sacrifice], at_utc_ns: int) -> list[FreedRecording]:
     """What the database is to note of them."""
     return [
@@ -267,6 +287,8 @@ class Caretaker:
         Conditions that an earlier run left open.
     first_events : sequence of Event
         Of the start, to be stored.
+    freed_at_start : sequence of Sacrifice
+        From `make_room_to_start`, to be noted.
     """
 
     def __init__(
@@ -280,6 +302,7 @@ class Caretaker:
         set_aside_before: Mapping[Identity, str],
         still_open: Sequence[Event] = (),
         first_events: Sequence[Event] = (),
+        freed_at_start: Sequence[Sacrifice] = (),
     ) -> None:
         self.settings = settings
         self._store = store
@@ -293,6 +316,7 @@ class Caretaker:
         """The disk, as last looked at; replaced as a whole."""
         self._low_event = next((each.event_id for each in still_open if each.kind is EventKind.DISK_LOW), None)
         self._untold = _Untold(events=list(first_events))
+        self._note(freed_at_start, clock.utc_ns())
         self._pins: Sequence[Pin] = ()
         self._pass_at_ns, self._passes = clock.monotonic_ns(), 0
         self._stopping = threading.Event()
@@ -426,11 +450,9 @@ class Caretaker:
         gone = [each for each in chosen if not self._stopping.is_set() and give_up(each, refused)]
         for folder in sorted({each.candidate.path.parent for each in gone}):
             sync_directory(folder)
-        self._untold.freed += freed_rows(gone, now_ns)
-        recordings = [each for each in gone if each.candidate.level is Level.RECORDING]
-        if recordings:
-            self._untold.events.append(_freed_event(recordings, now_ns))
+        self._note(gone, now_ns)
         if gone:
+            recordings = [each for each in gone if each.candidate.level is Level.RECORDING]
             logger.warning(
                 "%d files of %d MB gave way (%s), %d of them recordings: %s to %s",
                 len(gone),
@@ -442,6 +464,13 @@ class Caretaker:
             )
         self._try_to_flush()
         return gone
+
+    def _note(self, gone: Sequence[Sacrifice], now_ns: int) -> None:
+        """What the database is to be told next."""
+        self._untold.freed += freed_rows(gone, now_ns)
+        recordings = [each for each in gone if each.candidate.level is Level.RECORDING]
+        if recordings:
+            self._untold.events.append(_freed_event(recordings, now_ns))
 
     def _reconcile(self) -> None:
         """Once a start: a recording whose file is gone while its sidecar is there is noted as freed."""

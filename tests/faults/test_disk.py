@@ -232,11 +232,11 @@ def test_the_ballast_lets_rows_be_written_on_a_disk_that_somebody_else_has_fille
 
 
 @contextmanager
-def full_disk(settings: Settings, fill: Callable[[Path], None]) -> Iterator[Path]:
-    """With a ballast from before, and not a byte free."""
-    ballast = settings.box.data_dir / NAME
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, BALLAST_MB * MB)
+def full_disk(settings: Settings, fill: Callable[[Path], None], *, ballast: bool = True) -> Iterator[Path]:
+    """With a ballast from before or without, and not a byte free."""
+    if ballast:
+        with (settings.box.data_dir / NAME).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, BALLAST_MB * MB)
     other = settings.box.data_dir.parent / "other"
     fill(other)
     yield other
@@ -271,4 +271,33 @@ def test_a_service_starts_on_a_full_disk_and_frees_recordings_before_rows(
     print(  # noqa: T201  # the figures
         f"start on a full disk: a DELETE failed before; rows after {started_s:.1f} s, "
         f"{OLD_RECORDINGS - len(PINNED)} recordings freed, pinned ones kept"
+    )
+
+
+def test_a_service_starts_on_a_full_disk_without_a_ballast(
+    settings: Settings,
+    make_daemon: "MakeDaemon",
+    fill: Callable[[Path], None],
+    eventually: "Eventually",
+) -> None:
+    old = make_old_recordings(settings)
+    pinned = [old[number] for number in PINNED]
+    for path in pinned:  # as the service leaves them within a minute after a pin
+        path.with_suffix(".pin").write_text('{"pins": ["study A"]}')
+    daemon = make_daemon(settings)
+    with full_disk(settings, fill, ballast=False):
+        daemon.start()
+        eventually(lambda: "the disk is full at the start" in daemon.log, "files gave way")
+        start = time.monotonic()
+        eventually(lambda: daemon.must_run() and daemon.evidence.newest_frame() >= 5, "rows on the full disk")
+        started_s = time.monotonic() - start
+        eventually(lambda: len(freed(daemon.evidence)) == sum(not path.exists() for path in old) > 0, "all is noted")
+        assert all(path.exists() for path in pinned)
+        assert {why for _, why in freed(daemon.evidence)} == {"min_free"}
+    assert daemon.evidence.is_sound()
+    assert started_s < BACK_WITHIN_S
+    gone = len(freed(daemon.evidence))
+    print(  # noqa: T201  # the figures
+        f"start on a full disk without ballast: rows {started_s:.1f} s after files gave way, {gone} recordings freed, "
+        "pinned ones kept"
     )
