@@ -27,9 +27,9 @@ class Span:
     low: float
     high: float
 
-    def draw(self, rng: np.random.Generator) -> float:
-        """One number of it."""
-        return rng.uniform(self.low, self.high)
+    def draw(self, rng: np.random.Generator, spread: float = 1.0) -> float:
+        """One number of it, or of a narrower span (`spread` below 1) around its middle."""
+        return self.middle + spread * (rng.uniform(self.low, self.high) - self.middle)
 
     @property
     def middle(self) -> float:
@@ -114,7 +114,9 @@ class Rodent:
     """Length of a hind foot."""
 
 
-def rodent(rng: np.random.Generator, species: Species, length_px: float, *, youth: float = 0.0) -> Rodent:
+def rodent(
+    rng: np.random.Generator, species: Species, length_px: float, *, youth: float = 0.0, spread: float = 1.0
+) -> Rodent:
     """An individual.
 
     Parameters
@@ -125,23 +127,25 @@ def rodent(rng: np.random.Generator, species: Species, length_px: float, *, yout
         From nose to tail base, at ease.
     youth : float
         0 adult, 1 just weaned: a larger head, a shorter and thinner tail, a slimmer body.
+    spread : float
+        How far head, tail and ears may be from those of the typical animal; 1 is any animal.
     """
     build = _BUILDS[species]
-    head = build.head.draw(rng) + _YOUNG_HEAD * youth
+    head = build.head.draw(rng, spread) + _YOUNG_HEAD * youth
     half_width = np.interp(SPINE_SHARE, build.share, build.half_width)
     half_width = half_width * _bumps(rng) * (rng.uniform(0.9, 1.14) - 0.08 * youth)
     half_width[head > SPINE_SHARE] *= rng.uniform(0.95, 1.12) + 0.1 * youth
     half_width += rng.uniform(0.0, 0.022) * np.exp(-(((SPINE_SHARE - 0.04) / 0.07) ** 2))  # a blunter muzzle
     half_width = np.convolve(np.pad(half_width, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
-    base, tip = build.tail_base.draw(rng), build.tail_tip.draw(rng)
+    base, tip = build.tail_base.draw(rng, spread), build.tail_tip.draw(rng, spread)
     return Rodent(
         species=species,
         length_px=length_px,
         half_width=half_width,
         head=head,
-        tail=build.tail.draw(rng) * (1 - 0.2 * youth),
+        tail=build.tail.draw(rng, spread) * (1 - 0.2 * youth),
         tail_half_width=tip + (base * (1 - 0.2 * youth) - tip) * (1 - TAIL_SHARE) ** rng.uniform(0.8, 1.3),
-        ear=build.ear.draw(rng) * (1 + 0.15 * youth),
+        ear=build.ear.draw(rng, spread) * (1 + 0.15 * youth),
         ear_at=head * rng.uniform(0.74, 0.86),
         eye=build.eye,
         eye_at=head * rng.uniform(0.38, 0.46),

@@ -40,17 +40,18 @@ def warm_patch(
     field: Field, centre: tuple[float, float], half_px: tuple[float, float], angle_rad: float, rise_celsius: float
 ) -> None:
     """Where an animal has lain."""
-    field += np.float32(rise_celsius) * blob(centre, half_px, angle_rad, softness_px=0.35 * half_px[1] + 1.5)
+    window, soft = blob(centre, half_px, angle_rad, softness_px=0.35 * half_px[1] + 1.5)
+    field[window] += np.float32(rise_celsius) * soft
 
 
-def puddle(field: Field, rng: np.random.Generator, centre: tuple[float, float], size_px: float, age_s: float) -> None:
-    """Urine: some drops that ran together."""
+def puddle(field: Field, rng: np.random.Generator, centre: tuple[float, float], size_px: float) -> None:
+    """Some drops that ran together: adds 1 where it is wet."""
     wet = np.zeros(SHAPE, np.float32)
     for _ in range(int(rng.integers(1, 5))):
-        place = tuple(float(value + rng.normal(0, 0.8 * size_px)) for value in centre)
+        place = tuple(value + rng.normal(0, 0.8 * size_px) for value in centre)
         half = size_px * rng.uniform(0.4, 1.0), size_px * rng.uniform(0.3, 0.8)
         ellipse(wet, (place[0], place[1]), half, rng.uniform(0, math.pi), 1.0)
-    field += np.float32(urine_rise_celsius(age_s)) * cv2.GaussianBlur(wet, (0, 0), 0.6 + 0.12 * size_px)
+    field += cv2.GaussianBlur(wet, (0, 0), 0.6 + 0.12 * size_px)
 
 
 def dropping(
@@ -72,7 +73,9 @@ def random_clutter(field: Field, rng: np.random.Generator, floor_celsius: float,
         rise = patch_rise_celsius(rng.exponential(240), rng.exponential(60))
         warm_patch(field, anywhere(), half, rng.uniform(0, math.pi), rise)
     while rng.random() < 0.3:
-        puddle(field, rng, anywhere(), length_px * rng.uniform(0.015, 0.07), rng.exponential(240))
+        wet = np.zeros(SHAPE, np.float32)
+        puddle(wet, rng, anywhere(), length_px * rng.uniform(0.015, 0.07))
+        field += np.float32(urine_rise_celsius(rng.exponential(240))) * wet
     if rng.random() < 0.12:
         _trail(field, rng, length_px)
     if rng.random() < 0.55:

@@ -1,6 +1,6 @@
 """How warm each place of an animal's surface is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -15,6 +15,12 @@ from drivers.vivarium.shapes import cloud
 # haired, the rump thickly.
 _PLACES = (0.0, 0.03, 0.08, 0.17, 0.27, 0.36, 0.55, 0.8, 1.0)
 _FACE = (-0.9, -0.1, 0.8, 1.15, 0.8, 0.45, 0.1, -0.1, -0.2)
+
+_LEVELS = (
+    "core_celsius", "fur_celsius", "eye_celsius", "ear_celsius", "foot_celsius", "tail_base_celsius",
+    "tail_tip_celsius",
+)  # fmt: skip
+"""Temperatures of a `Warmth`; the others are differences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,10 @@ class Warmth:
     """Which piece of the fur this animal wears."""
     patches: tuple[Patch, ...] = ()
 
+    def raised(self, celsius: float) -> "Warmth":
+        """The same animal with all temperatures higher: by time of day, or in a fever."""
+        return replace(self, **{name: getattr(self, name) + celsius for name in _LEVELS})
+
     def along(self, along: NDArray[np.float32]) -> NDArray[np.float32]:
         """Temperature at places of head, body and tail (0 nose, 1 tail base, 2 tip), without eyes, ears and fur."""
         rise = np.array(_FACE) * self.head_rise_celsius - self.rump_drop_celsius * np.clip(
@@ -95,7 +105,7 @@ def warmth(rng: np.random.Generator, floor: float, *, youth: float = 0.0, asleep
     asleep : bool
         Less blood in tail, ears and feet, a duller face.
     """
-    fur = 30.6 + 0.36 * (floor - 23.0) + 0.4 * youth + float(np.clip(rng.normal(0, 0.75), -2.2, 2.2))
+    fur = 30.6 + 0.36 * (floor - 23.0) + 0.4 * youth + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
     face = rng.uniform(0.6, 2.6) * (0.75 if asleep else 1.0)
     dilation = rng.beta(0.9, 0.9) * (0.8 if asleep else 1.0)
     above = fur - floor

@@ -14,10 +14,9 @@ from drivers.vivarium.housing import Cover
 from drivers.vivarium.lens import Lens
 from drivers.vivarium.posture import Pose, Ribbon
 from drivers.vivarium.reflections import Mirror
-from drivers.vivarium.shapes import SHAPE, Field
+from drivers.vivarium.shapes import SHAPE, Field, Window
 from drivers.vivarium.truth import AnimalTruth, Point, SceneFrame, part_truths
 
-_LABELS = 256
 _NEAR_PX = 7
 _GIVEN_BACK = 0.7
 """Share of the rim's coolness that is missing next to another animal."""
@@ -73,12 +72,12 @@ def compose(
         warm[alone.window][covered] = alone.celsius[covered]
         parts[alone.window][covered] = alone.parts[covered]
         instances[alone.window][covered] = actor.number
-    excess = warm - under
-    surface = warm
-    if actors:
-        for mirror in mirrors:
-            surface += np.where(parts == 0, mirror.image(excess), np.float32(0))
-    uncovered = np.bincount(instances.ravel(), minlength=_LABELS)
+    surface, excess, source = warm, np.zeros_like(warm), _around(figures)
+    np.subtract(warm[source], under[source], out=excess[source])
+    for mirror in mirrors if excess[source].size else ():
+        window, image = mirror.image(excess, source)
+        surface[window] += np.where(parts[window] == 0, image, np.float32(0))
+    uncovered_px = _pixels(actors, figures, instances)
     for cover in covers:
         surface[cover.mask] = cover.celsius[cover.mask]
         parts[cover.mask] = instances[cover.mask] = 0
@@ -90,9 +89,28 @@ def compose(
         parts=parts,
         instances=instances,
         truths=part_truths(surface, radiometric, parts, instances),
-        animals=_animals(actors, figures, uncovered, np.bincount(instances.ravel(), minlength=_LABELS)),
+        animals=_animals(actors, figures, uncovered_px, _pixels(actors, figures, instances)),
     )
     return Composition(frame=frame, excess=excess)
+
+
+def _around(figures: list[Figure]) -> Window:
+    """The smallest window that holds those of all figures; an empty one of none."""
+    seen = [alone for alone in figures if alone.parts.size]
+    if not seen:
+        return slice(0, 0), slice(0, 0)
+    return (
+        slice(min(alone.rows.start for alone in seen), max(alone.rows.stop for alone in seen)),
+        slice(min(alone.columns.start for alone in seen), max(alone.columns.stop for alone in seen)),
+    )
+
+
+def _pixels(actors: Sequence[Actor], figures: Sequence[Figure], instances: NDArray[np.uint8]) -> list[int]:
+    """How many pixels of each animal are seen."""
+    return [
+        int(np.count_nonzero(instances[alone.window] == actor.number))
+        for actor, alone in zip(actors, figures, strict=True)
+    ]
 
 
 def _warming_each_other(figures: list[Figure]) -> list[Figure]:
@@ -114,7 +132,7 @@ def _warming_each_other(figures: list[Figure]) -> list[Figure]:
 
 
 def _animals(
-    actors: Sequence[Actor], figures: Sequence[Figure], uncovered_px: NDArray[np.intp], visible_px: NDArray[np.intp]
+    actors: Sequence[Actor], figures: Sequence[Figure], uncovered_px: list[int], visible_px: list[int]
 ) -> tuple[AnimalTruth, ...]:
     """The truth about each animal, from its pixels alone, before things cover it, and after."""
     truths = []
@@ -132,8 +150,8 @@ def _animals(
                 core_celsius=actor.warmth.core_celsius,
                 surface_celsius={part: float(sums[part] / areas[part]) for part in ScenePart if areas[part]},
                 area_px=area,
-                covered_share=1 - int(visible_px[actor.number]) / area if area else 0.0,
-                overlapped_share=1 - int(uncovered_px[actor.number]) / area if area else 0.0,
+                covered_share=1 - visible_px[layer] / area if area else 0.0,
+                overlapped_share=1 - uncovered_px[layer] / area if area else 0.0,
                 snout=body.at(0.0),
                 neck=_between(body, actor.rodent.head),
                 tail_base=body.at(1.0),

@@ -24,6 +24,11 @@ class Axis(IntEnum):
     """Where a moving animal goes, and when."""
 
 
+_KEY_FLOOR = 1_000_000
+"""Keys are not negative, numbers of quarter hours before 1970 are."""
+
+
 def generator(seed: int, axis: Axis, *more: int) -> np.random.Generator:
     """The stream of an axis; `more` tells apart streams of the same axis, for instance those of several animals."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(axis, *more))))
+    key = (axis, *(_KEY_FLOOR + number for number in more))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))

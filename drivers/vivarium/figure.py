@@ -20,6 +20,8 @@ _MARGIN = 1.25
 _SIDES = (-1.0, 1.0)
 _FORE_FOOT_AT, _HIND_FOOT_AT = 0.30, 0.76
 _STRIDE = 0.06
+_TAIL_ROOT = 1.2
+"""A tail that lies over the body still comes out from under the rump."""
 _TUCKED = 0.15
 """Feet that stick out less are under the body."""
 _STANDING = 0.3
@@ -67,7 +69,9 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
     feet, tail = _feet(shape, animal, pose, corner), np.full(shape, _OUTSIDE, np.float32)
     _paint_quads(tail, pose.tail, corner)
     haired = trunk >= 0
-    tailed = (tail >= 0) & ~haired if not pose.posture.tail_on_top else tail >= 0
+    tailed = (tail >= 0) & ~haired
+    if pose.posture.tail_on_top:
+        tailed |= tail > _TAIL_ROOT
     haired &= ~tailed
     bare = feet & ~haired & ~tailed
 

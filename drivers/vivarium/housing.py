@@ -50,16 +50,6 @@ def floor(
     return field
 
 
-def plain_housing(rng: np.random.Generator, celsius: float) -> Housing:
-    """A tidy box whose walls are just in the picture, with a drinker and some food."""
-    field = floor(rng, celsius, slope_celsius=1.2, uneven_celsius=0.12, grain_celsius=0.1, grain_px=3.0)
-    for side in range(4):
-        _wall(field, rng, side, width_px=8.0, slant_px=0.0, celsius=celsius + rng.uniform(-1.6, -0.4))
-    disc(field, (214.0, 15.0), 7.0, celsius - 3.0)
-    _food(field, rng, (24.0, 18.0), pieces=5, size_px=5.0, celsius=celsius - 0.7)
-    return Housing(floor_celsius=celsius, celsius=field, mirrors=((0, 8.0),))
-
-
 def random_housing(rng: np.random.Generator, celsius: float) -> Housing:
     """Any box: bare or littered, walls in the picture or not."""
     field = floor(
@@ -187,10 +177,11 @@ def _bars(rng: np.random.Generator, celsius: float) -> Cover:
     side, depth = int(rng.integers(4)), rng.uniform(20, 75)
     pitch, width = rng.uniform(7, 16), rng.uniform(1.0, 2.4)
     length = IMAGE_WIDTH if side % 2 == 0 else IMAGE_HEIGHT
-    first, last = sorted(rng.uniform(0, length, 2).tolist()) if rng.random() < 0.6 else (0.0, float(length))
+    first = rng.uniform(0, length - 60) if rng.random() < 0.6 else 0.0
+    last = rng.uniform(first + 60, length)
     for at in np.arange(first, last, pitch):
         stroke(mask, _turned(np.array(((at, -4.0), (at + rng.normal(0, 0.5), depth))), side), width, 1)
-    stroke(mask, _turned(np.array(((first, depth), (max(last, first + 2.0), depth))), side), width + 0.8, 1)
+    stroke(mask, _turned(np.array(((first, depth), (last, depth))), side), width + 0.8, 1)
     return Cover(mask=mask > 0, celsius=full(celsius) + np.float32(0.15) * cloud(rng, 30.0))
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.vivarium.shapes import SHAPE, Field, blob, cloud, ramps
+from drivers.vivarium.shapes import SHAPE, Field, blob, cloud, full, ramps
 
 BLUR_SIGMA_PX = 0.6
 """Diffraction of a fast germanium lens at 10 µm on 12 µm pixels, with a little defocus."""
@@ -56,6 +56,9 @@ def random_lens(rng: np.random.Generator, floor_celsius: float) -> Lens:
 def _mist(rng: np.random.Generator) -> Field:
     """Condensation on a part of the window, uneven as drops are."""
     centre = rng.uniform(0, SHAPE[1]), rng.uniform(0, SHAPE[0])
-    around = blob(centre, (rng.uniform(30, 110), rng.uniform(25, 80)), rng.uniform(0, math.pi), softness_px=24.0)
+    half = rng.uniform(30, 110), rng.uniform(25, 80)
+    window, soft = blob(centre, half, rng.uniform(0, math.pi), softness_px=24.0)
+    around = full(0.0)
+    around[window] = soft
     drops = np.clip(1 + np.float32(0.25) * cloud(rng, rng.uniform(3, 14)), 0.3, 1.5)
     return np.asarray(np.clip(np.float32(rng.uniform(0.1, 0.45)) * around * drops, 0, 0.7), np.float32)

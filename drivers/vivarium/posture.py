@@ -141,7 +141,7 @@ _HABITS = {
         curl_rad=Span(low=2.4, high=4.8),
         head_turn_rad=Span(low=0.1, high=0.8),
         feet=_NONE,
-        tail_turn_rad=Span(low=1.8, high=5.4),
+        tail_turn_rad=Span(low=1.2, high=3.0),
         tail_wave_rad=Span(low=0.0, high=0.2),
         tail_on_top_share=0.3,
     ),

@@ -1,11 +1,13 @@
 """Animals mirrored in floor and walls: fainter, blurred, beside the animal or beyond a wall's foot."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from drivers.vivarium.shapes import SHAPE, Field
+from drivers.vivarium.shapes import Field, Window, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +22,34 @@ class Mirror:
     """So much of the warmth above the floor comes back."""
     blur_px: float
 
-    def image(self, excess: Field) -> Field:
-        """What the mirror adds to the picture, for the warmth of the animals above the floor."""
+    def image(self, excess: Field, source: Window) -> tuple[Window, NDArray[np.float32]]:
+        """What the mirror adds to the picture, in the window where that is not nothing.
+
+        Parameters
+        ----------
+        excess : (192, 256) float32
+            The warmth of the animals above the floor.
+        source : Window
+            Where that is not nothing.
+        """
+        rows, columns = source
         across, down = self.offset_px
-        signs = (-1 if self.flip_axis == 1 else 1), (-1 if self.flip_axis == 0 else 1)
-        matrix = np.array(((signs[0], 0, across), (0, signs[1], down)), np.float64)
-        moved = cv2.warpAffine(excess, matrix, SHAPE[::-1], flags=cv2.INTER_LINEAR, borderValue=0.0)
-        return np.asarray(np.float32(self.share) * cv2.GaussianBlur(moved, (0, 0), self.blur_px), np.float32)
+        sign_x, sign_y = (-1 if self.flip_axis == 1 else 1), (-1 if self.flip_axis == 0 else 1)
+        reach = math.ceil(3 * self.blur_px) + 1
+        xs = sorted((sign_x * columns.start + across, sign_x * (columns.stop - 1) + across))
+        ys = sorted((sign_y * rows.start + down, sign_y * (rows.stop - 1) + down))
+        window = within(
+            math.floor(ys[0]) - reach,
+            math.ceil(ys[1]) + reach + 1,
+            math.floor(xs[0]) - reach,
+            math.ceil(xs[1]) + reach + 1,
+        )
+        height, width = (side.stop - side.start for side in window)
+        if not height or not width:
+            return window, np.zeros((height, width), np.float32)
+        matrix = np.array(((sign_x, 0, across - window[1].start), (0, sign_y, down - window[0].start)), np.float64)
+        moved = cv2.warpAffine(excess, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=0.0)
+        return window, np.asarray(np.float32(self.share) * cv2.GaussianBlur(moved, (0, 0), self.blur_px), np.float32)
 
 
 def random_mirrors(rng: np.random.Generator, walls: tuple[tuple[int, float], ...], length_px: float) -> list[Mirror]:

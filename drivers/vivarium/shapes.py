@@ -1,5 +1,6 @@
 """Simple fields and shapes of the size of the picture; all floats are float32."""
 
+import math
 from functools import cache
 
 import cv2
@@ -12,12 +13,14 @@ Field = NDArray[np.float32]
 """Shape (192, 256)."""
 Points = NDArray[np.float64]
 """Shape (n, 2): x and y in pixels."""
+Window = tuple[slice, slice]
+"""Rows and columns, to index a picture."""
 
 SHAPE = IMAGE_HEIGHT, IMAGE_WIDTH
 
 _SUBPIXEL_BITS = 4
-_COARSE = 4
-"""Soft things are drawn at a quarter of the size."""
+_SMOOTH_ENOUGH = 3.0
+"""What is softer than this many pixels is drawn smaller and enlarged."""
 
 
 def full(celsius: float) -> Field:
@@ -43,15 +46,30 @@ def cloud(rng: np.random.Generator, grain_px: float) -> Field:
     return np.asarray(1.4 * cv2.resize(lumps, SHAPE[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def blob(centre: tuple[float, float], half_px: tuple[float, float], angle_rad: float, softness_px: float) -> Field:
-    """An ellipse with a soft edge: 1 inside, 0 outside."""
-    coarse = np.zeros((IMAGE_HEIGHT // _COARSE, IMAGE_WIDTH // _COARSE), np.float32)
-    # Pixel centres of the coarse picture lie at (n + 0.5) * _COARSE - 0.5 of the fine one.
-    x, y = ((value + 0.5) / _COARSE - 0.5 for value in centre)
-    a, b = (max(value / _COARSE - 0.4, 0.2) for value in half_px)  # a filled outline is half a pixel wide
-    ellipse(coarse, (x, y), (a, b), angle_rad, 1.0)
-    soft = cv2.GaussianBlur(coarse, (0, 0), max(softness_px / _COARSE, 0.4), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(soft, SHAPE[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+def blob(
+    centre: tuple[float, float], half_px: tuple[float, float], angle_rad: float, softness_px: float
+) -> tuple[Window, NDArray[np.float32]]:
+    """An ellipse with a soft edge, 1 inside, in the window of the picture where it is not nothing."""
+    coarse = max(1, int(softness_px / _SMOOTH_ENOUGH))
+    cells = math.ceil((max(half_px) + 3 * softness_px + 2) / coarse)
+    left, top = (round(value) - cells * coarse for value in centre)
+    soft = np.zeros((2 * cells + 1, 2 * cells + 1), np.float32)
+    # The centre of a large pixel lies at (n + 0.5) * coarse - 0.5 of the small ones.
+    x, y = ((value - start + 0.5) / coarse - 0.5 for value, start in zip(centre, (left, top), strict=True))
+    a, b = (max(value / coarse - 0.4, 0.2) for value in half_px)  # the outline of a filled ellipse is a pixel wide
+    ellipse(soft, (x, y), (a, b), angle_rad, 1.0)
+    soft = np.asarray(cv2.GaussianBlur(soft, (0, 0), max(softness_px / coarse, 0.4)), np.float32)
+    soft = np.asarray(cv2.resize(soft, None, fx=coarse, fy=coarse, interpolation=cv2.INTER_LINEAR), np.float32)
+    window = within(top, top + soft.shape[0], left, left + soft.shape[1])
+    rows, columns = window
+    return window, soft[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+
+def within(top: int, bottom: int, left: int, right: int) -> Window:
+    """The rows and columns of a rectangle that are inside the picture; none of them where it is outside."""
+    first_row, last_row = (min(max(value, 0), IMAGE_HEIGHT) for value in (top, bottom))
+    first_column, last_column = (min(max(value, 0), IMAGE_WIDTH) for value in (left, right))
+    return slice(first_row, last_row), slice(first_column, last_column)
 
 
 def ellipse(

@@ -59,7 +59,7 @@ def random_scene(seed: int) -> Snapshot:
     mirrors = random_mirrors(generator(seed, Axis.REFLECTIONS), housing.mirrors, length_px)
     composed = compose(under, actors, lens=lens, mirrors=mirrors, covers=housing.covers)
     noise = generator(seed, Axis.DETECTOR)
-    detector = random_detector(noise)
+    detector = random_detector(noise, floor)
     before = _before(composed, lens, noise)
     return Snapshot(
         seed=seed, celsius=detector.read(composed.frame.radiometric_celsius, before, noise), frame=composed.frame

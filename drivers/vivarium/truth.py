@@ -12,7 +12,7 @@ from drivers.t2s_protocol import IMAGE_WIDTH
 from drivers.vivarium.anatomy import Species
 from drivers.vivarium.figure import ScenePart
 from drivers.vivarium.posture import Stance
-from drivers.vivarium.shapes import Field, full
+from drivers.vivarium.shapes import Field
 
 Point = tuple[float, float]
 """x and y in pixels; may lie outside the picture."""
@@ -119,20 +119,6 @@ def _touches_another(instances: NDArray[np.uint8], number: int) -> bool:
     around = cv2.dilate((instances == number).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     near = instances[around]
     return bool(np.any((near > 0) & (near != number)))
-
-
-def uniform_scene(utc_s: float, celsius: float) -> SceneFrame:
-    """Nothing but one temperature, as when a camera looks at its own shutter."""
-    surface = full(celsius)
-    nothing = np.zeros(surface.shape, np.uint8)
-    return SceneFrame(
-        utc_s=utc_s,
-        surface_celsius=surface,
-        radiometric_celsius=surface.copy(),
-        parts=nothing,
-        instances=nothing.copy(),
-        truths=(),
-    )
 
 
 def part_truths(

@@ -189,10 +189,19 @@ def test_a_mirror_shows_the_animal_beside_itself_half_a_degree_to_two_above_the_
 def test_a_wall_mirrors_about_its_foot() -> None:
     excess = np.zeros(SHAPE, np.float32)
     excess[100, 60] = 8.0
-    image = wall_mirror(1, 40.0, share=0.5, blur_px=0.5).image(excess)
-    assert divmod(int(image.argmax()), SHAPE[1]) == (100, 20)
-    image = wall_mirror(0, 80.0, share=0.5, blur_px=0.5).image(excess)
-    assert divmod(int(image.argmax()), SHAPE[1]) == (60, 60)
+    source = slice(95, 110), slice(50, 61)
+    for axis, foot_px, expected in ((1, 40.0, (100, 20)), (0, 80.0, (60, 60))):
+        mirrored = np.zeros(SHAPE, np.float32)
+        window, image = wall_mirror(axis, foot_px, share=0.5, blur_px=0.5).image(excess, source)
+        mirrored[window] = image
+        assert divmod(int(mirrored.argmax()), SHAPE[1]) == expected
+        assert mirrored.sum() == pytest.approx(0.5 * 8.0, rel=1e-3)
+
+
+def test_what_is_mirrored_out_of_the_picture_is_nothing() -> None:
+    window, image = wall_mirror(1, -80.0, share=0.5, blur_px=0.5).image(full(8.0), (slice(0, 192), slice(0, 256)))
+    assert image.size == 0
+    assert full(1.0)[window].size == 0
 
 
 def test_a_warm_patch_cools_with_time() -> None:
@@ -279,6 +288,13 @@ def test_stripes_drift_and_dead_pixels_are_what_they_are_called() -> None:
     assert _read(replace(PERFECT, drift_celsius=0.4), picture, picture).mean() == pytest.approx(0.4, abs=1e-3)
     dead = _read(replace(PERFECT, dead=7), picture, picture)
     assert 1 <= np.count_nonzero(np.abs(dead) > 0.01) <= 7
+
+
+def test_a_wrong_emissivity_lowers_the_contrast_to_the_surroundings() -> None:
+    detector = replace(PERFECT, contrast=0.8, surroundings_celsius=20.0)
+    assert _read(detector, full(30.0), full(30.0)).mean() == pytest.approx(-2.0, abs=1e-3)
+    picture = full(20.0)
+    assert _read(detector, picture, picture).mean() == pytest.approx(0.0, abs=1e-3)
 
 
 def test_a_filter_with_memory_still_shows_where_the_animal_was() -> None:

@@ -196,7 +196,7 @@ def test_a_thousand_scenes_have_animals_of_40_to_160_px(thousand: list[Snapshot]
     assert 140 < longest < 190
 
 
-def test_the_camera_reads_the_truth_but_for_noise_and_drift(thousand: list[Snapshot]) -> None:
+def test_the_camera_reads_the_floor_as_it_is_but_for_noise_and_drift(thousand: list[Snapshot]) -> None:
     errors = [snapshot.celsius - snapshot.frame.radiometric_celsius for snapshot in thousand[:LOOKED_AT]]
     offsets = np.array([np.median(error) for error in errors])
     noises = np.array([np.median(np.abs(np.diff(error, axis=0))) / 0.954 for error in errors])
