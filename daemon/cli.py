@@ -39,6 +39,7 @@ from daemon.logs import configure_logging
 from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
 from daemon.recordings_cli import recordings_app
+from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
 from daemon.settings import (
@@ -69,6 +70,7 @@ app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
+app.command()(scene)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")]

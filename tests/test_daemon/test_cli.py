@@ -61,13 +61,24 @@ def in_process(folder: Path, *arguments: str) -> Ended:
 def test_help_is_the_map_of_the_product(tmp_path: Path) -> None:
     ended = in_process(tmp_path, "--help")
     assert ended.code == 0
-    for command in ("run", "doctor", "watch", "inspect", "analyze", "simulate", "config", "version", "schedule"):
+    for command in (
+        "run",
+        "doctor",
+        "watch",
+        "inspect",
+        "analyze",
+        "simulate",
+        "scene",
+        "config",
+        "version",
+        "schedule",
+    ):
         assert f"│ {command} " in ended.out
     assert ended.err == ""
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "doctor", "watch", "inspect", "analyze", "simulate", "config", "version", "schedule"]
+    "command", ["run", "doctor", "watch", "inspect", "analyze", "simulate", "scene", "config", "version", "schedule"]
 )
 def test_every_command_explains_itself(command: str, vivarium: Run) -> None:
     ended = vivarium(command, "--help")
