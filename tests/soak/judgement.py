@@ -54,8 +54,9 @@ def judge(looks: Sequence[Look]) -> tuple[Finding, ...]:
     rate_hz = (last.frames - first.frames) / span_s
     missed = (last.expected - first.expected) - (last.captured - first.captured)
     halves = settled[: len(settled) // 2], settled[len(settled) // 2 :]
-    files = [max(look.open_files for look in half) for half in halves]
-    threads = [max(look.threads for look in half) for half in halves]
+    # Medians: a connection or a segment that is just changing hands is no growth.
+    files = [float(np.median([look.open_files for look in half])) for half in halves]
+    threads = [float(np.median([look.threads for look in half])) for half in halves]
     return (
         Finding(
             promise=f"resident memory grows by less than {MAX_GROWTH_MB_PER_H:g} MB an hour",

@@ -53,10 +53,16 @@ def test_a_rate_of_two_percent_below_breaks_the_promise() -> None:
     assert broken(looks_of(rate_hz=24.5)) == ["25"]
 
 
-def test_one_file_more_in_the_second_half_breaks_the_promise() -> None:
+def test_one_file_and_thread_more_in_the_second_half_breaks_the_promise() -> None:
     looks = looks_of()
-    looks[-1] = replace(looks[-1], open_files=31, threads=15)
-    assert broken(looks) == ["no", "no"]
+    late = [replace(look, open_files=31, threads=15) for look in looks[len(looks) // 2 :]]
+    assert broken([*looks[: len(looks) // 2], *late]) == ["no", "no"]
+
+
+def test_a_file_that_is_open_for_a_moment_is_no_growth() -> None:
+    looks = looks_of()
+    looks[-1] = replace(looks[-1], open_files=33)
+    assert broken(looks) == []
 
 
 def test_missing_moments_break_the_promise() -> None:
