@@ -227,6 +227,8 @@ def test_events_reach_a_subscriber_that_was_there_before(
         events = [json.loads(payload) for payload in subscriber.payloads("vivarium/box1/event/")]
         assert {event["kind"] for event in events} == {"block_started", "camera_found"}
         assert {event["event_id"] for event in events} == {row[0] for row in running.rows("SELECT event_id FROM event")}
+    # The service is gone when the broker has the last word, and that is on its way to the subscriber.
+    eventually(lambda: len(subscriber.payloads("vivarium/box1/status")) == 2, "the last word")
     states = [json.loads(payload)["state"] for payload in subscriber.payloads("vivarium/box1/status")]
     assert states == ["online", "offline"]
 
