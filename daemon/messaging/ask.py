@@ -4,8 +4,9 @@ import json
 import queue
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
+from functools import partial
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -21,6 +22,10 @@ from drivers.errors import ConfigError, VivariumError
 
 _KEEP_ALIVE_S = 30
 
+REPEAT_S = 2.0
+"""So long without a last result, and the command is given again: a reconnect may have lost it, or a limit of rate. The
+request makes sure that it is carried out once."""
+
 
 class CommandError(VivariumError):
     """The command found no way to the service, or no answer."""
@@ -30,6 +35,8 @@ def give_command(
     settings: MqttSettings, verb: str, *, password: str | None, box: str, timeout_s: float
 ) -> Generator[CommandResultPayload, None, None]:
     """Publish a command and yield its results, up to the last. MQTT 3.1.1, which every broker speaks.
+
+    It is given again every `REPEAT_S` until the last result is there.
 
     Raises
     ------
@@ -74,20 +81,31 @@ def give_command(
         raise CommandError(f"{address}: {error.strerror or error}; is the service running?") from error
     client.loop_start()
     try:
-        yield from _results(heard, request_id, address=address, timeout_s=timeout_s)
+        asked = partial(client.publish, topics.absolute(box, topics.command(verb)), command, qos=1)
+        yield from _results(heard, request_id, ask_again=asked, address=address, timeout_s=timeout_s)
     finally:
         client.disconnect()
         client.loop_stop()
 
 
 def _results(
-    heard: "queue.SimpleQueue[bytes | str]", request_id: str, *, address: str, timeout_s: float
+    heard: "queue.SimpleQueue[bytes | str]",
+    request_id: str,
+    *,
+    ask_again: Callable[[], object],
+    address: str,
+    timeout_s: float,
 ) -> Generator[CommandResultPayload, None, None]:
     deadline_s = time.monotonic() + timeout_s
+    state = None
     while True:
+        remaining_s = deadline_s - time.monotonic()
         try:
-            message = heard.get(timeout=max(deadline_s - time.monotonic(), 0.001))
+            message = heard.get(timeout=max(min(remaining_s, REPEAT_S), 0.001))
         except queue.Empty:
+            if remaining_s > REPEAT_S:
+                ask_again()
+                continue
             raise CommandError(
                 f"{address}: no result within {timeout_s:g} s; is the service running, with mqtt.commands = true?"
             ) from None
@@ -97,7 +115,8 @@ def _results(
             result = CommandResultPayload.model_validate_json(message)
         except ValidationError:  # of another program, or a newer service
             continue
-        if result.request_id == request_id:
+        if result.request_id == request_id and result.state != state:
+            state = result.state
             yield result
-            if result.state != "accepted":
+            if state != "accepted":
                 return

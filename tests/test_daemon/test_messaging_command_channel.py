@@ -1,8 +1,10 @@
 """The way of a command from a broker to the publisher's listener, and of its result back."""
 
+import json
 import queue
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from daemon.messaging.ask import REPEAT_S, give_command
 from daemon.messaging.incoming import MOST_PAYLOAD_BYTES, IncomingMessage
+from daemon.messaging.payloads import CommandResultPayload
 from daemon.messaging.publisher import Publisher
 from daemon.settings import MqttSettings
 
@@ -172,3 +176,36 @@ def test_a_broker_that_does_not_let_us_listen_is_told_once(
             publisher.notify()
             publisher.stop()
     assert sum("does not let us listen" in line for line in messaging_log.lines) == 1
+
+
+def test_a_command_that_is_lost_on_the_way_is_given_again_and_its_results_are_told_once(
+    listening: Callable[..., tuple[Publisher, Heard]], mosquitto: "Mosquitto"
+) -> None:
+    publisher, heard = listening(mosquitto.port)
+    assert publisher.wait_connected(DEADLINE_S)
+
+    def result(request_id: str, state: str, *, repeated: bool = False) -> bytes:
+        return CommandResultPayload(
+            verb="act",
+            request_id=request_id,
+            state=state,
+            reason=None,
+            message=None,
+            repeated=repeated,
+            at="2026-11-26T12:00:00Z",
+            at_utc_ns=0,
+        ).to_json()
+
+    def answer_from_the_second_on() -> None:
+        given = [json.loads(heard.get(timeout=DEADLINE_S).payload)["request_id"] for _ in range(2)]
+        assert given[0] == given[1]
+        for answer in (result(given[0], "accepted"), result(given[0], "accepted", repeated=True)):
+            publisher.publish_result("command/act/result", answer, None)
+        publisher.publish_result("command/act/result", result(given[0], "done"), None)
+
+    settings = MqttSettings(broker="external", port=mosquitto.port)
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(answer_from_the_second_on)
+        results = give_command(settings, "act", password=None, box="box1", timeout_s=REPEAT_S + DEADLINE_S)
+        assert [each.state for each in results] == ["accepted", "done"]
+        answered.result(DEADLINE_S)
