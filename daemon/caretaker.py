@@ -49,8 +49,8 @@ from daemon.store.retention import (
 )
 from drivers.clock import NS_PER_S, Clock
 from drivers.closing import RecordingFiles
+from drivers.durable import sync_directory
 from drivers.errors import ConfigError, StoreError
-from drivers.sidecar import sync_directory
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from drivers.clock import NS_PER_S
+from drivers.durable import sync_directory
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag
 from drivers.matroska import TransferReader, TransferWriter, as_recording_error, copy_frames, is_of_the_disk
@@ -27,7 +28,6 @@ from drivers.sidecar import (
     Sidecar,
     journal_lock,
     read_journal,
-    sync_directory,
 )
 
 logger = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from drivers.closing import (
     new_file,
     sha256_of,
 )
+from drivers.durable import sync_directory
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag, RawFrame, ThermalFrame
 from drivers.matroska import TransferReader, as_recording_error
@@ -41,7 +42,6 @@ from drivers.sidecar import (
     Sidecar,
     missing_by_reason,
     read_journal,
-    sync_directory,
 )
 from drivers.thermometry import Calibration
 

@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
+from drivers.durable import write_durably
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag
 from drivers.t2s_protocol import Constants, Environment
@@ -265,15 +266,6 @@ def _check_format(record: Mapping[str, Any]) -> None:
         raise ValueError(f"expected {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}")
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
@@ -493,15 +485,7 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Put it into place in one step that survives a power cut: the whole file or the one before."""
-        temporary = path.with_name(f"{path.name}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            _write_all(descriptor, f"{_compact(self._record())}\n".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-        sync_directory(path.parent)
+        write_durably(path, f"{_compact(self._record())}\n".encode())
 
     @classmethod
     def read(cls, path: Path) -> Self:
