@@ -623,6 +623,7 @@ class Service:
                 return new
             self._keeper.replace_plan(new.schedule, new.zone)
         except ConfigError as error:
+            self._board.config_problem = str(error)
             logger.error("the new config is refused, the old one stays in force: %s", error)
             order.answer(OrderOutcome("failed", "config", f"the old config stays in force: {error}"))
         else:
@@ -631,7 +632,7 @@ class Service:
             self._change_run()
             self._worker.rules.settings = new.alerts
             self._caretaker.settings = new
-            self._board.config_problem = self._config_problem = None
+            self._board.config_problem = None
             self._on_reloaded()
             logger.info("the config was read again")
             order.answer(OrderOutcome("done"))
