@@ -48,7 +48,6 @@ def _again(deed: Callable[[], object]) -> dict[str, Any]:
         deed()
         installed.await_that(lambda: installed.main_pid() not in (0, pid) and installed.is_ready(), "READY", _LIMIT_S)
         ready_s = time.monotonic() - since_s
-    installed.systemctl("revert", installed.UNIT)
     why = [line.text for line in journal.lines if line.monotonic_s > since_s and "Failed with result" in line.text]
     restarts = int(installed.unit_property("NRestarts")) - before
     return {"ready_s": round(ready_s, 2), "why": why, "restarts": restarts}
@@ -75,4 +74,8 @@ def _let_go(tracer: "subprocess.Popen[bytes]") -> None:
 
 
 def _starve() -> None:
+    """Too little memory for this life of the service; the next has what the unit gives it."""
+    pid = installed.main_pid()
     installed.systemctl("set-property", "--runtime", installed.UNIT, f"MemoryMax={_ENOUGH_TO_DIE}")
+    installed.await_that(lambda: installed.main_pid() != pid, "the end", _LIMIT_S)
+    installed.systemctl("revert", installed.UNIT)
