@@ -140,17 +140,18 @@ class FrameDecoder:
             extremes = check_picture(transfer)  # first: a foreign picture is not worth the reading of its metadata
             metadata = parse_metadata(transfer)
             check_metadata(transfer, metadata, extremes)
-            identity = self._believed_identity(metadata)
+            identity = self._believed_identity(metadata, calibration)
             return self._to_degrees(raw, transfer, metadata, identity, calibration, correction or self.correction)
         except FrameRejectedError as error:
             self.rejected[error.reason] += 1
             raise
 
-    def _believed_identity(self, metadata: Metadata) -> _Identity:
+    def _believed_identity(self, metadata: Metadata, given: Calibration | None) -> _Identity:
         identity = _Identity(metadata.variant, metadata.constants, metadata.firmware)
         if self._identity is None:
             return identity
-        if identity == self._identity:
+        # A recorded frame was believed at its capture, after others that were refused and are not in the recording.
+        if identity == self._identity or (given is not None and given.constants == identity.constants):
             self._new_identity.forget()
         elif not self._new_identity.confirmed(identity):
             raise FrameRejectedError(

@@ -12,6 +12,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -144,6 +145,23 @@ def test_what_a_live_v2_has_measured_over_two_shutter_events_is_replayed_to_the_
     assert_same_degrees(played(path), sampled)
     with ReplayCamera(path, clock=SimulatedClock(START_UTC_NS), loop=False) as replay:
         assert_same_degrees([replay.read(2) for _ in sampled], sampled)
+
+
+def test_frames_after_a_switch_of_the_range_are_believed_again_as_they_were(golden: Path, tmp_path: Path) -> None:
+    normal, high = (np.load(golden / f"{name}.npz")["frame"] for name in ("g1_eps100_d1", "g6_high_range"))
+    decoder, live = FrameDecoder(), []
+    for number, transfer in enumerate([normal] * 3 + [high] * 6):
+        moment_ns = number * NS_PER_S
+        raw = RawFrame(
+            sequence=number,
+            captured_utc_ns=START_UTC_NS + moment_ns,
+            captured_monotonic_ns=moment_ns,
+            payload=transfer.tobytes(),
+        )
+        with suppress(FrameRejectedError):
+            live.append(decoder.decode(raw))
+    assert [frame.sequence for frame in live] == [0, 1, 2, 5, 6, 7, 8], "two wait for a third that agrees"
+    assert_same_degrees(played(record(tmp_path / "block.mkv", live)), live)
 
 
 def test_a_closed_recording_gives_the_degrees_flags_and_calibrations_of_then(
