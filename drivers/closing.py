@@ -179,6 +179,7 @@ def give_names(
         captured=account.captured,
         missing=account.missing_ranges(),
         calibrations=tuple(content.calibrations),
+        corrections=content.corrections,
         frames=tuple(facts for facts in content.frames if facts.pts_ms in kept),
         size_bytes=source.stat().st_size,
         sha256=sha256_of(source),
@@ -425,4 +426,5 @@ def facts_of_picture(header: RecordingHeader, index: int, pts_ms: int) -> FrameF
         planned_utc_ns=None,
         flags=FrameFlag.NONE,
         calibration=None,
+        correction=None,
     )
