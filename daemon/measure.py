@@ -34,6 +34,7 @@ def measure(
     mm_per_px: float | None,
     block_key: str | None,
     planned_utc_ns: int | None,
+    left_out: str | None = None,
 ) -> FrameObservation:
     """Positions, areas and temperatures of every numbered animal in a frame.
 
@@ -42,13 +43,15 @@ def measure(
     frame : ThermalFrame
         Where the degrees come from.
     segmentation : Segmentation or None
-        What is where in it. None is allowed for a frame that `unmeasurable` names, which need not be segmented.
+        What is where in it. None is allowed for a frame that `unmeasurable` names or that is left out.
     numbers : mapping of int to int
         Instance in the segmentation -> number of the animal. Instances without a number are not reported.
     mm_per_px : float or None
         Size of a pixel at the animals' distance; without it there are no millimetres.
     block_key, planned_utc_ns
         The block and the planned moment this frame stands for, handed through.
+    left_out : str, optional
+        Why nothing is measured on a frame that could be.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def measure(
     -----
     Centroid and area are those of all pixels of a part. Temperatures are those that `unmixed_celsius` gives.
     """
-    reason = unmeasurable(frame.flags)
+    reason = unmeasurable(frame.flags) or left_out
     animals: tuple[AnimalObservation, ...] = ()
     background = None
     if reason is None:

@@ -72,7 +72,7 @@ class CentreMap:
     centre: Field
     """Shape (height / stride, width / stride), 0 to 1."""
     offset: Field
-    """Shape (2, height / stride, width / stride): (dx, dy) in pixels from the middle of a cell to its animal's centre."""
+    """Shape (2, height / stride, width / stride): (dx, dy) in pixels from a cell's middle to its animal's centre."""
     stride: int
 
 
@@ -195,7 +195,7 @@ class _Votes:
         return owners
 
     def _at_pixels(self, distance: Field) -> Field:
-        """Weighted distances at every pixel: what they all would be divided by is left out, as only the least counts."""
+        """Weighted distances at every pixel; not divided by the weights, since only the least one counts."""
         weighted = np.asarray(distance * self._weight, np.float32)
         return weighted if self._stride == 1 else self._resized(weighted, self._size, cv2.INTER_LINEAR)
 
