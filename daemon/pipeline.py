@@ -1,7 +1,7 @@
 """One frame to one observation: segment, number, measure. The service and the offline analysis share it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Measured:
     observation: FrameObservation
     segmentation: Segmentation
     """Empty where the frame was not measured."""
+    numbers: Mapping[int, int] = field(default_factory=dict)
+    """Instance in the segmentation -> number of the animal in the observation."""
 
 
 class Pipeline:
@@ -71,4 +73,4 @@ class Pipeline:
             planned_utc_ns=planned_utc_ns,
             left_out=left_out,
         )
-        return Measured(observation=observation, segmentation=segmentation)
+        return Measured(observation=observation, segmentation=segmentation, numbers=numbers)

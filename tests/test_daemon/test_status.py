@@ -196,7 +196,8 @@ def a_status(**changes: Any) -> Status:
 
 def test_the_line_for_the_terminal_says_everything_in_one_line() -> None:
     assert status_line(a_status()) == (
-        "fine | camera running 25.0 fps | networks on cpu 17 ms | animal 1: head 32.7, body 30.9 °C; animal 2: body 31.0, tail 27.0 °C | "
+        "fine | camera running 25.0 fps | networks on cpu 17 ms | "
+        "animal 1: head 32.7, body 30.9 °C; animal 2: body 31.0, tail 27.0 °C | "
         "block 2026-11-23/night-1 58/1800 | 60 frames stored | mqtt connected"
     )
 
