@@ -39,6 +39,7 @@ from daemon.logs import configure_logging
 from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
 from daemon.model_cli import model_app
+from daemon.more_commands import mount
 from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
 from daemon.scene_cli import scene
@@ -78,6 +79,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 app.command()(scene)
+mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")]
