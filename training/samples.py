@@ -7,8 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.vision.parts import BodyPart
+from drivers.errors import VivariumError
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 from drivers.vivarium.truth import AnimalTruth, Contact
+
+
+class DataError(VivariumError):
+    """Labelled pictures are not what they should be: which file, what was expected, what came, what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""`vivarium evaluate`: how good models are, on pictures whose truth is known."""
