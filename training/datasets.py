@@ -80,7 +80,7 @@ def open_source(
         `scenes` (those that the last two parameters say), `scenes:FIRST+COUNT`, or a path: a folder (`FolderSource`),
         a recording or a folder of recordings (`RecordingSource`), a JSON file (`CocoSource`). Behind it options as
         `?key=value&key=value`: `labels` (`1=tail,2=body,3=head`; for COCO `NAME=part`), `range` (`LOW,HIGH`, °C of
-        false colours) or `reading` (`X,Y,C`, two or more), `palette`, `masks` and `images` (folders), `weight` (in a mix).
+        false colours) or `reading` (`X,Y,C`, two or more), `palette`, `masks`, `images` (folders), `weight` (in a mix).
     labels : str, optional
         For those without labels of their own.
     length : int, optional
