@@ -9,11 +9,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from drivers.vivarium.dice import FIRST_TEST_SEED
-from training.datasets import SampleDataset, SourceSpec, open_source
+from training.datasets import SampleDataset, open_source
 from training.folder_source import FolderSource
 from training.mixed import MixedSource, PartOfSource
 from training.samples import DataError, Moment, Sample
 from training.scenes import SceneSource
+from training.source_spec import SourceSpec
 
 
 def folder(path: Path, count: int) -> Path:
