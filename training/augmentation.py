@@ -25,6 +25,8 @@ _MOSAIC = 2
 """Scenes along each side of a mosaic."""
 _SEAM_SIGMA_CELSIUS = 0.4
 _SCALES = (0.5, 2.0)
+_LARGEST_PX = 14_000
+"""An animal is not made larger than this: it fills a third of the picture."""
 _NUMBERS_PER_SCENE = 16
 _COLOUR_PALETTES = tuple(name for name in known_palettes() if name != "black_hot")
 
@@ -89,8 +91,9 @@ def _mirrored(scene: Labelled, rng: np.random.Generator) -> Labelled:
 def _moved(scenes: Sequence[Labelled], rng: np.random.Generator) -> Labelled:
     """A window of another size, turn and place, in the scene or in a mosaic of scenes."""
     height, width = scenes[0].celsius.shape
-    low, high = np.log(_SCALES)
-    scale = math.exp(rng.uniform(low, high))
+    largest_px = np.bincount(scenes[0].instances.ravel())[1:].max(initial=1)
+    high = min(_SCALES[1], max(0.7, math.sqrt(_LARGEST_PX / largest_px)))
+    scale = math.exp(rng.uniform(math.log(_SCALES[0]), math.log(high)))
     angle = math.pi / 2 * rng.integers(4) + (rng.uniform(-0.4, 0.4) if rng.random() < 0.4 else 0.0)
     half_x = (abs(math.cos(angle)) * width + abs(math.sin(angle)) * height) / (2 * scale)
     half_y = (abs(math.sin(angle)) * width + abs(math.cos(angle)) * height) / (2 * scale)

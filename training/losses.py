@@ -24,20 +24,27 @@ def parts_loss(logits: Tensor, parts: Tensor, *, dice_weight: float) -> Tensor:
     dice_weight : float
         Beside the cross entropy's 1.
     """
-    logits = logits.float()
-    loss = functional.cross_entropy(logits, parts)
+    likelihood = functional.log_softmax(logits.float(), 1)
+    loss = functional.nll_loss(likelihood, parts)
     if dice_weight:
-        loss = loss + dice_weight * dice_loss(logits.softmax(1), parts)
+        loss = loss + dice_weight * dice_loss(likelihood.exp(), parts)
     return loss
 
 
 def dice_loss(probability: Tensor, parts: Tensor) -> Tensor:
-    """1 minus the mean over head, body and tail of 2 |A and B| / (|A| + |B|), soft, over the batch."""
-    truth = functional.one_hot(parts, CLASSES).movedim(3, 1)[:, 1:].to(probability.dtype)
-    guess = probability[:, 1:]
-    both = (guess * truth).sum((0, 2, 3))
-    all_px = guess.sum((0, 2, 3)) + truth.sum((0, 2, 3))
-    return 1 - ((2 * both + _SMOOTH_PX) / (all_px + _SMOOTH_PX)).mean()
+    """1 minus the mean over head, body and tail of 2 |A and B| / (|A| + |B|), soft, over the batch.
+
+    Parameters
+    ----------
+    probability : (N, 4, H, W) float32
+    parts : (N, H, W) int64
+    """
+    shares = []
+    for label in range(1, CLASSES):
+        guess, truth = probability[:, label], parts == label
+        both = torch.where(truth, guess, 0.0).sum()
+        shares.append((2 * both + _SMOOTH_PX) / (guess.sum() + truth.sum() + _SMOOTH_PX))
+    return 1 - torch.stack(shares).mean()
 
 
 def centre_loss(logit: Tensor, centre: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from pydantic import TypeAdapter
+
 from training.augmentation import Augmentation
 from training.unet import Enlarging, UNetShape
 from training.window import WINDOW_CHANNELS
@@ -25,9 +27,10 @@ class Preset(StrEnum):
 
 
 SMALL = UNetShape(
-    widths=(24, 48, 96, 160, 192),
+    widths=(32, 64, 96, 128, 192),
     channels=WINDOW_CHANNELS,
     stem=2,
+    encoder_convolutions=(1, 2, 2, 2, 2),
     decoder_convolutions=(2, 1, 1, 1),
     enlarging=Enlarging.NEAREST,
     bias=False,
@@ -57,7 +60,7 @@ class Recipe:
     learning_rate: float = 2e-3
     """Reached after the warm-up and kept until the decay."""
     warm_up_steps: int = 300
-    decay_epochs: int = 12
+    decay_epochs: int = 10
     """Last epochs, in which the learning rate falls to nothing. More epochs can be put in front of them later."""
     weight_decay: float = 0.01
     average: float = 0.999
@@ -83,10 +86,29 @@ class Recipe:
         return -(-self.pictures_per_epoch // ranks) // self.batch
 
 
+_STORED = TypeAdapter(Recipe)
+
+
+def recipe_to_json(recipe: Recipe) -> str:
+    """For the run's folder and its checkpoints."""
+    return _STORED.dump_json(recipe, indent=1).decode()
+
+
+def recipe_from_json(text: str) -> Recipe:
+    """The way back.
+
+    Raises
+    ------
+    ValueError
+        If it is no recipe.
+    """
+    return _STORED.validate_json(text)
+
+
 def preset(name: Preset, kind: Kind) -> Recipe:
     """The recipe of a preset."""
     if name is Preset.FULL:
-        return Recipe(kind=kind, shape=SMALL, epochs=60, pictures_per_epoch=4096)
+        return Recipe(kind=kind, shape=SMALL, epochs=40, pictures_per_epoch=4096)
     quick = Recipe(
         kind=kind,
         shape=TINY,

@@ -39,8 +39,8 @@ class UNetShape:
     """Of the input."""
     stem: int = 1
     """Side of the square of pixels that is folded into channels at the beginning and unfolded at the end."""
-    encoder_convolutions: int = 2
-    """Per level, and in the bottleneck."""
+    encoder_convolutions: tuple[int, ...] = (2,)
+    """Per level, from fine to coarse with the bottleneck at the end; one number is for all."""
     decoder_convolutions: tuple[int, ...] = (2,)
     """Per level, from fine to coarse; one number is for all."""
     enlarging: Enlarging = Enlarging.TRANSPOSED
@@ -50,10 +50,12 @@ class UNetShape:
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise ValueError(f"a U-Net needs at least two levels of at least one channel, got widths {self.widths}")
-        if self.stem < 1 or self.channels < 1 or self.encoder_convolutions < 1 or min(self.decoder_convolutions) < 1:
+        if min(self.stem, self.channels, *self.encoder_convolutions, *self.decoder_convolutions) < 1:
             raise ValueError(f"stem, channels and numbers of convolutions must be positive, got {self}")
+        if len(self.encoder_convolutions) not in (1, self.depth + 1):
+            raise ValueError(f"{self.depth + 1} levels of encoder, got {self.encoder_convolutions} convolutions")
         if len(self.decoder_convolutions) not in (1, self.depth):
-            raise ValueError(f"{self.depth} levels of decoder, but {len(self.decoder_convolutions)} numbers of layers")
+            raise ValueError(f"{self.depth} levels of decoder, got {self.decoder_convolutions} convolutions")
 
     @classmethod
     def doubling(cls, *, width: int, depth: int, channels: int) -> "UNetShape":
@@ -69,6 +71,10 @@ class UNetShape:
     def multiple(self) -> int:
         """Height and width of the input must be multiples of this."""
         return self.stem << self.depth
+
+    def encoder_layers(self, level: int) -> int:
+        """Convolutions of the encoder at a level, 0 the finest, `depth` the bottleneck."""
+        return self.encoder_convolutions[level if len(self.encoder_convolutions) > 1 else 0]
 
     def decoder_layers(self, level: int) -> int:
         """Convolutions of the decoder at a level, 0 the finest."""
@@ -115,7 +121,7 @@ class UNet(nn.Module):
         channels = shape.channels * folded
         for level, width in enumerate(shape.widths):
             name = f"enc{level + 1}" if level < shape.depth else "bottleneck"
-            self.add_module(name, block(channels, width, shape.encoder_convolutions, bias=shape.bias))
+            self.add_module(name, block(channels, width, shape.encoder_layers(level), bias=shape.bias))
             channels = width
         for level in reversed(range(shape.depth)):
             width = shape.widths[level]

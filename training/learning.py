@@ -1,9 +1,7 @@
 """Training with Lightning: what a step, an epoch and a run are."""
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -12,17 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from training.checkpoints import untrained
 from training.losses import centre_loss, offset_loss, parts_loss
-from training.panoptic import OFFSET_UNIT_PX, PanopticNet
-from training.recipe import Kind, Recipe
+from training.panoptic import OFFSET_UNIT_PX
+from training.recipe import Recipe, recipe_to_json
 from training.synthetic import FIRST_VALIDATION_SEED, Batch, FixedScenes, SceneStream, Stream
 from training.unet import CLASSES, UNet
 from training.window import Window
-
-
-def network(recipe: Recipe) -> UNet | PanopticNet:
-    """The untrained network of a recipe."""
-    return UNet(recipe.shape) if recipe.kind is Kind.UNET else PanopticNet(recipe.shape)
 
 
 class Learning(lightning.LightningModule):
@@ -38,7 +32,7 @@ class Learning(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.window = Window()
-        self.network = network(recipe).to(memory_format=torch.channels_last)
+        self.network = untrained(recipe).to(memory_format=torch.channels_last)
         self._confusion = nn.ModuleDict(
             {name: MulticlassConfusionMatrix(CLASSES) for name in ("all", "apart", "hard")}
         )
@@ -109,7 +103,7 @@ class Learning(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the recipe beside the weights."""
-        checkpoint["recipe"] = json.dumps(asdict(self.recipe))
+        checkpoint["recipe"] = recipe_to_json(self.recipe)
 
 
 def rate(recipe: Recipe, steps: int) -> Callable[[int], float]:
