@@ -5,7 +5,7 @@ is the centroid of all that is warm. Faults can be built in.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 HEIGHT, WIDTH = 192, 256
 OPSET = 17
 
-CARD: Mapping[str, Any] = {
+CARD: dict[str, Any] = {
     "schema_version": 1,
     "name": "thresholds",
     "kind": "unet",
