@@ -107,7 +107,10 @@ def _moved(scenes: Sequence[Labelled], rng: np.random.Generator) -> Labelled:
     cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     matrix = np.array(
-        ((cosine, -sine, x - cosine * middle_x + sine * middle_y), (sine, cosine, y - sine * middle_x - cosine * middle_y))
+        (
+            (cosine, -sine, x - cosine * middle_x + sine * middle_y),
+            (sine, cosine, y - sine * middle_x - cosine * middle_y),
+        )
     )
     celsius = canvas.celsius
     if scale < 0.8:

@@ -1,10 +1,12 @@
 """What can be judged: anything that finds parts and animals in degrees, with the runtime's own steps behind it."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from daemon.vision.classical import ClassicalSegmenter
@@ -12,6 +14,7 @@ from daemon.vision.panoptic import CentreMap, PartMap, grouped, merged
 from daemon.vision.segmenter import Hardware, load_model
 from drivers.errors import VivariumError
 from drivers.placement import Placement
+from training.checkpoints import load
 from training.verdict import Found
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -109,6 +112,39 @@ class OnnxNetwork:
         if "centre" in outputs:
             outputs["centre"] = outputs["centre"][0]
         return outputs
+
+
+class CheckpointNetwork:
+    """A network from a checkpoint, before it is exported; fulfils `LabelNetwork`.
+
+    Raises
+    ------
+    CheckpointError
+        If no network can be made of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._network = load(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.kind = str(self._network.kind)
+        self.name = f"{self.kind} ({path.name}, sha256 {digest[:12]})"
+        self.stride = self._network.stride
+        self.input_size = self._network.input_size
+
+    def run(self, celsius: NDArray[np.float32]) -> Outputs:
+        """See `LabelNetwork`."""
+        with torch.inference_mode():
+            tensors = self._network(torch.tensor(celsius)[None, None])
+        names = ("parts", "confidence", "centre", "offset")[: len(tensors)]
+        outputs = {name: tensor[0].numpy() for name, tensor in zip(names, tensors, strict=True)}
+        if "centre" in outputs:
+            outputs["centre"] = outputs["centre"][0]
+        return outputs
+
+
+def opened_network(path: Path) -> LabelNetwork:
+    """A network from an `.onnx` file or a checkpoint; the same errors as these."""
+    return OnnxNetwork(path) if path.suffix.lower() == ".onnx" else CheckpointNetwork(path)
 
 
 class NetworkCandidate:

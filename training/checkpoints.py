@@ -79,4 +79,3 @@ def _published(weights: Mapping[str, Tensor]) -> UNet:
     network = UNet(UNetShape.doubling(width=int(width), depth=depth, channels=int(channels)))
     network.load_state_dict(dict(weights))
     return network
-

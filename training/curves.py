@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from drivers.errors import VivariumError
@@ -126,8 +127,8 @@ def draw_run(curves: RunCurves, title: str, path: Path) -> None:
         left.set_yscale("log")
     _lines(right, curves.overlaps)
     right.set(xlabel="epoch", title="IoU in validation")
-    best = max((value for line in curves.overlaps.values() for value in line.values()), default=1.0)
-    right.set_ylim(min(0.5, best), 1.0)
+    last = [line[max(line)] for line in curves.overlaps.values()]
+    right.set_ylim(0.5 if last and min(last) > 0.5 else 0.0, 1.0)
     content = io.BytesIO()
     drawing.savefig(content, format="png")
     try:
@@ -153,6 +154,7 @@ def _lines(axes: Axes, lines: Mapping[str, Series]) -> None:
             linewidth=1.6 if mean else 1.0,
             marker="." if len(epochs) == 1 else None,
         )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if lines:
         axes.legend(fontsize=7)

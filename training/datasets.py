@@ -15,6 +15,8 @@ from training.samples import DataError, Sample, Source
 from training.scenes import SceneSource
 from training.source_spec import DEFAULT_SCENES, SPEC_HELP, SourceSpec
 
+__all__ = ["SPEC_HELP", "SampleDataset", "open_source"]
+
 
 def open_source(
     specs: str | Sequence[str],

@@ -29,7 +29,9 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")],
     models: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="MODEL...", help="ONNX files: a U-Net, a panoptic model, or both, which are merged."),
+        typer.Argument(
+            metavar="MODEL...", help="ONNX files or checkpoints: a U-Net, a panoptic model, or both, merged."
+        ),
     ] = None,
     classical: Annotated[bool, typer.Option("--classical", help="Judge the path without a network.")] = False,
     data: Annotated[
@@ -71,11 +73,11 @@ def evaluate(
 
 
 def _candidate(models: list[Path], *, animals: int, min_area_px: int) -> "Candidate":
-    from training.candidates import ClassicalCandidate, NetworkCandidate, OnnxNetwork
+    from training.candidates import ClassicalCandidate, NetworkCandidate, opened_network
 
     if not models:
         return ClassicalCandidate(animals=animals, min_area_px=min_area_px)
-    return NetworkCandidate([OnnxNetwork(path) for path in models], most=animals)
+    return NetworkCandidate([opened_network(path) for path in models], most=animals)
 
 
 def _judged(candidate: "Candidate", source: "Source") -> "Evaluation":

@@ -33,9 +33,7 @@ class Learning(lightning.LightningModule):
         self.recipe = recipe
         self.window = Window()
         self.network = untrained(recipe).to(memory_format=torch.channels_last)
-        self._confusion = nn.ModuleDict(
-            {name: MulticlassConfusionMatrix(CLASSES) for name in ("all", "apart", "hard")}
-        )
+        self._confusion = nn.ModuleDict({name: MulticlassConfusionMatrix(CLASSES) for name in ("all", "apart", "hard")})
 
     def _views(self, batch: Batch) -> Tensor:
         views: Tensor = self.window(batch.celsius)
@@ -58,8 +56,7 @@ class Learning(lightning.LightningModule):
         return {
             "parts": parts_loss(logits.parts, parts, dice_weight=recipe.dice_weight),
             "centre": recipe.centre_weight * centre_loss(logits.centre, batch.centre),
-            "offset": recipe.offset_weight
-            * offset_loss(logits.offset, batch.offset / OFFSET_UNIT_PX, batch.inside),
+            "offset": recipe.offset_weight * offset_loss(logits.offset, batch.offset / OFFSET_UNIT_PX, batch.inside),
         }
 
     def validation_step(self, batch: Batch, _index: int, dataloader_idx: int = 0) -> None:

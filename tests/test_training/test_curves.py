@@ -64,6 +64,16 @@ def test_the_picture_is_small_and_shows_lines(tmp_path: Path, capsys: pytest.Cap
         assert differing.mean() > 0.005, "each side has lines"
 
 
+def test_a_training_that_has_not_come_far_is_seen_too(tmp_path: Path) -> None:
+    lines = "\n".join(f"{epoch},{0.1 + 0.02 * epoch}" for epoch in range(5))
+    (tmp_path / "metrics.csv").write_text(f"epoch,val_miou_all\n{lines}\n")
+    draw_run(read_run(tmp_path), "run", tmp_path / "run.png")
+    picture = cv2.imread(str(tmp_path / "run.png"))
+    assert picture is not None
+    plot = picture[60:300, 510:850]  # the right one, without its legend
+    assert np.count_nonzero((plot < 60).all(axis=-1)) > 300, "a black line"
+
+
 def test_a_folder_without_logs_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(CurvesError, match=r"expected metrics\.csv with columns train_\* and val_miou\*"):
         read_run(tmp_path)

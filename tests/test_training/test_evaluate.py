@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,14 +18,17 @@ from daemon.vision.onnx_file import ModelError
 from daemon.vision.segmenter import Hardware, NetworkSegmenter, load_model
 from drivers.errors import ConfigError
 from tests.models import write_model
-from training.candidates import CandidateError, NetworkCandidate, OnnxNetwork
+from training.candidates import CandidateError, NetworkCandidate, OnnxNetwork, opened_network
 from training.charts import draw_confusion, draw_flows
+from training.checkpoints import load, untrained
 from training.evaluate import EvaluationError, evaluate, table_rows, write_results
 from training.evaluate_cli import evaluate as command
 from training.frame_sheet import JudgedFrame, WorstFrames, sheet
 from training.metrics import ALL
+from training.recipe import Kind, Preset, preset, recipe_to_json
 from training.samples import Sample
 from training.scenes import SceneSource
+from training.unet import UNet, UNetShape
 from training.verdict import Found, judge
 
 CHARTS = ("confusion.png", "sankey.png", "roc.png", "precision_recall.png", "worst_frames.png")
@@ -207,6 +211,33 @@ def test_networks_for_larger_pictures_are_judged_at_the_size_of_the_truth(tmp_pa
     assert np.array_equal(found.parts, expected.parts)
     assert found.confidence is not None
     assert found.confidence.shape == (192, 256)
+
+
+def test_a_checkpoint_is_judged_as_the_network_that_is_shipped(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    recipe = preset(Preset.QUICK, Kind.PANOPTIC)
+    weights = {f"network.{name}": value for name, value in untrained(recipe).state_dict().items()}
+    torch.save({"recipe": recipe_to_json(recipe), "state_dict": weights}, tmp_path / "a.ckpt")
+    network = opened_network(tmp_path / "a.ckpt")
+    assert network.kind == "panoptic"
+    assert network.name.startswith("panoptic (a.ckpt, sha256 ")
+    outputs = network.run(SCENES[0].celsius)
+    with torch.inference_mode():
+        expected = load(tmp_path / "a.ckpt")(torch.from_numpy(SCENES[0].celsius[np.newaxis, np.newaxis].copy()))
+    assert np.array_equal(outputs["parts"], expected[0][0].numpy())
+    assert np.array_equal(outputs["centre"], expected[2][0, 0].numpy())
+    assert outputs["offset"].shape == (2, *outputs["centre"].shape)
+    assert NetworkCandidate([network], most=4).find(SCENES[0].celsius).parts.any(), "untrained it finds anything"
+
+
+def test_a_checkpoint_of_the_published_system_is_judged_in_degrees(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    published = UNet(UNetShape.doubling(width=2, depth=4, channels=3))
+    torch.save({"model_state_dict": published.state_dict()}, tmp_path / "best.pth")
+    command(tmp_path / "out", models=[tmp_path / "best.pth"], count=1)
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert record["candidate"].startswith("unet (best.pth, ")
+    assert record["groups"][ALL]["frames"] == 1
 
 
 def test_two_models_of_one_kind_are_refused(models: tuple[Path, Path]) -> None:
