@@ -35,7 +35,8 @@ def open_source(
         `scenes` (those that the last two parameters say), `scenes:FIRST+COUNT`, or a path: a folder (`FolderSource`),
         a recording or a folder of recordings (`RecordingSource`), a JSON file (`CocoSource`). Behind it options as
         `?key=value&key=value`: `labels` (`1=tail,2=body,3=head`; for COCO `NAME=part`), `range` (`LOW,HIGH`, °C of
-        false colours) or `reading` (`X,Y,C`, two or more), `palette`, `masks`, `images` (folders), `weight` (in a mix).
+        false colours) or `reading` (`X,Y,C`, two or more), `palette`, `masks`, `images` (folders), `animals=1` (each
+        picture of a folder shows one), `weight` (in a mix).
     labels : str, optional
         For those without labels of their own.
     length : int, optional
@@ -75,7 +76,7 @@ def _open(spec: SourceSpec, labels: str | None, first_seed: int, count: int) -> 
         return RecordingSource(recordings, masks)
     if not path.is_dir():
         raise DataError(f"{path}: expected {SPEC_HELP}")
-    return FolderSource(path, LabelMap.parse(said) if said else None, spec.scale)
+    return FolderSource(path, LabelMap.parse(said) if said else None, spec.scale, single=spec.single)
 
 
 def _categories(said: str | None) -> dict[str, str] | None:

@@ -17,7 +17,7 @@ SPEC_HELP = (
 )
 """For the help of commands."""
 
-_KEYS = ("labels", "range", "reading", "palette", "masks", "images", "weight")
+_KEYS = ("labels", "range", "reading", "palette", "masks", "images", "animals", "weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,16 @@ class SourceSpec:
         if weight is None or not weight > 0:
             raise DataError(f"{self.place}: expected a positive weight, got {text!r}")
         return weight
+
+    @property
+    def single(self) -> bool:
+        """Whether each picture shows exactly one animal."""
+        text = self.one("animals")
+        if text not in (None, "1"):
+            raise DataError(
+                f"{self.place}: expected animals=1, or masks of the animals where there are more; got {text!r}"
+            )
+        return text is not None
 
     @property
     def scale(self) -> FalseColourScale | None:

@@ -79,6 +79,9 @@ def test_labels_of_a_source_go_before_those_for_all(tmp_path: Path) -> None:
         pytest.param("{folder}?labels=2=body&range=20,x", "expected range=LOW,HIGH", id="a range of letters"),
         pytest.param("{folder}?labels=2=body&range=40,20", "range of false colours must rise", id="a falling range"),
         pytest.param("{folder}?labels=2=body&reading=1,2,30", "at least two readings", id="one reading"),
+        pytest.param(
+            "{folder}?labels=2=body&animals=2", "expected animals=1, or masks of the animals", id="two animals"
+        ),
         pytest.param("{folder}/a_0.npy", "expected scenes or", id="one array"),
     ],
 )

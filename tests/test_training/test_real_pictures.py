@@ -62,7 +62,8 @@ def test_without_a_label_map_it_is_refused(published: Path) -> None:
 
 
 def test_the_path_without_a_network_is_judged_on_it(published: Path, tmp_path: Path) -> None:
-    evaluate(tmp_path / "out", classical=True, data=[f"{published}?labels={LABELS}&{READINGS}"], animals=1)
+    evaluate(tmp_path / "out", classical=True, data=[f"{published}?labels={LABELS}&{READINGS}&animals=1"], animals=1)
     group = json.loads((tmp_path / "out" / "metrics.json").read_text())["groups"]["all"]
     assert group["animal_iou"] >= 0.8
     assert group["classes"]["head"]["iou"] >= 0.65
+    assert group["animals"]["ends_right_share"] == group["animals"]["count_right_share"] == 1
