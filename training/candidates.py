@@ -32,6 +32,11 @@ class Candidate(Protocol):
         """For titles and records: what it is, with its version or hash."""
         ...
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether it can tell animals apart that touch."""
+        ...
+
     def find(self, celsius: NDArray[np.float32]) -> Found:
         """Label one picture of degrees C, shape (192, 256), NaN allowed."""
         ...
@@ -47,6 +52,8 @@ class ClassicalCandidate:
     min_area_px : int
         Smaller warm areas are no animals.
     """
+
+    tells_apart = False
 
     def __init__(self, animals: int, min_area_px: int) -> None:
         self._segmenter = ClassicalSegmenter(animals=animals, min_area_px=min_area_px)
@@ -181,6 +188,11 @@ class NetworkCandidate:
     def name(self) -> str:
         """See `Candidate`."""
         return " + ".join(network.name for network in self._networks)
+
+    @property
+    def tells_apart(self) -> bool:
+        """See `Candidate`."""
+        return self._networks[-1].kind == "panoptic"
 
     def find(self, celsius: NDArray[np.float32]) -> Found:
         """See `Candidate`."""

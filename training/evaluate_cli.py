@@ -44,6 +44,10 @@ def evaluate(
         int | None, typer.Option(min=1, help=f"Pictures at most; left out, {DEFAULT_SCENES} scenes or all of others.")
     ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="Of the first scene.")] = FIRST_TEST_SEED,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Compare with what shipped models must reach; exit code 1 if one is missed."),
+    ] = False,
     animals: Annotated[int, typer.Option(min=1, max=16, help="How many animals may be found at most.")] = MAX_ANIMALS,
     min_area_px: Annotated[
         int, typer.Option(min=1, help="Smaller warm areas are no animals (with --classical).")
@@ -70,6 +74,22 @@ def evaluate(
     console.print(f"{evaluation.candidate} on {evaluation.source}", soft_wrap=True)
     console.print(_table(evaluation))
     console.print(f"written to {output}", soft_wrap=True)
+    if accept and not _accepted(evaluation, candidate, console):
+        raise typer.Exit(1)
+
+
+def _accepted(evaluation: "Evaluation", candidate: "Candidate", console: Console) -> bool:
+    """Print what is asked and what was reached; whether all of it was."""
+    from training.acceptance import accepted
+
+    outcomes = accepted(evaluation.measures, tells_apart=candidate.tells_apart)
+    table = Table("asked", "pictures", "least", "reached", "", box=None, pad_edge=False)
+    for outcome in outcomes:
+        asked = outcome.requirement
+        reached = "-" if outcome.figure is None else f"{outcome.figure:.3f}"
+        table.add_row(asked.measure, asked.group, f"{asked.least:.2f}", reached, "held" if outcome.held else "MISSED")
+    console.print(table)
+    return all(outcome.held for outcome in outcomes)
 
 
 def _candidate(models: list[Path], *, animals: int, min_area_px: int) -> "Candidate":

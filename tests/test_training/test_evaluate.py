@@ -39,6 +39,7 @@ class Truth:
     """A candidate that knows the scenes, and answers with the truth moved to the right."""
 
     name = "the truth"
+    tells_apart = True
 
     def __init__(self, source: SceneSource, shift: int = 0) -> None:
         self._by_picture = {source[index].celsius.tobytes(): source[index] for index in range(len(source))}
