@@ -9,13 +9,13 @@ from drivers.vivarium.dice import FIRST_TEST_SEED
 from training.coco_source import CocoSource
 from training.folder_source import FolderSource
 from training.label_map import LabelMap
-from training.mixed import MixedSource
+from training.mixed import JoinedSource, MixedSource
 from training.recording_source import RecordingSource
 from training.samples import DataError, Sample, Source
 from training.scenes import SceneSource
 from training.source_spec import DEFAULT_SCENES, SPEC_HELP, SourceSpec
 
-__all__ = ["SPEC_HELP", "SampleDataset", "open_source"]
+__all__ = ["SPEC_HELP", "SampleDataset", "SourceSpec", "open_source"]
 
 
 def open_source(
@@ -40,7 +40,8 @@ def open_source(
     labels : str, optional
         For those without labels of their own.
     length : int, optional
-        Pictures of one round of a mix; all of the sources together when left out.
+        Pictures of one round of a mix. Several sources are mixed where this or a weight is given; otherwise they are
+        joined, one after the other.
     seed : int
         Of the mix.
     first_seed, count : int
@@ -57,6 +58,8 @@ def open_source(
     sources = [_open(spec, labels, first_seed, count) for spec in parsed]
     if len(sources) == 1:
         return sources[0]
+    if length is None and not any(spec.one("weight") for spec in parsed):
+        return JoinedSource(sources)
     return MixedSource(sources, [spec.weight for spec in parsed], length=length or sum(map(len, sources)), seed=seed)
 
 

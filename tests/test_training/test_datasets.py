@@ -103,6 +103,18 @@ def test_several_sources_are_mixed_by_weight(tmp_path: Path) -> None:
         open_source([specs[0], f"{other}?labels=2=body&weight=-1"])
 
 
+def test_without_weights_sources_stand_one_after_the_other(tmp_path: Path) -> None:
+    one, other = folder(tmp_path / "one", 2), folder(tmp_path / "other", 3)
+    joined = open_source([f"{one}?labels=2=body", f"{other}?labels=2=tail", "scenes:5+1"])
+    assert len(joined) == 6
+    assert [joined[index].name for index in range(6)] == ["a_0.npy", "a_1.npy", "a_0.npy", "a_1.npy", "a_2.npy", "5"]
+    assert [int(joined[index].parts.max()) for index in range(5)] == [2, 2, 3, 3, 3]
+    assert joined.moment(1) == Moment(session="0/a", position_s=1)
+    assert joined.moment(2) == Moment(session="1/a", position_s=0)
+    with pytest.raises(IndexError):
+        joined[6]
+
+
 def order(mixed: MixedSource) -> list[tuple[str, float]]:
     moments = [mixed.moment(index) for index in range(len(mixed))]
     return [(moment.session, moment.position_s) for moment in moments]
