@@ -322,7 +322,14 @@ class NetworkSegmenter:
             for found in self._segment(placed)
         ]
 
-    def _segment(self, frames: Field) -> list[Segmentation]:
+    def outputs(self, frames: Field) -> dict[str, dict[str, NDArray[Any]]]:
+        """What the networks give for pictures of their own size, by kind and name.
+
+        Raises
+        ------
+        ModelError
+            If one fails; both have ended then.
+        """
         first, *others = self.models
         beside = [_Beside(partial(model.run, frames)) for model in others]
         try:
@@ -330,7 +337,10 @@ class NetworkSegmenter:
         finally:
             for each in beside:
                 each.wait()
-        outputs |= {model.card.kind: each.result() for model, each in zip(others, beside, strict=True)}
+        return outputs | {model.card.kind: each.result() for model, each in zip(others, beside, strict=True)}
+
+    def _segment(self, frames: Field) -> list[Segmentation]:
+        outputs = self.outputs(frames)
         return [
             self._grouped({kind: _one(arrays, index) for kind, arrays in outputs.items()})
             for index in range(len(frames))
