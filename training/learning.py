@@ -29,6 +29,7 @@ HELD_BACK = "held_back"
 WATCHED = f"val_miou_{PLAIN}"
 """The figure that decides about stopping: mean IoU of head, body and tail."""
 
+_SEEDS = 2**63
 _LOADERS = (PLAIN, HARD, HELD_BACK)
 
 
@@ -53,6 +54,10 @@ class Learning(lightning.LightningModule):
     def _views(self, batch: Batch) -> Tensor:
         views: Tensor = self.window(batch.celsius)
         return views.contiguous(memory_format=torch.channels_last)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin each epoch with chances of its own, so that a training that was stopped goes on as it would have."""
+        torch.manual_seed(hash((self.recipe.seed, self.current_epoch, self.global_rank)) % _SEEDS)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Loss of a batch."""

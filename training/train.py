@@ -1,5 +1,6 @@
 """A training as a folder: Lightning's trainer with its logs, checkpoints, and the way back after a kill."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -248,6 +249,7 @@ def _callbacks(recipe: Recipe, run: Run) -> Sequence[Callback]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what Lightning says of itself and what is meant to be as it is."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for words in _EXPECTED:
             warnings.filterwarnings("ignore", words)

@@ -21,7 +21,7 @@ def _picture() -> tuple[np.ndarray, np.ndarray]:
 
 def test_head_body_and_tail_point_at_the_middle_of_the_body() -> None:
     truth = centre_truth(*_picture(), stride=2)
-    # The body covers columns 6 to 13 and rows 2 to 5: its middle is at (9.5, 3.5). Cell (1, 1) has its own at (2.5, 2.5).
+    # The body covers columns 6 to 13 and rows 2 to 5: its middle is at (9.5, 3.5); that of cell (1, 1) at (2.5, 2.5).
     assert truth.offset[:, 1, 1].tolist() == pytest.approx([7.0, 1.0])
     assert truth.offset[:, 1, 9].tolist() == pytest.approx([9.5 - 18.5, 1.0])
     assert truth.inside[1, 1]
