@@ -6,7 +6,7 @@ with a guessed scale, from other cameras, of animals half or twice the size, wit
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import cv2
@@ -75,13 +75,14 @@ class Augmentation:
         ):
             if rng.random() < share:
                 celsius = change(celsius, rng)
-        return Labelled(celsius=celsius, parts=picture.parts, instances=picture.instances)
+        return replace(picture, celsius=celsius)
 
 
 def _mirrored(scene: Labelled, rng: np.random.Generator) -> Labelled:
     rows = slice(None, None, 1 if rng.random() < 0.5 else -1)
     columns = slice(None, None, 1 if rng.random() < 0.5 else -1)
-    return Labelled(
+    return replace(
+        scene,
         celsius=np.ascontiguousarray(scene.celsius[rows, columns]),
         parts=np.ascontiguousarray(scene.parts[rows, columns]),
         instances=np.ascontiguousarray(scene.instances[rows, columns]),
@@ -115,11 +116,12 @@ def _moved(scenes: Sequence[Labelled], rng: np.random.Generator) -> Labelled:
     celsius = canvas.celsius
     if scale < 0.8:
         # Each new pixel is the mean of what it covers: else noise and thin things alias.
-        celsius = cv2.GaussianBlur(celsius, (0, 0), 0.4 / scale)
+        celsius = _without_spreading_gaps(celsius, lambda known: cv2.GaussianBlur(known, (0, 0), 0.4 / scale))
     size = (width, height)
     inverse = cv2.WARP_INVERSE_MAP
-    outside = np.nan if rng.random() < 0.5 else float(np.median(celsius[::8, ::8]))
-    return Labelled(
+    outside = np.nan if rng.random() < 0.5 else float(np.nanmedian(celsius[::8, ::8]))
+    return replace(
+        canvas,
         celsius=np.asarray(
             cv2.warpAffine(celsius, matrix, size, flags=cv2.INTER_LINEAR | inverse, borderValue=(outside,)), np.float32
         ),
@@ -150,7 +152,12 @@ def _mosaic(scenes: Sequence[Labelled], rng: np.random.Generator) -> Labelled:
         parts.append(scene.parts)
         number = scene.instances + np.uint8(_NUMBERS_PER_SCENE * place)
         instances.append(np.where(scene.instances > 0, number, 0).astype(np.uint8))
-    return Labelled(celsius=_joined(celsius), parts=_joined(parts), instances=_joined(instances))
+    return Labelled(
+        celsius=_joined(celsius),
+        parts=_joined(parts),
+        instances=_joined(instances),
+        animals_known=all(scene.animals_known for scene in scenes),
+    )
 
 
 def _joined(tiles: Sequence[NDArray[Number]]) -> NDArray[Number]:

@@ -14,7 +14,10 @@ from training.panoptic import PanopticNet
 from training.recipe import Kind, Recipe, recipe_from_json
 from training.unet import CLASSES, UNet, UNetShape
 
+RECIPE_KEY = "recipe"
+"""In our checkpoints; its value is JSON."""
 _NETWORK = "network."
+_TRUNK = "trunk."
 PUBLISHED_KEY = "model_state_dict"
 
 
@@ -40,14 +43,9 @@ def load(path: Path) -> Deployed | DeployedPublished:
     try:
         if PUBLISHED_KEY in stored:
             return DeployedPublished(_published(stored[PUBLISHED_KEY])).eval()
-        recipe = recipe_from_json(stored["recipe"])
+        recipe = recipe_from_json(stored[RECIPE_KEY])
         network = untrained(recipe)
-        weights = {
-            name.removeprefix(_NETWORK): value
-            for name, value in stored["state_dict"].items()
-            if name.startswith(_NETWORK)
-        }
-        network.load_state_dict(weights)
+        network.load_state_dict(_of_network(stored))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: expected a checkpoint of `vivarium train`: {error}") from error
     return Deployed(network, recipe).eval()
@@ -56,6 +54,51 @@ def load(path: Path) -> Deployed | DeployedPublished:
 def untrained(recipe: Recipe) -> UNet | PanopticNet:
     """The network of a recipe, with random weights."""
     return UNet(recipe.shape) if recipe.kind is Kind.UNET else PanopticNet(recipe.shape)
+
+
+def recipe_of(path: Path) -> Recipe:
+    """What a checkpoint of ours was trained with.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or holds none.
+    """
+    try:
+        return recipe_from_json(_read(path)[RECIPE_KEY])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected a checkpoint of `vivarium train`: {error}") from error
+
+
+def start_from(network: UNet | PanopticNet, path: Path) -> None:
+    """Give a network the weights of another training; a U-Net takes the trunk of a panoptic network, and gives one.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, or is of a network of another shape.
+    """
+    stored = _read(path)
+    try:
+        weights = _of_network(stored)
+        if isinstance(network, UNet):
+            weights = {name.removeprefix(_TRUNK): value for name, value in weights.items() if not _is_branch(name)}
+            network.load_state_dict(weights)
+        elif any(name.startswith(_TRUNK) for name in weights):
+            network.load_state_dict(weights)
+        else:
+            network.trunk.load_state_dict(weights)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its weights do not fit: {error}") from error
+
+
+def _of_network(stored: Mapping[str, Any]) -> dict[str, Tensor]:
+    weights: Mapping[str, Tensor] = stored["state_dict"]
+    return {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
+
+
+def _is_branch(name: str) -> bool:
+    return name.split(".")[0] in ("branch", "centre", "offset")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Training with Lightning: what a step, an epoch and a run are."""
+"""How a network learns: the loss of a step, the figures of an epoch, the learning rate (a Lightning module)."""
 
 import math
 from collections.abc import Callable
@@ -7,20 +7,34 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torchmetrics.classification import MulticlassConfusionMatrix
 
-from training.checkpoints import untrained
+from training.checkpoints import RECIPE_KEY, untrained
 from training.losses import centre_loss, offset_loss, parts_loss
 from training.panoptic import OFFSET_UNIT_PX
+from training.pixel_measures import PixelMeasures, pixel_measures, pixel_metrics
 from training.recipe import Recipe, recipe_to_json
-from training.synthetic import FIRST_VALIDATION_SEED, Batch, FixedScenes, SceneStream, Stream
-from training.unet import CLASSES, UNet
+from training.synthetic import Batch
+from training.unet import UNet
 from training.window import Window
+
+PLAIN = "all"
+"""Of the pictures that training is watched with: as the camera shows them."""
+APART = "apart"
+"""Those of them in which no animal touches another."""
+HARD = "hard"
+"""The same pictures, augmented as those that are learned from."""
+HELD_BACK = "held_back"
+"""Pictures of other sources that are not learned from."""
+
+WATCHED = f"val_miou_{PLAIN}"
+"""The figure that decides about stopping: mean IoU of head, body and tail."""
+
+_SEEDS = 2**63
+_LOADERS = (PLAIN, HARD, HELD_BACK)
 
 
 class Learning(lightning.LightningModule):
-    """A network that learns from scenes.
+    """A network that learns to label pictures.
 
     Parameters
     ----------
@@ -33,29 +47,38 @@ class Learning(lightning.LightningModule):
         self.recipe = recipe
         self.window = Window()
         self.network = untrained(recipe).to(memory_format=torch.channels_last)
-        self._confusion = nn.ModuleDict({name: MulticlassConfusionMatrix(CLASSES) for name in ("all", "apart", "hard")})
+        self._metrics = nn.ModuleDict({name: pixel_metrics() for name in (PLAIN, APART, HARD, HELD_BACK)})
+        self.measures: dict[str, PixelMeasures] = {}
+        """Of the last validation, by the name of its pictures."""
 
     def _views(self, batch: Batch) -> Tensor:
         views: Tensor = self.window(batch.celsius)
         return views.contiguous(memory_format=torch.channels_last)
 
+    def on_train_epoch_start(self) -> None:
+        """Begin each epoch with chances of its own, so that a training that was stopped goes on as it would have."""
+        torch.manual_seed(hash((self.recipe.seed, self.current_epoch, self.global_rank)) % _SEEDS)
+
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Loss of a batch."""
-        losses = self._losses(batch)
+        views = self._views(batch)
+        if self.current_epoch < self.recipe.epochs - self.recipe.decay_epochs and self.recipe.cut_px is not None:
+            views, batch = cut(views, batch, self.recipe.cut_px, self.recipe.shape.multiple)
+        losses = self._losses(views, batch)
         total = torch.stack(list(losses.values())).sum()
-        self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, on_step=False, on_epoch=True)
-        self.log("loss", total.detach(), prog_bar=True)
+        for name, loss in losses.items():
+            self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.parts))
+        self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.parts))
         return total
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        recipe = self.recipe
-        views, parts = self._views(batch), batch.parts.long()
+    def _losses(self, views: Tensor, batch: Batch) -> dict[str, Tensor]:
+        recipe, parts = self.recipe, batch.parts.long()
         if isinstance(self.network, UNet):
             return {"parts": parts_loss(self.network(views), parts, dice_weight=recipe.dice_weight)}
         logits = self.network(views)
         return {
             "parts": parts_loss(logits.parts, parts, dice_weight=recipe.dice_weight),
-            "centre": recipe.centre_weight * centre_loss(logits.centre, batch.centre),
+            "centre": recipe.centre_weight * centre_loss(logits.centre, batch.centre, batch.animals_known),
             "offset": recipe.offset_weight * offset_loss(logits.offset, batch.offset / OFFSET_UNIT_PX, batch.inside),
         }
 
@@ -64,26 +87,34 @@ class Learning(lightning.LightningModule):
         result = self.network(self._views(batch))
         logits, parts = (result if isinstance(result, Tensor) else result.parts), batch.parts.long()
         labels = logits.float().argmax(1)
-        if dataloader_idx == 1:
-            self._confusion["hard"].update(labels, parts)
+        name = _LOADERS[min(dataloader_idx, len(_LOADERS) - 1)]
+        self._metrics[name].update(labels, parts)
+        if name != PLAIN:
             return
-        self._confusion["all"].update(labels, parts)
         if batch.apart.any():
-            self._confusion["apart"].update(labels[batch.apart], parts[batch.apart])
+            self._metrics[APART].update(labels[batch.apart], parts[batch.apart])
         if not isinstance(result, Tensor):
             miss = offset_loss(result.offset, batch.offset / OFFSET_UNIT_PX, batch.inside)
-            self.log("val_offset_px", OFFSET_UNIT_PX * miss, sync_dist=True, add_dataloader_idx=False)
-            self.log("val_centre", centre_loss(result.centre, batch.centre), sync_dist=True, add_dataloader_idx=False)
+            centre = centre_loss(result.centre, batch.centre, batch.animals_known)
+            self._note("val_offset_px", OFFSET_UNIT_PX * miss, len(parts))
+            self._note("val_centre", centre, len(parts))
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of the epoch."""
-        for name, confusion in self._confusion.items():
-            table = confusion.compute().double()
-            confusion.reset()
-            iou = table.diag() / (table.sum(0) + table.sum(1) - table.diag()).clamp(1)
-            self.log(f"val_miou_{name}", iou[1:].mean().float(), prog_bar=name != "hard")
-            for label, value in zip(("background", "head", "body", "tail"), iou, strict=True):
-                self.log(f"val_iou_{label}_{name}", value.float())
+        self.measures = {}
+        for name, metrics in self._metrics.items():
+            if not any(metric.update_called for metric in metrics.values()):
+                continue
+            measures = self.measures[name] = pixel_measures(metrics.compute())
+            metrics.reset()
+            for label, one in measures.classes.items():
+                self._note(f"val_iou_{label}_{name}", one.iou)
+            self._note(f"val_miou_{name}", measures.mean_iou_parts, shown=name in (PLAIN, APART))
+            self._note(f"val_animal_iou_{name}", measures.animal_iou)
+
+    def _note(self, name: str, value: Tensor | float | None, pictures: int = 1, *, shown: bool = False) -> None:
+        if value is not None:
+            self.log(name, value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False, batch_size=pictures)
 
     def configure_optimizers(self) -> Any:
         """AdamW; a warm-up, a constant rate, and a decay at the end."""
@@ -100,12 +131,67 @@ class Learning(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the recipe beside the weights."""
-        checkpoint["recipe"] = recipe_to_json(self.recipe)
+        checkpoint[RECIPE_KEY] = recipe_to_json(self.recipe)
+
+
+def cut(views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int) -> tuple[Tensor, Batch]:
+    """A window of each picture, about a random place on an animal where there is one.
+
+    Most of a picture is floor, of which little can be learnt. The views were made from the whole picture, so a window
+    looks as it does there.
+
+    Parameters
+    ----------
+    views : (N, C, H, W) float32
+    batch : Batch
+        What belongs to them.
+    size_px : (int, int)
+        Height and width of the window, multiples of `step_px`.
+    step_px : int
+        Windows begin at multiples of this, as the network's coarsest cells do.
+    """
+    height, width = size_px
+    stride = batch.parts.shape[-1] // batch.inside.shape[-1]
+    pieces: list[tuple[Tensor, ...]] = []
+    for index, inside in enumerate(batch.inside[:, 0]):
+        places = inside.nonzero()
+        if len(places):
+            middle = places[int(torch.randint(len(places), ()))] * stride
+        else:
+            middle = torch.tensor([int(torch.randint(length, ())) for length in batch.parts.shape[1:]])
+        corner = []
+        for axis, (length, whole) in enumerate(zip(size_px, batch.parts.shape[1:], strict=True)):
+            wanted = int(middle[axis]) - int(torch.randint(length // 4, 3 * length // 4, ()))
+            corner.append(min(max(round(wanted / step_px) * step_px, 0), whole - length))
+        top, left = corner
+        fine = (..., slice(top, top + height), slice(left, left + width))
+        coarse = (
+            ...,
+            slice(top // stride, (top + height) // stride),
+            slice(left // stride, (left + width) // stride),
+        )
+        pieces.append(
+            (
+                views[index][fine],
+                batch.parts[index][fine],
+                batch.centre[index][coarse],
+                batch.offset[index][coarse],
+                batch.inside[index][coarse],
+            )
+        )
+    views, parts, centre, offset, inside = (torch.stack(some) for some in zip(*pieces, strict=True))
+    whole = batch._replace(parts=parts, centre=centre, offset=offset, inside=inside)
+    return views.contiguous(memory_format=torch.channels_last), whole
 
 
 def rate(recipe: Recipe, steps: int) -> Callable[[int], float]:
-    """The learning rate as a share of the full one, by step."""
-    decay = steps * recipe.decay_epochs / recipe.epochs
+    """The learning rate as a share of the full one, by step.
+
+    It rises for `warm_up_steps`, stays, and falls along half a cosine over the last `decay_epochs`. As long as it
+    stays, nothing depends on how long the training will be: it can be made longer, and only what follows the plateau
+    is done anew (Hu et al., "MiniCPM", 2024, call it warm-up, stable, decay).
+    """
+    decay = max(1.0, steps * recipe.decay_epochs / recipe.epochs)
 
     def share(step: int) -> float:
         left = max(steps - step, 0)
@@ -113,53 +199,3 @@ def rate(recipe: Recipe, steps: int) -> Callable[[int], float]:
         return warm * (0.5 - 0.5 * math.cos(math.pi * left / decay) if left < decay else 1.0)
 
     return share
-
-
-class Scenes(lightning.LightningDataModule):
-    """Fresh scenes to learn from, fixed ones to watch with: as they are, and augmented."""
-
-    def __init__(self, recipe: Recipe, *, workers: int) -> None:
-        super().__init__()
-        self._recipe = recipe
-        self._workers = workers
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """From the epoch that the trainer stands at."""
-        recipe = self._recipe
-        assert self.trainer is not None
-        stream = SceneStream(
-            Stream(
-                pictures_per_epoch=recipe.pictures_per_epoch,
-                stride=recipe.shape.stem,
-                uses=recipe.scene_uses,
-                seed=recipe.seed,
-                augmentation=recipe.augmentation,
-            ),
-            epoch=self.trainer.current_epoch,
-            rank=self.trainer.global_rank,
-            ranks=self.trainer.world_size,
-        )
-        return DataLoader(
-            stream,
-            batch_size=recipe.batch,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
-            multiprocessing_context="spawn" if self._workers else None,
-            drop_last=True,
-        )
-
-    def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """The fixed scenes, and the same augmented."""
-        recipe = self._recipe
-        return [
-            DataLoader(
-                FixedScenes(
-                    first_seed=FIRST_VALIDATION_SEED,
-                    count=recipe.validation_scenes,
-                    stride=recipe.shape.stem,
-                    augmentation=augmentation,
-                ),
-                batch_size=recipe.batch,
-            )
-            for augmentation in (None, recipe.augmentation)
-        ]

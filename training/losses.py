@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from training.unet import CLASSES
 
-_FOCUS = 2.0
 _SMOOTH_PX = 32.0
 """Added to both sides of the Dice share: a batch without tails is neither punished nor rewarded."""
 
@@ -47,17 +46,19 @@ def dice_loss(probability: Tensor, parts: Tensor) -> Tensor:
     return 1 - torch.stack(shares).mean()
 
 
-def centre_loss(logit: Tensor, centre: Tensor) -> Tensor:
+def centre_loss(logit: Tensor, centre: Tensor, known: Tensor) -> Tensor:
     """Quality focal loss (Li et al., NeurIPS 2020): |heat - truth|² times their cross entropy, per hill.
 
     Parameters
     ----------
     logit, centre : (N, 1, H, W) float32
+    known : (N, 1, 1, 1) bool
+        Pictures in which animals are told apart; others do not count.
     """
     logit = logit.float()
-    miss = (torch.sigmoid(logit) - centre).abs() ** _FOCUS
+    miss = (torch.sigmoid(logit) - centre).square()
     entropy = functional.binary_cross_entropy_with_logits(logit, centre, reduction="none")
-    return (miss * entropy).sum() / centre.sum().clamp(1.0)
+    return (miss * entropy * known).sum() / (centre * known).sum().clamp(1.0)
 
 
 def offset_loss(offset: Tensor, truth: Tensor, inside: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -56,21 +57,26 @@ class Recipe:
     shape: UNetShape
     epochs: int
     pictures_per_epoch: int
-    batch: int = 16
-    learning_rate: float = 2e-3
+    batch: int = 8
+    cut_px: tuple[int, int] | None = (128, 160)
+    """Height and width of the window of each picture that is learned from before the decay; None takes the whole."""
+    learning_rate: float = 1.5e-3
     """Reached after the warm-up and kept until the decay."""
     warm_up_steps: int = 300
-    decay_epochs: int = 10
+    decay_epochs: int = 20
     """Last epochs, in which the learning rate falls to nothing. More epochs can be put in front of them later."""
     weight_decay: float = 0.01
-    average: float = 0.999
+    average: float = 0.998
     """Of the weights, per step: exponential moving average; the average is what is watched, stored and shipped."""
     dice_weight: float = 1.0
     centre_weight: float = 1.0
     offset_weight: float = 1.0
+    data: tuple[str, ...] = ("scenes",)
+    """What is learned from, see `material.divided`."""
     scene_uses: int = 2
+    """Pictures made of each scene on the average, each time differently."""
     seed: int = 0
-    validation_scenes: int = 256
+    validation_scenes: int = 192
     patience_epochs: int = 0
     """Stop after so many epochs without a better mean IoU; 0 goes on to the end."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -108,8 +114,8 @@ def recipe_from_json(text: str) -> Recipe:
 def preset(name: Preset, kind: Kind) -> Recipe:
     """The recipe of a preset."""
     if name is Preset.FULL:
-        return Recipe(kind=kind, shape=SMALL, epochs=40, pictures_per_epoch=4096)
-    quick = Recipe(
+        return Recipe(kind=kind, shape=SMALL, epochs=100, pictures_per_epoch=2048)
+    return Recipe(
         kind=kind,
         shape=TINY,
         epochs=4,
@@ -119,5 +125,11 @@ def preset(name: Preset, kind: Kind) -> Recipe:
         decay_epochs=2,
         average=0.97,
         validation_scenes=48,
+        augmentation=Augmentation(moved=0.2, painted=0.02),
     )
-    return replace(quick, augmentation=Augmentation(moved=0.2, painted=0.02))
+
+
+def changed(recipe: Recipe, **values: Any) -> Recipe:
+    """The recipe with other values; a decay that no longer fits into the epochs is all of them."""
+    epochs = values.get("epochs", recipe.epochs)
+    return replace(recipe, decay_epochs=min(recipe.decay_epochs, epochs), **values)

@@ -1,4 +1,4 @@
-"""Scenes made while training runs, and the fixed ones that it is watched with."""
+"""Pictures made while training runs, and the fixed ones that it is watched with, as tensors."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,15 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from drivers.vivarium.dice import FIRST_TEST_SEED
-from drivers.vivarium.snapshot import random_scene
 from drivers.vivarium.truth import Contact
 from training.augmentation import Augmentation
-from training.labelled import Labelled, synthetic
+from training.labelled import Labelled
+from training.material import Material
 from training.panoptic import centre_truth
-
-FIRST_VALIDATION_SEED = 900_000
-"""Scenes below are for training, from here to `FIRST_TEST_SEED` for watching it; those beyond are never touched."""
+from training.samples import Source
 
 _POOL_SCENES = 48
 """So many scenes a worker has at hand to mix and to show again."""
@@ -39,6 +36,8 @@ class Batch(NamedTuple):
     """(N, 2, H / s, W / s) float32, pixels."""
     inside: Tensor
     """(N, 1, H / s, W / s) bool: where the offset means something."""
+    animals_known: Tensor
+    """(N, 1, 1, 1) bool: False where the labels do not tell animals apart, so that there is no centre."""
     apart: Tensor
     """(N,) bool: no animal touches another; False where that is not known."""
 
@@ -47,29 +46,31 @@ def example(picture: Labelled, stride: int, *, apart: bool = False) -> Batch:
     """One picture as tensors, without the dimension N."""
     truth = centre_truth(picture.parts, picture.instances, stride)
     return Batch(
-        celsius=torch.from_numpy(picture.celsius)[None],
-        parts=torch.from_numpy(picture.parts),
+        celsius=torch.from_numpy(np.array(picture.celsius))[None],
+        parts=torch.from_numpy(np.array(picture.parts)),
         centre=torch.from_numpy(truth.centre)[None],
         offset=torch.from_numpy(truth.offset),
-        inside=torch.from_numpy(truth.inside)[None],
+        inside=torch.from_numpy(truth.inside & picture.animals_known)[None],
+        animals_known=torch.tensor(picture.animals_known)[None, None, None],
         apart=torch.tensor(apart),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Which scenes an endless training sees, and how."""
+    """Which pictures an endless training sees, and how."""
 
     pictures_per_epoch: int
     stride: int
     uses: int = 2
     """Pictures made of each scene on the average, each time differently."""
     seed: int = 0
+    material: Material = field(default_factory=Material)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 class SceneStream(IterableDataset[Batch]):
-    """Pictures of fresh scenes: each epoch has new seeds until all 900,000 are through.
+    """Pictures of fresh scenes and other material, without an end.
 
     Every `iter` is one epoch. An epoch depends on its number, the seed and on how many processes share the work, and
     on nothing that came before: a training that was killed goes on with the same pictures it would have seen.
@@ -81,7 +82,7 @@ class SceneStream(IterableDataset[Batch]):
     epoch : int
         Number of the first epoch.
     rank, ranks : int
-        This process and how many train together, each with its own share of the scenes.
+        This process and how many train together, each with its own share of the pictures.
     """
 
     def __init__(self, stream: Stream, *, epoch: int = 0, rank: int = 0, ranks: int = 1) -> None:
@@ -93,7 +94,7 @@ class SceneStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """The pictures of one epoch that fall to this process and worker."""
-        cv2.setNumThreads(1)
+        cv2.setNumThreads(1)  # a worker has one core, and the network needs the others
         worker = get_worker_info()
         workers, own = (worker.num_workers, worker.id) if worker else (1, 0)
         shares = self._ranks * workers
@@ -102,63 +103,49 @@ class SceneStream(IterableDataset[Batch]):
         pictures = -(-self._stream.pictures_per_epoch // shares)
         scenes = -(-pictures // self._stream.uses)
         rng = np.random.default_rng((self._stream.seed, epoch, share))
-        first = (epoch * shares + share) * scenes
-        pool = deque(
-            (synthetic(_seed(self._stream.seed, first - 1 - back)) for back in range(min(_POOL_SCENES, scenes))),
-            maxlen=_POOL_SCENES,
-        )
-        made = 0
-        for number in range(scenes):
-            pool.append(synthetic(_seed(self._stream.seed, first + number)))
-            for _ in range(min(self._stream.uses, pictures - made)):
-                together = rng.choice(len(pool), min(_SHOWN_TOGETHER, len(pool)), replace=False)
-                picture = self._stream.augmentation.apply([pool[index] for index in together], rng)
-                yield example(picture, self._stream.stride)
-                made += 1
+        first = self._stream.seed + (epoch * shares + share) * scenes
+        material, pool = self._stream.material, deque[Labelled](maxlen=_POOL_SCENES)
+        for back in range(min(_POOL_SCENES, scenes), 0, -1):
+            pool.append(material.draw(first - back, rng))
+        for number in range(pictures):
+            if number % self._stream.uses == 0:
+                pool.append(material.draw(first + number // self._stream.uses, rng))
+            together = rng.choice(len(pool), min(_SHOWN_TOGETHER, len(pool)), replace=False)
+            picture = self._stream.augmentation.apply([pool[index] for index in together], rng)
+            yield example(picture, self._stream.stride)
 
 
-def _seed(base: int, number: int) -> int:
-    return (base + number) % FIRST_VALIDATION_SEED
-
-
-class FixedScenes(Dataset[Batch]):
-    """The same scenes each time, as the camera shows them.
+class FixedPictures(Dataset[Batch]):
+    """The same pictures each time, as the camera shows them or augmented, each always in the same way.
 
     Parameters
     ----------
-    first_seed : int
-        In front of `FIRST_TEST_SEED`.
-    count : int
-        How many.
+    source : Source
+        Which; none of the scenes for judging.
     stride : int
         Of centre and offset.
     augmentation : Augmentation, optional
-        Applied to each scene, each time in the same way: how it does on pictures that went through more.
-
-    Raises
-    ------
-    ValueError
-        If scenes for judging would be among them.
+        Shows how a network does on pictures that went through more.
     """
 
-    def __init__(self, *, first_seed: int, count: int, stride: int, augmentation: Augmentation | None = None) -> None:
-        if not 0 <= first_seed <= first_seed + count <= FIRST_TEST_SEED:
-            raise ValueError(f"scenes from {FIRST_TEST_SEED} on are for judging only, got {first_seed} + {count}")
-        self._first_seed = first_seed
-        self._count = count
+    def __init__(self, source: Source, *, stride: int, augmentation: Augmentation | None = None) -> None:
+        self._source = source
         self._stride = stride
         self._augmentation = augmentation
+        self._kept: dict[int, Batch] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._source)
 
     def __getitem__(self, index: int) -> Batch:
-        """One scene."""
-        if not 0 <= index < self._count:
-            raise IndexError(f"there are {self._count} scenes, got number {index}")
-        seed = self._first_seed + index
-        scene = random_scene(seed)
-        picture = Labelled(celsius=scene.celsius, parts=scene.frame.parts, instances=scene.frame.instances)
+        """One picture; it is made once."""
+        if index not in self._kept:
+            self._kept[index] = self._made(index)
+        return self._kept[index]
+
+    def _made(self, index: int) -> Batch:
+        sample = self._source[index]
+        picture = Labelled.of(sample)
         if self._augmentation is not None:
-            picture = self._augmentation.apply([picture], np.random.default_rng(seed))
-        return example(picture, self._stride, apart=scene.frame.contact() is Contact.APART)
+            picture = self._augmentation.apply([picture], np.random.default_rng(index))
+        return example(picture, self._stride, apart=sample.contact is Contact.APART)

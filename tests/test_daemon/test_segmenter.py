@@ -158,6 +158,19 @@ def test_a_run_that_takes_too_long_can_be_broken_off(tmp_path: Path) -> None:
     assert model.run(picture()[np.newaxis])["parts"].any()  # what was broken off does not break the next
 
 
+@pytest.mark.parametrize("failing", ["unet", "panoptic"])
+def test_when_one_of_two_fails_both_have_ended_and_the_reason_is_told(
+    tmp_path: Path, models: dict[str, Model], failing: str
+) -> None:
+    both = dict(models)
+    both[failing] = load_model(write_model(tmp_path / "fails.onnx", failing, fails_above_celsius=40), CPU)
+    segmenter = NetworkSegmenter(unet=both["unet"], panoptic=both["panoptic"])
+    with pytest.raises(ModelError, match=r"fails\.onnx"):
+        segmenter.segment(np.full((192, 256), 41, np.float32))
+    assert "network" not in {thread.name for thread in threading.enumerate()}
+    np.testing.assert_array_equal(segmenter.segment(picture()).parts, expected(picture()))
+
+
 def test_what_is_loaded_is_what_was_hashed_even_if_the_file_is_replaced(tmp_path: Path) -> None:
     path = write_model(tmp_path / "model.onnx")
     model = load_model(path, CPU)
@@ -191,6 +204,7 @@ def test_threads_are_chosen_so_that_a_core_is_left(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: cores, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     assert thread_count() == threads
+    assert thread_count(networks=2) == max(1, threads // 2)
     assert thread_count(7) == 7
 
 
