@@ -20,12 +20,17 @@ from daemon.messaging.payloads import flag_names, iso_utc
 from daemon.observation import FrameObservation, PartObservation
 from daemon.overlay import draw, draw_refused, to_png
 from daemon.pipeline import Measured
+from daemon.vision.parts import BodyPart, Segmentation
 from drivers.frame import FrameFlag, ThermalFrame
 from drivers.material import Material, MaterialFrame
+from drivers.placement import NATIVE
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
+
+Field = NDArray[np.floating]
 
 MASKS_NAME = "parts.npz"
 PARTS_NAME = "parts.csv"
+ANIMALS_NAME = "animals.csv"
 FRAMES_NAME = "frames.csv"
 PICTURE_NAME = "overlay.png"
 VIDEO_NAME = "overlay.mp4"
@@ -37,13 +42,21 @@ _FRAME_COLUMNS = (
     "frame", "source", "time_s", "captured_utc", "captured_utc_ns", "flags", "not_measured", "animals",
     "background_celsius", "fpa_celsius", "shutter_celsius",
 )  # fmt: skip
+_ANIMAL_COLUMNS = (
+    "frame", "source", "time_s", "animal", "part", "area_px", "valid_px", "x_px", "y_px",
+    "mean_c", "median_c", "p95_c", "sd_c", "min_c", "max_c",
+)  # fmt: skip
 _PART_COLUMNS = (
     "frame", "source", "time_s", "captured_utc_ns", "animal", "part", *_PART_FIELDS, "source_x_px", "source_y_px",
 )  # fmt: skip
 
 
 class Tables:
-    """`frames.csv`, a row per frame, and `parts.csv`, a row per frame, animal and part."""
+    """The tables: `frames.csv` has a row per frame, the others one per frame, animal and part.
+
+    `parts.csv` is what the service stores, in pixels of the camera; `animals.csv` describes the masks in `parts.npz`,
+    pixel by pixel, at the material's own size.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -54,6 +67,7 @@ class Tables:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._part_rows = self._writer(stack, PARTS_NAME, _PART_COLUMNS)
+            self._animal_rows = self._writer(stack, ANIMALS_NAME, _ANIMAL_COLUMNS)
             self._frame_rows = self._writer(stack, FRAMES_NAME, _FRAME_COLUMNS)
             self._files = stack.pop_all()
         return self
@@ -110,6 +124,69 @@ class Tables:
             }
         )
 
+    def add_masks(self, index: int, item: MaterialFrame, own_size: Segmentation, celsius: Field | None) -> None:
+        """What the masks of a frame cover.
+
+        Parameters
+        ----------
+        index : int
+            Number of the frame.
+        item : MaterialFrame
+            The frame.
+        own_size : Segmentation
+            At the material's own size; instances are the animals' numbers.
+        celsius : (height, width) float or None
+            Of that size; None where temperatures are not known.
+        """
+        for animal in np.unique(own_size.instances[own_size.instances > 0]).tolist():
+            for part in BodyPart:
+                mask = (own_size.instances == animal) & (own_size.parts == part)
+                if mask.any():
+                    row = {**_origin(index, item), "animal": animal, "part": part.name.lower()}
+                    self._animal_rows.writerow(row | _mask_figures(mask, celsius))
+
+
+def _mask_figures(mask: NDArray[np.bool_], celsius: Field | None) -> dict[str, str]:
+    rows, columns = np.nonzero(mask)
+    figures: dict[str, float | int | None] = {
+        "area_px": len(rows),
+        "x_px": float(columns.mean()),
+        "y_px": float(rows.mean()),
+    }
+    if celsius is not None:
+        values = celsius[mask].astype(np.float64)
+        values = values[np.isfinite(values)]
+        figures["valid_px"] = len(values)
+        if len(values):
+            figures |= {"mean_c": float(values.mean()), "median_c": float(np.median(values))}
+            figures |= {"p95_c": float(np.percentile(values, 95)), "sd_c": float(values.std())}
+            figures |= {"min_c": float(values.min()), "max_c": float(values.max())}
+    return {name: _figure(value) for name, value in figures.items()}
+
+
+def at_own_size(item: MaterialFrame, measured: Measured) -> Segmentation:
+    """The masks at the material's own size; instances are the animals' numbers."""
+    placement = item.placement
+    return Segmentation(
+        parts=placement.labels_to_source(measured.segmentation.parts),
+        instances=placement.labels_to_source(numbered(measured)),
+    )
+
+
+def own_celsius(item: MaterialFrame, frame: ThermalFrame) -> Field:
+    """Degrees C at the material's own size: its own, or those of the frame's pixel that each one lies in."""
+    if item.degrees is not None:
+        return item.degrees
+    return frame.celsius if item.placement == NATIVE else item.placement.labels_to_source(frame.celsius)
+
+
+def numbered(measured: Measured) -> NDArray[np.uint8]:
+    """The instances with the numbers of the animals, shape (192, 256)."""
+    numbers = np.zeros(256, np.uint8)
+    for instance, animal in measured.numbers.items():
+        numbers[instance] = animal
+    return numbers[measured.segmentation.instances]
+
 
 def _origin(index: int, item: MaterialFrame) -> dict[str, object]:
     return {"frame": index, "source": item.source, "time_s": f"{item.time_s:.3f}"}
@@ -151,7 +228,7 @@ class Masks:
     def add(self, measured: Measured) -> None:
         """The maps of one frame."""
         self._files["parts"].write(measured.segmentation.parts.tobytes())
-        self._files["instances"].write(measured.segmentation.instances.tobytes())
+        self._files["instances"].write(numbered(measured).tobytes())
         self._frames += 1
 
     def add_empty(self) -> None:

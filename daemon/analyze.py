@@ -8,12 +8,26 @@ from tempfile import TemporaryDirectory
 
 import av
 
-from daemon.analysis_files import FRAMES_NAME, MASKS_NAME, PARTS_NAME, PICTURE_NAME, VIDEO_NAME, Masks, Overlay, Tables
+from daemon.analysis_files import (
+    ANIMALS_NAME,
+    FRAMES_NAME,
+    MASKS_NAME,
+    PARTS_NAME,
+    PICTURE_NAME,
+    VIDEO_NAME,
+    Masks,
+    Overlay,
+    Tables,
+    at_own_size,
+    own_celsius,
+)
 from daemon.cameras import false_colour_scale
 from daemon.observation import PartObservation
 from daemon.pipeline import Measured, Pipeline
 from daemon.settings import ReadingSettings, ReplaySettings
 from daemon.vision.classical import ClassicalSegmenter
+from daemon.vision.panoptic import MOST_ANIMALS
+from daemon.vision.segmenter import NetworkSegmenter
 from drivers.decoder import FrameDecoder
 from drivers.errors import FrameRejectedError, MaterialError, UnscaledColoursError, VivariumError
 from drivers.material import SUFFIXES, FalseColourScale, Material, MaterialFrame, open_material
@@ -22,7 +36,7 @@ from drivers.replay import decode_material
 NOMINAL_RANGE_CELSIUS = (20.0, 40.0)
 """Stands in for the unknown scale of false colours so that shapes can be found; no temperature is reported then."""
 
-_RESULTS = (PARTS_NAME, FRAMES_NAME, PICTURE_NAME, VIDEO_NAME, MASKS_NAME)
+_RESULTS = (PARTS_NAME, ANIMALS_NAME, FRAMES_NAME, PICTURE_NAME, VIDEO_NAME, MASKS_NAME)
 """In the order in which they appear: where the last one is, the results are complete."""
 
 _UNFINISHED = ".unfinished-"
@@ -36,8 +50,10 @@ class AnalysisError(VivariumError):
 class AnalysisSettings:
     """How to look at the material."""
 
-    animals: int = 1
+    animals: int | None = None
+    """How many there are at most; None for as many as the networks find, and one without networks."""
     min_area_px: int = 150
+    """Smaller warm areas are no animals, without networks."""
     mm_per_px: float | None = None
     range_celsius: tuple[float, float] | None = None
     readings: tuple[ReadingSettings, ...] = ()
@@ -130,14 +146,16 @@ def analyze(
     target: AnalysisTarget,
     settings: AnalysisSettings,
     *,
+    networks: NetworkSegmenter | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> AnalysisResult:
     """Measure one material.
 
-    The results are `parts.csv` (a row per frame, animal and part), `frames.csv` (a row per frame, with the reason where
-    nothing was measured), `overlay.png` or `overlay.mp4`, and `parts.npz` (label maps `parts` and `instances` at the
-    material's own size: (height, width) for a single picture, (frames, height, width) otherwise). They appear when
-    all is done, `parts.npz` last: what is interrupted leaves none of them.
+    The results are `parts.csv` (a row per frame, animal and part, as the service stores it), `frames.csv` (a row per
+    frame, with the reason where nothing was measured), `overlay.png` or `overlay.mp4`, `parts.npz` (label maps `parts`
+    and `instances` at the material's own size: (height, width) for a single picture, (frames, height, width) otherwise;
+    an instance has the number of its animal in the tables), and `animals.csv` (a row per frame, animal and part about
+    the pixels of these maps). They appear when all is done, `parts.npz` last: what is interrupted leaves none of them.
 
     Parameters
     ----------
@@ -145,6 +163,8 @@ def analyze(
         From `analysis_targets`.
     settings : AnalysisSettings
         How to look at it.
+    networks : NetworkSegmenter, optional
+        Find the animals; without them they are found by their warmth.
     on_progress : callable
         Told how many frames are done, and of how many.
 
@@ -160,7 +180,7 @@ def analyze(
     try:
         output.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=_UNFINISHED, dir=output) as folder:
-            result = _analyze(material, Path(folder), settings, known=known, on_progress=on_progress)
+            result = _analyze(material, Path(folder), settings, networks, known=known, on_progress=on_progress)
             _require_no_results(output)
             for name in _RESULTS:
                 if (Path(folder) / name).exists():
@@ -183,6 +203,7 @@ def _analyze(
     material: Material,
     folder: Path,
     settings: AnalysisSettings,
+    networks: NetworkSegmenter | None,
     *,
     known: bool,
     on_progress: Callable[[int, int], None],
@@ -194,9 +215,10 @@ def _analyze(
             masks=stack.enter_context(Masks(folder, material)),
             overlay=stack.enter_context(Overlay(folder, single=len(material) == 1)),
         )
+        animals = settings.animals or (1 if networks is None else MOST_ANIMALS)
         pipeline = Pipeline(
-            ClassicalSegmenter(animals=settings.animals, min_area_px=settings.min_area_px),
-            animals=settings.animals,
+            networks or ClassicalSegmenter(animals=animals, min_area_px=settings.min_area_px),
+            animals=animals,
             mm_per_px=settings.mm_per_px,
         )
         for index, item in enumerate(stack.enter_context(material)):
@@ -231,6 +253,7 @@ def _analyze_frame(
     measured = pipeline.process(frame)
     shown = measured if known else _without_temperatures(measured)
     writers.tables.add(index, item, shown.observation)
+    writers.tables.add_masks(index, item, at_own_size(item, shown), own_celsius(item, frame) if known else None)
     writers.masks.add(shown)
     writers.overlay.add(frame, shown)
 

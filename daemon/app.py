@@ -43,6 +43,7 @@ from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
+from daemon.networks import file_hashes, open_networks
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline
@@ -58,6 +59,10 @@ from daemon.store.repository import RecordingState, StoredBlock, open_store
 from daemon.store.retention import Sacrifice
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
+from daemon.vision.onnx_file import ModelError
+from daemon.vision.resilient import ResilientSegmenter
+from daemon.vision.segmenter import NetworkSegmenter
+from daemon.vision_events import VisionEvents
 from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
@@ -99,7 +104,7 @@ STOP_S = 4.0
 _LAST_CHANCE_S = 0.2
 """What a thread is given when the others have used up the time."""
 
-_LIVE_SECTIONS = ("alerts", "disk", "log", "schedule")
+_LIVE_SECTIONS = ("alerts", "disk", "log", "schedule", "vision")
 """Sections of the config that take effect without interrupting capture."""
 
 
@@ -205,8 +210,8 @@ class Service:
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
         last_seen_ns = self.store.last_sign_of_life_utc_ns()
-        self._segmenter = ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
-        self._run_id = self._begin_run(self._started_utc_ns)
+        self._segmenter = self._stack.enter_context(self._open_segmenter())
+        self._run_id = self._begin_run(self._started_utc_ns, self._segmenter.networks)
         self._stack.callback(self._end_run)
         self._tidy_up(last_seen_ns)
         self._start_heartbeats()
@@ -231,8 +236,30 @@ class Service:
             live=self.live,
             caretaker=self._caretaker,
             config_problem=self._config_problem,
+            segmenter=self._segmenter,
         )
         self._start_web()
+
+    def _open_segmenter(self) -> ResilientSegmenter:
+        """The networks, warm, or what stands in for them: a model that cannot be used keeps nothing from capture."""
+        measure, why_none, degraded = self.settings.measure, None, False
+        networks: NetworkSegmenter | None = None
+        try:
+            found = open_networks(self.settings.vision, most=measure.animals)
+            networks, why_none = found.segmenter, found.why_none
+        except ModelError as error:
+            why_none, degraded = str(error), True
+            logger.error("%s; animals are found without networks", error)
+        else:
+            if networks is None:
+                logger.warning("animals are found by their warmth alone: %s", why_none)
+        return ResilientSegmenter(
+            networks,
+            ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px),
+            clock=self._clock,
+            why_none=why_none,
+            degraded=degraded,
+        )
 
     def _give_way_if_full(self) -> None:
         """On a full disk not even the database can be opened: the caretaker makes the ballast again when it can."""
@@ -248,27 +275,27 @@ class Service:
         if self._freed_at_start:
             logger.warning("the disk is full at the start: %d files gave way", len(self._freed_at_start))
 
-    def _begin_run(self, at_utc_ns: int) -> int:
+    def _begin_run(self, at_utc_ns: int, networks: NetworkSegmenter | None) -> int:
         return self.store.start_run(
             version=VERSION,
             config_hash=self.settings.config_hash(),
             config_json=self.settings.to_json(),
-            segmenter=self._segmenter.name,
+            segmenter=self._segmenter.fallback.name if networks is None else networks.name,
+            models={} if networks is None else networks.hashes,
             host=platform.node(),
             boot_id=boot_id(),
             started_utc_ns=at_utc_ns,
         )
 
-    def _change_run(self) -> None:
-        """A run has one config: what is stored after a change of it belongs to a new run."""
+    def _change_run(self, networks: NetworkSegmenter | None, change: Callable[[], None]) -> None:
+        """A run has one config and the same models: what is stored after a change of them belongs to a new run."""
         now_ns = self._clock.utc_ns()
         try:
             self.store.end_run(self._run_id, ended_utc_ns=now_ns, reason="reloaded")
-            self._run_id = self._begin_run(now_ns)
+            self._run_id = self._begin_run(now_ns, networks)
         except StoreError as error:
             logger.error("the changed config is not in the database: %s", error)
-            return
-        self._worker.run_id = self._run_id
+        self._worker.begin_run(self._run_id, change)
         self._publish_info(self._capture.camera_info)
 
     def _end_run(self) -> None:
@@ -375,7 +402,13 @@ class Service:
         settings, clock = self.settings, self._clock
         still_open = self.store.open_events()
         self._worker = Worker(
-            pipeline=Pipeline(self._segmenter, animals=settings.measure.animals, mm_per_px=settings.measure.mm_per_px),
+            pipeline=Pipeline(
+                self._segmenter,
+                animals=settings.measure.animals,
+                mm_per_px=settings.measure.mm_per_px,
+                left_out=self._segmenter.left_out,
+            ),
+            vision=VisionEvents(lambda: self._segmenter.state),
             rules=AlertRules(
                 settings.alerts,
                 animals=settings.measure.animals,
@@ -621,15 +654,17 @@ class Service:
                 logger.info("the config has changed in a way that needs a restart of the parts")
                 order.answer(OrderOutcome("done", message="the parts of the service start anew with the new config"))
                 return new
+            networks, change = self._new_networks(new)
             self._keeper.replace_plan(new.schedule, new.zone)
-        except ConfigError as error:
+        except (ConfigError, ModelError) as error:
+            what = "config" if isinstance(error, ConfigError) else "model"
             self._board.config_problem = str(error)
-            logger.error("the new config is refused, the old one stays in force: %s", error)
-            order.answer(OrderOutcome("failed", "config", f"the old config stays in force: {error}"))
+            logger.error("the new %s is refused, the old one stays in force: %s", what, error)
+            order.answer(OrderOutcome("failed", what, f"the old {what} stays in force: {error}"))
         else:
             configure_logging(new.log)
             self.settings = self._board.settings = new
-            self._change_run()
+            self._change_run(networks, change)
             self._worker.rules.settings = new.alerts
             self._caretaker.settings = new
             self._board.config_problem = None
@@ -638,6 +673,24 @@ class Service:
             order.answer(OrderOutcome("done"))
         self._manager.tell(READY=1)
         return None
+
+    def _new_networks(self, new: Settings) -> tuple[NetworkSegmenter | None, Callable[[], None]]:
+        """The networks of a config, and what puts them in force; nothing where those in force are the same files.
+
+        Raises
+        ------
+        ModelError
+            If one cannot be used: then nothing has changed.
+        """
+        before = self._segmenter.networks
+        same = file_hashes(new.vision) == ({} if before is None else before.hashes)
+        if same and new.vision == self.settings.vision and not self._segmenter.state.degraded:
+            return before, lambda: None
+        found = open_networks(new.vision, most=new.measure.animals)
+        logger.info(
+            "other networks are in force: %s", found.why_none if found.segmenter is None else found.segmenter.name
+        )
+        return found.segmenter, lambda: self._segmenter.adopt(found.segmenter, found.why_none)
 
     def _dead(self) -> list[str]:
         """Threads that have ended though nobody asked them to: nothing but a new process brings them back."""

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -38,19 +39,26 @@ from daemon.installation import default_config
 from daemon.logs import configure_logging
 from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
+from daemon.model_cli import model_app
+from daemon.more_commands import mount
+from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
 from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
 from daemon.settings import (
+    NO_MODEL,
+    SHIPPED_MODEL,
     LogSettings,
     ReadingSettings,
     Settings,
+    VisionSettings,
     describe_keys,
     example_toml,
     load_settings,
 )
 from daemon.simulate import DaySimulation
+from daemon.vision.panoptic import MOST_ANIMALS
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError, MaterialError, VivariumError
 from drivers.thermometry import EnvironmentOverrides
@@ -68,9 +76,11 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+app.add_typer(model_app, name="model")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 app.command()(scene)
+mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Directory for the results; made if needed.")]
@@ -216,15 +226,35 @@ def inspect(
 def analyze_command(
     paths: Annotated[list[Path], typer.Argument(help="Recordings, transfers, tables, pictures, videos, folders.")],
     output: OutputOption,
-    animals: Annotated[int, typer.Option(help="How many animals there are at most.", min=1, max=6)] = 1,
-    min_area_px: Annotated[int, typer.Option(help="Smaller warm areas are no animals.", min=10)] = 150,
+    animals: Annotated[
+        int | None,
+        typer.Option(
+            help="How many animals there are at most; else all that are found, one with --classical.", min=1, max=6
+        ),
+    ] = None,
+    classical: Annotated[
+        bool, typer.Option("--classical", help="Find animals by their warmth alone, without the networks.")
+    ] = False,
+    unet: Annotated[
+        str, typer.Option(metavar="FILE", help="Network for parts; shipped, off or an ONNX file.")
+    ] = SHIPPED_MODEL,
+    panoptic: Annotated[
+        str, typer.Option(metavar="FILE", help="Network that tells animals apart; shipped, off or an ONNX file.")
+    ] = SHIPPED_MODEL,
+    min_area_px: Annotated[
+        int, typer.Option(help="Smaller warm areas are no animals, with --classical.", min=10)
+    ] = 150,
     mm_per_px: Annotated[
         float | None, typer.Option(help="Size of a camera pixel (256 x 192) at the animals.", min=0.001)
     ] = None,
     range_celsius: RangeOption = None,
     reading: ReadingOption = None,
 ) -> None:
-    """Measure recorded material as the service would: a CSV row per frame and part, masks, overlay picture or video."""
+    """Measure recorded material as the service would: tables, masks, overlay picture or video.
+
+    parts.csv is what the service would store. parts.npz holds the label maps parts and instances at the material's own
+    size, and animals.csv describes them: area, centroid and temperatures of each part of each animal.
+    """
     settings = AnalysisSettings(
         animals=animals,
         min_area_px=min_area_px,
@@ -232,12 +262,20 @@ def analyze_command(
         range_celsius=range_celsius,
         readings=_readings(reading),
     )
+    choice = _vision(NO_MODEL, NO_MODEL) if classical else _vision(unet, panoptic)
+    networks = open_networks(choice, most=animals or MOST_ANIMALS)
+    if networks.segmenter is None and not classical:
+        Console(stderr=True).print(
+            f"[yellow]note:[/] found by their warmth alone: {escape(networks.why_none or '')}", soft_wrap=True
+        )
     failed = False
     for target in analysis_targets(paths, output):
         try:
             with _progress(transient=True) as progress:
                 task = progress.add_task(escape(target.path.name), total=None)
-                result = analyze(target, settings, on_progress=partial(_show, progress, task))
+                result = analyze(
+                    target, settings, networks=networks.segmenter, on_progress=partial(_show, progress, task)
+                )
         except (MaterialError, AnalysisError) as error:
             _complain(error)
             failed = True
@@ -366,6 +404,13 @@ def config_command(
 def version() -> None:
     """Print the version."""
     typer.echo(VERSION)
+
+
+def _vision(unet: str, panoptic: str) -> VisionSettings:
+    try:
+        return VisionSettings(unet=unet, panoptic=panoptic)
+    except ValidationError as error:
+        raise ConfigError(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
 
 
 def _readings(texts: list[str] | None) -> tuple[ReadingSettings, ...]:

@@ -18,6 +18,7 @@ from daemon.credentials import mqtt_password
 from daemon.installation import CONFIG, TIMER, USER, unit_of
 from daemon.lock import DataDirectoryLock
 from daemon.messaging.probe import probe_broker
+from daemon.networks import both_runtimes_installed, open_networks, running_on
 from daemon.schedule import StratifiedDay, check_plan
 from daemon.service_status import ServiceState, deadman_watches, read_state
 from daemon.settings import Settings, load_settings
@@ -25,6 +26,8 @@ from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.repository import attach_store
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import head_revision
+from daemon.vision.onnx_file import ModelError
+from daemon.vision.segmenter import missing_gpu
 from daemon.web.server import why_not
 from drivers.clock import SystemClock
 from drivers.errors import CameraError, CameraLostError, ConfigError, MaterialError, VivariumError
@@ -262,8 +265,31 @@ def _node(bus: UsbBus, camera: UsbCamera) -> Iterator[Finding]:
         yield Finding(subject="video", good=True, found=f"{path} is the camera's")
 
 
-def _models(_settings: Settings) -> Iterator[Finding]:
-    yield Finding(subject="models", good=True, found="none needed: animals are found by their warmth")
+def _models(settings: Settings) -> Iterator[Finding]:
+    if both_runtimes_installed():
+        yield Finding(
+            subject="models",
+            good=False,
+            found="onnxruntime and onnxruntime-gpu are both installed, and one has overwritten files of the other",
+            remedy="pip uninstall both, then install strong-vivarium again",
+        )
+    try:
+        networks = open_networks(settings.vision, most=settings.measure.animals)
+    except ModelError as error:
+        yield Finding(subject="models", good=False, found=str(error), remedy="vivarium model check FILE says more")
+        return
+    if networks.segmenter is None:
+        yield Finding(
+            subject="models", good=None, found=f"animals are found by their warmth alone: {networks.why_none}"
+        )
+        return
+    for model in networks.segmenter.models:
+        yield Finding(subject="models", good=True, found=f"{model.card.title} on {running_on(model)}")
+    missing = missing_gpu()
+    if settings.vision.provider == "cuda" and networks.segmenter.provider != "cuda":
+        yield Finding(
+            subject="models", good=None, found=f"no GPU: {missing or 'CUDA does not start'}", remedy="docs/models.md"
+        )
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     RECORDINGS_FREED = "recordings_freed"
     SET_ASIDE = "set_aside"
     """Something was damaged: it is kept under another name, and the service goes on without."""
+    VISION_DEGRADED = "vision_degraded"
+    """The networks do not measure every frame: they are slow, fail, or could not be loaded."""
     CONFIG_DAMAGED = "config_damaged"
     """The service started with the last good copy of the config."""
 

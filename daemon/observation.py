@@ -55,7 +55,7 @@ class FrameObservation:
     """Median of what is no animal, °C."""
     animals: tuple[AnimalObservation, ...]
     not_measured: str | None
-    """Why nothing was measured (`shutter`, `uncertain`, `error`); None when the animals are what was seen."""
+    """Why nothing was measured (`shutter`, `uncertain`, `error`, `model_slow`); None where it was."""
     block_key: str | None
     """Key of the block that planned this frame; None outside blocks."""
     planned_utc_ns: int | None

@@ -1,6 +1,7 @@
 """One frame to one observation: segment, number, measure. The service and the offline analysis share it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,13 +20,35 @@ class Measured:
     observation: FrameObservation
     segmentation: Segmentation
     """Empty where the frame was not measured."""
+    numbers: Mapping[int, int] = field(default_factory=dict)
+    """Instance in the segmentation -> number of the animal in the observation."""
 
 
 class Pipeline:
-    """Keeps the numbering of the animals from frame to frame; belongs to one thread."""
+    """Keeps the numbering of the animals from frame to frame; belongs to one thread.
 
-    def __init__(self, segmenter: Segmenter, *, animals: int, mm_per_px: float | None) -> None:
+    Parameters
+    ----------
+    segmenter : Segmenter
+        Finds them.
+    animals : int
+        How many there are at most.
+    mm_per_px : float or None
+        Size of a pixel at the animals' distance.
+    left_out : callable
+        Why a frame that could be measured is not to be; None when it is.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        animals: int,
+        mm_per_px: float | None,
+        left_out: Callable[[ThermalFrame], str | None] = lambda _frame: None,
+    ) -> None:
         self.segmenter = segmenter
+        self._left_out = left_out
         self._numbering = NearestNumbering(animals)
         self._mm_per_px = mm_per_px
 
@@ -33,7 +56,8 @@ class Pipeline:
         self, frame: ThermalFrame, *, block_key: str | None = None, planned_utc_ns: int | None = None
     ) -> Measured:
         """Measure one frame; frames that are no measurement come out with the reason and no animals."""
-        if unmeasurable(frame.flags) is not None:
+        left_out = None if unmeasurable(frame.flags) else self._left_out(frame)
+        if unmeasurable(frame.flags) or left_out:
             empty = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
             segmentation = Segmentation(parts=empty, instances=empty.copy())
             numbers: dict[int, int] = {}
@@ -47,5 +71,6 @@ class Pipeline:
             mm_per_px=self._mm_per_px,
             block_key=block_key,
             planned_utc_ns=planned_utc_ns,
+            left_out=left_out,
         )
-        return Measured(observation=observation, segmentation=segmentation)
+        return Measured(observation=observation, segmentation=segmentation, numbers=numbers)

@@ -20,6 +20,9 @@ from drivers.thermometry import EnvironmentOverrides
 
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
 
+SHIPPED_MODEL = "shipped"
+NO_MODEL = "off"
+
 
 MOST_BYTES = 256 * 1024
 """Of a config file; the time to read nested values grows with the square of their number."""
@@ -58,8 +61,15 @@ def _usable_path(path: Path) -> Path:
     return path
 
 
+def _model_choice(choice: str) -> str:
+    if not choice:
+        raise ValueError(f"expected {SHIPPED_MODEL}, {NO_MODEL} or the path of an ONNX file, got nothing")
+    return choice if choice in (SHIPPED_MODEL, NO_MODEL) else str(_usable_path(Path(choice)))
+
+
 Address = Annotated[str, AfterValidator(_printable)]
 FilePath = Annotated[Path, AfterValidator(_usable_path)]
+ModelChoice = Annotated[str, AfterValidator(_model_choice)]
 
 
 class BoxSettings(_Section):
@@ -217,6 +227,19 @@ class MeasureSettings(_Section):
     """Smaller warm areas are no animals."""
 
 
+class VisionSettings(_Section):
+    """The networks that find the animals; without them they are found by their warmth alone."""
+
+    unet: ModelChoice = SHIPPED_MODEL
+    """The network for parts: shipped (the package's own), off, or the path of an ONNX file."""
+    panoptic: ModelChoice = SHIPPED_MODEL
+    """The network that tells touching animals apart: shipped, off, or the path of an ONNX file."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto and cuda use an NVIDIA GPU where there is one, and the CPU where not; with cuda that is a warning."""
+    threads: int = Field(0, ge=0, le=64)
+    """CPU threads of each network; 0 shares the cores between them, at most four, and leaves one of three or more."""
+
+
 class RecordingSettings(_Section):
     """Lossless raw recordings of the sampled frames."""
 
@@ -340,6 +363,7 @@ class Settings(_Section):
     camera: CameraSettings = CameraSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     measure: MeasureSettings = MeasureSettings()
+    vision: VisionSettings = VisionSettings()
     recording: RecordingSettings = RecordingSettings()
     disk: DiskSettings = DiskSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -360,8 +384,14 @@ class Settings(_Section):
         def absolute(path: Path | None) -> Path | None:
             return None if path is None else directory / path.expanduser()
 
+        def model(choice: str) -> str:
+            return choice if choice in (SHIPPED_MODEL, NO_MODEL) else str(absolute(Path(choice)))
+
         return self.model_copy(
             update={
+                "vision": self.vision.model_copy(
+                    update={name: model(getattr(self.vision, name)) for name in ("unet", "panoptic")}
+                ),
                 "box": self.box.model_copy(
                     update={
                         "data_dir": absolute(self.box.data_dir),

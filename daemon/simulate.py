@@ -16,6 +16,7 @@ from typing import Self
 from daemon.cameras import camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.messaging.announcer import Silence
+from daemon.networks import open_networks
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder
 from daemon.rules import AlertRules
@@ -25,6 +26,7 @@ from daemon.settings import Settings
 from daemon.store.repository import Store, open_store
 from daemon.timetable import Timetable
 from daemon.vision.classical import ClassicalSegmenter
+from daemon.vision.parts import Segmenter
 from daemon.worker import Worker
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -146,12 +148,14 @@ class DaySimulation:
     def _parts(self, store: Store, beside: "_Beside") -> tuple[Worker, BlockRecorder, CaptureLoop, Sampler, int]:
         settings, clock = self._settings, self._clock
         measure = settings.measure
-        segmenter = ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px)
+        networks = open_networks(settings.vision, most=measure.animals).segmenter
+        segmenter: Segmenter = networks or ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px)
         run_id = store.start_run(
             version=self._version,
             config_hash=settings.config_hash(),
             config_json=settings.to_json(),
             segmenter=segmenter.name,
+            models={} if networks is None else networks.hashes,
             host=platform.node(),
             boot_id="simulated",
             started_utc_ns=self.start_utc_ns,

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from daemon.events import EventKind
+from daemon.vision.resilient import MODEL_SLOW
 
 
 class Verdict(StrEnum):
@@ -34,6 +35,8 @@ ReasonCode = Literal[
     "disk_filling",
     "config_damaged",
     "set_aside",
+    "networks_away",
+    "networks_slow",
     "no_broker",
 ]
 
@@ -63,6 +66,8 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "disk_filling": "the disk will be full in {} days, then the oldest recordings give way",
     "config_damaged": "the config cannot be used, the last good one is in force: {}",
     "set_aside": "damaged and set aside: {}",
+    "networks_away": "animals are found without the networks: {}",
+    "networks_slow": "not every frame is measured: {}",
     "no_broker": "the broker is not reached",
 }
 
@@ -133,6 +138,27 @@ class MqttStatus(_Part):
     """Commands that came since the start, and what became of them."""
 
 
+class VisionStatus(_Part):
+    """How animals are found."""
+
+    mode: Literal["networks", "thinned", "classical"] = "classical"
+    """By the networks, by these on one frame of several, or by their warmth alone."""
+    one_frame_of: int = 1
+    """One frame of so many is measured."""
+    degraded: bool = False
+    """Whether that is worse than what the config asks for."""
+    reason: str | None = None
+    """Why it is not the networks on every frame."""
+    segmenter: str = ""
+    """Names and versions."""
+    models: dict[str, str] = {}
+    """SHA-256 of the file of each network, by its kind."""
+    provider: Literal["cuda", "cpu"] | None = None
+    """What really runs the networks."""
+    frame_ms: float | None = None
+    """What they take for one frame."""
+
+
 class AnimalStatus(_Part):
     """The latest of one animal."""
 
@@ -177,6 +203,7 @@ class Status(_Part):
     background_celsius: float | None
     store: StoreStatus
     mqtt: MqttStatus
+    vision: VisionStatus = VisionStatus()
     recording_error: str | None
     disk_free_bytes: int
     disk: DiskStatus = DiskStatus()
@@ -199,6 +226,7 @@ def judge(
     block: BlockStatus,
     store: StoreStatus,
     mqtt: MqttStatus,
+    vision: VisionStatus,
     recording_error: str | None,
     not_measured: str | None,
     disk_free_bytes: int,
@@ -209,6 +237,7 @@ def judge(
     """Fine, look or act, with the reasons, worst first; `notices` are of the start of the service."""
     said = {EventKind.CAMERA_LOST.value} if camera.state == "lost" else set()
     said |= {EventKind.DISK_LOW.value} if disk.low else set()
+    said |= {EventKind.VISION_DEGRADED.value}  # below, in words, as it is now
     act = [Reason(code="open_alert", detail=alert) for alert in open_alerts if alert not in said]
     act += [notice for notice in notices if notice.code == "config_damaged"]
     look = [notice for notice in notices if notice.code != "config_damaged"]
@@ -222,7 +251,11 @@ def judge(
         act.append(Reason(code="not_stored", detail=store.write_error))
     if recording_error is not None:
         act.append(Reason(code="not_recorded", detail=recording_error))
-    if not_measured is not None:
+    if vision.degraded and vision.mode == "classical":
+        act.append(Reason(code="networks_away", detail=vision.reason or ""))
+    elif vision.degraded:
+        look.append(Reason(code="networks_slow", detail=f"{vision.reason}, so one of {vision.one_frame_of} is"))
+    if not_measured not in (None, MODEL_SLOW):
         look.append(Reason(code="not_measured", detail=not_measured))
     if block.captured_24h < LOW_COVERAGE * block.expected_24h:
         look.append(Reason(code="low_coverage", detail=f"{100 * block.captured_24h / block.expected_24h:.0f}"))
@@ -260,7 +293,17 @@ def status_line(status: Status) -> str:
     )
     return (
         f"{status.verdict} | camera {status.camera.state} {status.camera.frames_per_second:.1f} fps | "
-        f"{animals or 'no animal'} | {block} | {status.store.frames} frames stored | mqtt {status.mqtt.state}"
+        f"{_vision_words(status.vision)} | {animals or 'no animal'} | {block} | "
+        f"{status.store.frames} frames stored | mqtt {status.mqtt.state}"
         + ("" if status.disk.full_in_days is None else f" | disk full in {status.disk.full_in_days:.0f} days")
         + (f" | {'; '.join(map(str, status.reasons))}" if status.reasons else "")
+    )
+
+
+def _vision_words(vision: VisionStatus) -> str:
+    if vision.mode == "classical":
+        return "no networks"
+    took = "" if vision.frame_ms is None else f" {vision.frame_ms:.0f} ms"
+    return f"networks on {vision.provider}{took}" + (
+        "" if vision.one_frame_of == 1 else f", 1 of {vision.one_frame_of}"
     )

@@ -13,9 +13,20 @@ from daemon.recorder import BlockRecorder
 from daemon.sampling import Item, Sampler
 from daemon.schedule import next_block
 from daemon.settings import Settings
-from daemon.status import AnimalStatus, BlockStatus, CameraStatus, MqttStatus, Reason, Status, StoreStatus, judge
+from daemon.status import (
+    AnimalStatus,
+    BlockStatus,
+    CameraStatus,
+    MqttStatus,
+    Reason,
+    Status,
+    StoreStatus,
+    VisionStatus,
+    judge,
+)
 from daemon.store.repository import Store
 from daemon.vision.parts import BodyPart
+from daemon.vision.resilient import ResilientSegmenter
 from daemon.worker import Worker
 from drivers.clock import NS_PER_S, Clock
 
@@ -42,6 +53,7 @@ class StatusBoard:
         live: LiveView,
         caretaker: Caretaker,
         config_problem: str | None,
+        segmenter: ResilientSegmenter,
     ) -> None:
         self.settings = settings
         self._version = version
@@ -56,6 +68,7 @@ class StatusBoard:
         self._commands = commands
         self._live = live
         self._caretaker = caretaker
+        self._segmenter = segmenter
         self.config_problem = config_problem
         """Why the last good config is in force; None when it is the one that was asked for."""
         self._started_monotonic_ns = clock.monotonic_ns()
@@ -71,7 +84,7 @@ class StatusBoard:
         newest = self._live.newest
         observation = None if newest is None else newest[1].observation
         camera, block = self._camera(), self._block()
-        store, mqtt = self._storage(), self._mqtt()
+        store, mqtt, vision = self._storage(), self._mqtt(), self._vision()
         recording_error = self._recorder.failed if self._recorder else None
         not_measured = None if observation is None else observation.not_measured
         disk_free_bytes = shutil.disk_usage(self.settings.box.data_dir).free
@@ -84,6 +97,7 @@ class StatusBoard:
             block=block,
             store=store,
             mqtt=mqtt,
+            vision=vision,
             recording_error=recording_error,
             not_measured=not_measured,
             disk_free_bytes=disk_free_bytes,
@@ -103,6 +117,7 @@ class StatusBoard:
             background_celsius=None if observation is None else observation.background_celsius,
             store=store,
             mqtt=mqtt,
+            vision=vision,
             recording_error=recording_error,
             disk_free_bytes=disk_free_bytes,
             disk=self._caretaker.status,
@@ -157,6 +172,20 @@ class StatusBoard:
             waiting=len(self._samples) + self._worker.waiting,
             lost=self._worker.lost_observations,
             write_error=self._worker.write_error,
+        )
+
+    def _vision(self) -> VisionStatus:
+        segmenter = self._segmenter
+        state, networks, cost_s = segmenter.state, segmenter.networks, segmenter.cost_s
+        return VisionStatus(
+            mode=state.mode.value,
+            one_frame_of=state.every,
+            degraded=state.degraded,
+            reason=state.reason,
+            segmenter=segmenter.name,
+            models={} if networks is None else networks.hashes,
+            provider=None if networks is None else networks.provider,
+            frame_ms=None if cost_s is None else 1000 * cost_s,
         )
 
     def _mqtt(self) -> MqttStatus:

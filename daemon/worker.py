@@ -27,6 +27,7 @@ from daemon.sampling import (
 from daemon.schedule import PlannedBlock
 from daemon.store.repository import BlockState, Coverage, Store
 from daemon.vision.parts import Segmentation
+from daemon.vision_events import VisionEvents
 from drivers.clock import NS_PER_S, Clock
 from drivers.errors import StoreError, StoreRejectedError
 from drivers.frame import ThermalFrame
@@ -127,6 +128,7 @@ class Worker:
         commit_interval_s: float,
         on_measured: Callable[[ThermalFrame, Measured], None],
         beat: Callable[[], None],
+        vision: VisionEvents | None = None,
     ) -> None:
         self.rules = rules
         self.run_id = run_id
@@ -138,6 +140,8 @@ class Worker:
         self._commit_interval_ns = round(commit_interval_s * NS_PER_S)
         self._on_measured = on_measured
         self._beat = beat
+        self._vision = vision
+        self._next_runs: deque[tuple[int, Callable[[], None]]] = deque()
         self._writes: deque[_Batch | Callable[[], None]] = deque()
         self._commit_due_ns: int | None = None
         self._retry_at_ns: int | None = None
@@ -168,8 +172,19 @@ class Worker:
         for event in open_events:
             if event.kind is EventKind.CAMERA_LOST:
                 self._camera_lost_event = event.event_id
+        if self._vision is not None:
+            self._vision.restore(open_events)
         for event in self.rules.orphans(self._clock.utc_ns()):
             self._tell(event)
+
+    def begin_run(self, run_id: int, change: Callable[[], None] = lambda: None) -> None:
+        """Carry out a change between two items: what is handled after it belongs to this run. From any thread."""
+        self._next_runs.append((run_id, change))
+
+    def _begin_runs(self) -> None:
+        while self._next_runs:
+            self.run_id, change = self._next_runs.popleft()
+            change()
 
     def run(self, items: HandOff[Item]) -> None:
         """Consume until the hand-off is closed and empty; then everything is written, if the database lets us.
@@ -179,6 +194,7 @@ class Worker:
         try:
             while not items.exhausted:
                 self._beat()
+                self._begin_runs()
                 item = items.get(IDLE_S)
                 if item is not None:
                     self.handle(item)
@@ -191,6 +207,7 @@ class Worker:
 
     def handle(self, item: Item) -> None:
         """Take one item. What it changes in the database is queued; `write_if_due` and `write` carry it out."""
+        self._begin_runs()
         match item:
             case Sample():
                 self._measure(item)
@@ -211,6 +228,9 @@ class Worker:
         self._mark_clock_step(sample.frame)
         measured = self._measured(sample)
         self.measured_frames += 1
+        if self._vision is not None:
+            for event in self._vision.update(sample.frame.captured_utc_ns):
+                self._tell(event)
         self._batch().observations.append(measured.observation)
         self.waiting += 1
         for event in self.rules.update(measured.observation):

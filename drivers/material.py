@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drivers.clock import NS_PER_S
 from drivers.errors import MaterialError
 from drivers.false_colour import FalseColourReader, FalseColourScale, Reading
@@ -62,6 +65,8 @@ class MaterialFrame:
     """Where the source's own pixels lie in the frame."""
     recorded: bool
     """Whether the times of `raw` are those of its capture."""
+    degrees: NDArray[np.floating] | None = None
+    """Degrees C at the source's own size, where it holds them."""
 
 
 class Material:
@@ -117,6 +122,7 @@ class Material:
                     source=piece.name,
                     placement=piece.placement,
                     recorded=piece.recorded is not None,
+                    degrees=piece.degrees,
                 )
                 sequence += 1
             start_s = time_s + self._period_s

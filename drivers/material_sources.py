@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class Piece:
     flags: FrameFlag = FrameFlag.NONE
     recorded: RawFrame | None = None
     """As it was captured, where that is known."""
+    degrees: NDArray[np.floating] | None = None
+    """Degrees C at the source's own size, where it holds them."""
 
 
 class Source(ABC):
@@ -166,7 +168,8 @@ class DegreeSource(Source):
         """See `Source`."""
         for index, celsius in enumerate(read_degrees(self.path)):
             field = self.placement.field_to_frame(celsius)
-            yield _estimated(field, f"{self.path.name}#{index}", self.placement)
+            piece = _estimated(field, f"{self.path.name}#{index}", self.placement)
+            yield replace(piece, degrees=celsius)
 
 
 def read_degrees(path: Path) -> NDArray[np.floating]:

@@ -1,4 +1,4 @@
-"""Where the pixels of foreign material lie in the camera's frame, and the way back."""
+"""Where the pixels of foreign material lie in a frame, the camera's unless another is named, and the way back."""
 
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -17,7 +17,7 @@ _MIN_VALID_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """How a picture of any size lies in the 256 x 192 frame: scaled alike in both directions, never squashed.
+    """How a picture of any size lies in the frame: scaled alike in both directions, never squashed.
 
     What the picture does not cover (bars beside it or above and below) has no temperature.
     """
@@ -32,9 +32,11 @@ class Placement:
     """Columns that it covers."""
     height: int
     """Rows that it covers."""
+    frame_width: int = IMAGE_WIDTH
+    frame_height: int = IMAGE_HEIGHT
 
     @classmethod
-    def fit(cls, width: int, height: int) -> Self:
+    def fit(cls, width: int, height: int, *, frame_width: int = IMAGE_WIDTH, frame_height: int = IMAGE_HEIGHT) -> Self:
         """The largest placement of a picture of this size.
 
         A bar of one pixel is rounding and not the shape of the picture: such a picture covers the whole frame.
@@ -46,18 +48,20 @@ class Placement:
         """
         if width < 1 or height < 1:
             raise ValueError(f"a picture has at least one pixel, got {width} x {height}")
-        scale = min(IMAGE_WIDTH / width, IMAGE_HEIGHT / height)
+        scale = min(frame_width / width, frame_height / height)
         covered_width = max(1, round(width * scale))
         covered_height = max(1, round(height * scale))
-        if covered_width >= IMAGE_WIDTH - 1 and covered_height >= IMAGE_HEIGHT - 1:
-            covered_width, covered_height = IMAGE_WIDTH, IMAGE_HEIGHT
+        if covered_width >= frame_width - 1 and covered_height >= frame_height - 1:
+            covered_width, covered_height = frame_width, frame_height
         return cls(
             source_width=width,
             source_height=height,
-            left=(IMAGE_WIDTH - covered_width) // 2,
-            top=(IMAGE_HEIGHT - covered_height) // 2,
+            left=(frame_width - covered_width) // 2,
+            top=(frame_height - covered_height) // 2,
             width=covered_width,
             height=covered_height,
+            frame_width=frame_width,
+            frame_height=frame_height,
         )
 
     @property
@@ -75,7 +79,7 @@ class Placement:
 
         Returns
         -------
-        (192, 256) float32
+        (frame_height, frame_width) float32
             Mean over the area of each pixel where the source is finer, linear in between where it is coarser; NaN
             outside the picture and where most of the area is NaN.
         """
@@ -85,7 +89,7 @@ class Placement:
         if inside.shape != (self.height, self.width):
             finer = self.source_width > self.width
             inside = self._resized(inside, cv2.INTER_AREA if finer else cv2.INTER_LINEAR)
-        frame = np.full((IMAGE_HEIGHT, IMAGE_WIDTH), np.nan, np.float32)
+        frame = np.full((self.frame_height, self.frame_width), np.nan, np.float32)
         frame[self.top : self.top + self.height, self.left : self.left + self.width] = inside
         return frame
 
@@ -100,9 +104,9 @@ class Placement:
             return np.where(share >= _MIN_VALID_SHARE, total / share, np.nan).astype(np.float32)
 
     def labels_to_source(self, labels: NDArray[Label]) -> NDArray[Label]:
-        """Labels of the frame, (192, 256), at the source's own size: each pixel takes the label it lies in."""
-        if labels.shape != (IMAGE_HEIGHT, IMAGE_WIDTH):
-            raise ValueError(f"expected shape ({IMAGE_HEIGHT}, {IMAGE_WIDTH}), got {labels.shape}")
+        """Labels of the whole frame at the source's own size: each pixel takes the label it lies in."""
+        if labels.shape != (self.frame_height, self.frame_width):
+            raise ValueError(f"expected shape ({self.frame_height}, {self.frame_width}), got {labels.shape}")
         rows = self.top + _cells(self.source_height, self.height)
         columns = self.left + _cells(self.source_width, self.width)
         return labels[rows[:, np.newaxis], columns]

@@ -7,8 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
-
 
 class BodyPart(IntEnum):
     """Labels of every mask in the project; 0 is background."""
@@ -20,20 +18,18 @@ class BodyPart(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segmentation:
-    """What is where in one frame."""
+    """What is where in one frame; both maps have its size, (192, 256) for a frame of the camera."""
 
     parts: NDArray[np.uint8]
-    """Shape (192, 256): 0 background, otherwise a `BodyPart`."""
+    """Shape (height, width): 0 background, otherwise a `BodyPart`."""
 
     instances: NDArray[np.uint8]
-    """Shape (192, 256): 0 background, otherwise the number of the animal within this frame, from 1."""
+    """Shape (height, width): 0 background, otherwise the number of the animal within this frame, from 1."""
 
     def __post_init__(self) -> None:
         for name, labels in (("parts", self.parts), ("instances", self.instances)):
-            if labels.dtype != np.uint8 or labels.shape != (IMAGE_HEIGHT, IMAGE_WIDTH):
-                raise ValueError(
-                    f"{name} must be ({IMAGE_HEIGHT}, {IMAGE_WIDTH}) uint8, got {labels.dtype} {labels.shape}"
-                )
+            if labels.dtype != np.uint8 or labels.ndim != 2 or labels.shape != self.parts.shape:
+                raise ValueError(f"{name} must be (height, width) uint8, both alike, got {labels.dtype} {labels.shape}")
             labels.setflags(write=False)
 
 
@@ -46,5 +42,5 @@ class Segmenter(Protocol):
         ...
 
     def segment(self, celsius: NDArray[np.float32]) -> Segmentation:
-        """Label one frame of degrees C, shape (192, 256), NaN allowed."""
+        """Label one frame of degrees C, (height, width) float32, NaN allowed; the maps have its size."""
         ...

@@ -485,7 +485,7 @@ def test_the_maps_appear_last(transfers: Transfers, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", note)
     analyzed(tmp_path / "stack.npy", tmp_path / "out")
-    assert given == ["parts.csv", "frames.csv", "overlay.mp4", "parts.npz"]
+    assert given == ["parts.csv", "animals.csv", "frames.csv", "overlay.mp4", "parts.npz"]
     assert {file.name for file in (tmp_path / "out").iterdir()} == set(given)
 
 
@@ -549,7 +549,8 @@ def test_the_command_goes_on_after_a_bad_file_and_ends_with_2(
     np.save("one[1].npy", transfers[0])
     np.save("two.npy", transfers[1])
     Path("bad.npy").write_bytes(b"no array")
-    monkeypatch.setattr(sys, "argv", ["vivarium", "analyze", "one[1].npy", "bad.npy", "two.npy", "--output", "out"])
+    files = ["one[1].npy", "bad.npy", "two.npy"]
+    monkeypatch.setattr(sys, "argv", ["vivarium", "analyze", *files, "--output", "out", "--classical"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

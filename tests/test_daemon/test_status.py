@@ -17,6 +17,7 @@ from daemon.status import (
     Status,
     StoreStatus,
     Verdict,
+    VisionStatus,
     judge,
     status_line,
 )
@@ -34,6 +35,7 @@ CAMERA = CameraStatus(
 )
 STORE = StoreStatus(frames=60, part_observations=180, events=2, outbox=0, waiting=0, lost=0, write_error=None)
 MQTT = MqttStatus(state="connected", broker="127.0.0.1:1883", protocol="5", published=2, last_error=None)
+VISION = VisionStatus(mode="networks", segmenter="unet-1", provider="cpu", frame_ms=17.4)
 BLOCK = BlockStatus(key=None, accounted=0, planned=0, next_start_utc_ns=None, captured_24h=14_000, expected_24h=14_400)
 
 
@@ -44,6 +46,7 @@ def verdict_of(**changes: Any) -> tuple[Verdict, list[str]]:
         "block": BLOCK,
         "store": STORE,
         "mqtt": MQTT,
+        "vision": VISION,
         "recording_error": None,
         "not_measured": None,
         "disk_free_bytes": FREE_BYTES,
@@ -80,6 +83,23 @@ def camera(**changes: Any) -> CameraStatus:
         ),
         pytest.param(
             {"block": BLOCK.model_copy(update={"captured_24h": 0, "expected_24h": 0})}, Verdict.FINE, [], id="no plan"
+        ),
+        pytest.param({"vision": VisionStatus(reason="none here")}, Verdict.FINE, [], id="no networks were asked for"),
+        pytest.param(
+            {"vision": VisionStatus(degraded=True, reason="they fail"), "open_alerts": ("vision_degraded",)},
+            Verdict.ACT,
+            ["networks_away"],
+            id="the networks fail, said once",
+        ),
+        pytest.param(
+            {
+                "vision": VisionStatus(mode="thinned", one_frame_of=3, degraded=True, reason="they take 99 ms"),
+                "not_measured": "model_slow",
+                "open_alerts": ("vision_degraded",),
+            },
+            Verdict.LOOK,
+            ["networks_slow"],
+            id="the networks are slow, said once",
         ),
         pytest.param({"disk": DiskStatus(low=True)}, Verdict.ACT, ["low_disk"], id="low disk"),
         pytest.param(
@@ -166,6 +186,7 @@ def a_status(**changes: Any) -> Status:
         "background_celsius": 22.8,
         "store": STORE,
         "mqtt": MQTT,
+        "vision": VISION,
         "recording_error": None,
         "disk_free_bytes": FREE_BYTES,
         "open_alerts": (),
@@ -175,7 +196,8 @@ def a_status(**changes: Any) -> Status:
 
 def test_the_line_for_the_terminal_says_everything_in_one_line() -> None:
     assert status_line(a_status()) == (
-        "fine | camera running 25.0 fps | animal 1: head 32.7, body 30.9 °C; animal 2: body 31.0, tail 27.0 °C | "
+        "fine | camera running 25.0 fps | networks on cpu 17 ms | "
+        "animal 1: head 32.7, body 30.9 °C; animal 2: body 31.0, tail 27.0 °C | "
         "block 2026-11-23/night-1 58/1800 | 60 frames stored | mqtt connected"
     )
 
@@ -188,7 +210,8 @@ def test_the_line_ends_with_what_is_wrong() -> None:
         block=BlockStatus(key=None, accounted=0, planned=0, next_start_utc_ns=None, captured_24h=0, expected_24h=0),
     )
     assert status_line(status) == (
-        "act | camera running 25.0 fps | no animal | no block | 60 frames stored | mqtt connected | "
+        "act | camera running 25.0 fps | networks on cpu 17 ms | no animal | no block | 60 frames stored | "
+        "mqtt connected | "
         "the camera is lost; only 1.5 GiB of disk are free, and nothing more may give way"
     )
 
@@ -196,6 +219,22 @@ def test_the_line_ends_with_what_is_wrong() -> None:
 def test_the_line_says_when_the_disk_will_be_full() -> None:
     line = status_line(a_status(disk=DiskStatus(full_in_days=119.6)))
     assert line.endswith("mqtt connected | disk full in 120 days")
+
+
+@pytest.mark.parametrize(
+    ("vision", "words"),
+    [
+        pytest.param(VisionStatus(), "no networks", id="none"),
+        pytest.param(VisionStatus(mode="networks", provider="cuda"), "networks on cuda", id="not yet run"),
+        pytest.param(
+            VisionStatus(mode="thinned", one_frame_of=3, provider="cpu", frame_ms=99),
+            "networks on cpu 99 ms, 1 of 3",
+            id="thinned",
+        ),
+    ],
+)
+def test_the_line_says_what_finds_the_animals(vision: VisionStatus, words: str) -> None:
+    assert status_line(a_status(vision=vision)).split(" | ")[2] == words
 
 
 def test_it_survives_json() -> None:

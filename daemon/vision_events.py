@@ -1,0 +1,60 @@
+"""When the networks give way, and when they are back, as events."""
+
+from collections.abc import Callable, Iterable
+
+from daemon.events import Event, EventKind, EventState, Severity
+from daemon.vision.resilient import Mode, VisionState
+
+_SEVERITIES = {Mode.NETWORKS: Severity.NOTICE, Mode.THINNED: Severity.NOTICE, Mode.CLASSICAL: Severity.ALERT}
+
+
+class VisionEvents:
+    """Compares how animals are found with what was told last.
+
+    What is measured between the opening and the closing event was not measured by the networks on every frame.
+
+    Parameters
+    ----------
+    state : callable
+        How they are found at present.
+    """
+
+    def __init__(self, state: Callable[[], VisionState]) -> None:
+        self._state = state
+        self._open: str | None = None
+        """Event that opened the condition."""
+        self._told: VisionState | None = None
+
+    def restore(self, open_events: Iterable[Event]) -> None:
+        """Go on from a condition that was open when the service stopped."""
+        for event in open_events:
+            if event.kind is EventKind.VISION_DEGRADED:
+                self._open = event.event_id
+
+    def update(self, at_utc_ns: int) -> list[Event]:
+        """What has changed since the last call; `at_utc_ns` is the time of the first frame that it concerns."""
+        state = self._state()
+        if state == self._told:
+            return []
+        before, self._told = self._told, state
+        if before is None and state.degraded and self._open is not None:  # still so after a restart: told already
+            return []
+        events = []
+        if self._open is not None:
+            events.append(self._event(EventState.CLOSED, state, at_utc_ns))
+            self._open = None
+        if state.degraded:
+            opened = self._event(EventState.OPENED, state, at_utc_ns)
+            self._open = opened.event_id
+            events.append(opened)
+        return events
+
+    def _event(self, what: EventState, state: VisionState, at_utc_ns: int) -> Event:
+        return Event(
+            kind=EventKind.VISION_DEGRADED,
+            state=what,
+            severity=_SEVERITIES[state.mode],
+            at_utc_ns=at_utc_ns,
+            data={"mode": state.mode.value, "one_frame_of": state.every, "reason": state.reason},
+            opened_event_id=self._open if what is EventState.CLOSED else None,
+        )

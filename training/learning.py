@@ -1,0 +1,201 @@
+"""How a network learns: the loss of a step, the figures of an epoch, the learning rate (a Lightning module)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from training.checkpoints import RECIPE_KEY, untrained
+from training.losses import centre_loss, offset_loss, parts_loss
+from training.panoptic import OFFSET_UNIT_PX
+from training.pixel_measures import PixelMeasures, pixel_measures, pixel_metrics
+from training.recipe import Recipe, recipe_to_json
+from training.synthetic import Batch
+from training.unet import UNet
+from training.window import Window
+
+PLAIN = "all"
+"""Of the pictures that training is watched with: as the camera shows them."""
+APART = "apart"
+"""Those of them in which no animal touches another."""
+HARD = "hard"
+"""The same pictures, augmented as those that are learned from."""
+HELD_BACK = "held_back"
+"""Pictures of other sources that are not learned from."""
+
+WATCHED = f"val_miou_{PLAIN}"
+"""The figure that decides about stopping: mean IoU of head, body and tail."""
+
+_SEEDS = 2**63
+_LOADERS = (PLAIN, HARD, HELD_BACK)
+
+
+class Learning(lightning.LightningModule):
+    """A network that learns to label pictures.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train and how.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.window = Window()
+        self.network = untrained(recipe).to(memory_format=torch.channels_last)
+        self._metrics = nn.ModuleDict({name: pixel_metrics() for name in (PLAIN, APART, HARD, HELD_BACK)})
+        self.measures: dict[str, PixelMeasures] = {}
+        """Of the last validation, by the name of its pictures."""
+
+    def _views(self, batch: Batch) -> Tensor:
+        views: Tensor = self.window(batch.celsius)
+        return views.contiguous(memory_format=torch.channels_last)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin each epoch with chances of its own, so that a training that was stopped goes on as it would have."""
+        torch.manual_seed(hash((self.recipe.seed, self.current_epoch, self.global_rank)) % _SEEDS)
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Loss of a batch."""
+        views = self._views(batch)
+        if self.current_epoch < self.recipe.epochs - self.recipe.decay_epochs and self.recipe.cut_px is not None:
+            views, batch = cut(views, batch, self.recipe.cut_px, self.recipe.shape.multiple)
+        losses = self._losses(views, batch)
+        total = torch.stack(list(losses.values())).sum()
+        for name, loss in losses.items():
+            self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.parts))
+        self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.parts))
+        return total
+
+    def _losses(self, views: Tensor, batch: Batch) -> dict[str, Tensor]:
+        recipe, parts = self.recipe, batch.parts.long()
+        if isinstance(self.network, UNet):
+            return {"parts": parts_loss(self.network(views), parts, dice_weight=recipe.dice_weight)}
+        logits = self.network(views)
+        return {
+            "parts": parts_loss(logits.parts, parts, dice_weight=recipe.dice_weight),
+            "centre": recipe.centre_weight * centre_loss(logits.centre, batch.centre, batch.animals_known),
+            "offset": recipe.offset_weight * offset_loss(logits.offset, batch.offset / OFFSET_UNIT_PX, batch.inside),
+        }
+
+    def validation_step(self, batch: Batch, _index: int, dataloader_idx: int = 0) -> None:
+        """Count the labels of a batch, and say how far centres and offsets are off."""
+        result = self.network(self._views(batch))
+        logits, parts = (result if isinstance(result, Tensor) else result.parts), batch.parts.long()
+        labels = logits.float().argmax(1)
+        name = _LOADERS[min(dataloader_idx, len(_LOADERS) - 1)]
+        self._metrics[name].update(labels, parts)
+        if name != PLAIN:
+            return
+        if batch.apart.any():
+            self._metrics[APART].update(labels[batch.apart], parts[batch.apart])
+        if not isinstance(result, Tensor):
+            miss = offset_loss(result.offset, batch.offset / OFFSET_UNIT_PX, batch.inside)
+            centre = centre_loss(result.centre, batch.centre, batch.animals_known)
+            self._note("val_offset_px", OFFSET_UNIT_PX * miss, len(parts))
+            self._note("val_centre", centre, len(parts))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the epoch."""
+        self.measures = {}
+        for name, metrics in self._metrics.items():
+            if not any(metric.update_called for metric in metrics.values()):
+                continue
+            measures = self.measures[name] = pixel_measures(metrics.compute())
+            metrics.reset()
+            for label, one in measures.classes.items():
+                self._note(f"val_iou_{label}_{name}", one.iou)
+            self._note(f"val_miou_{name}", measures.mean_iou_parts, shown=name in (PLAIN, APART))
+            self._note(f"val_animal_iou_{name}", measures.animal_iou)
+
+    def _note(self, name: str, value: Tensor | float | None, pictures: int = 1, *, shown: bool = False) -> None:
+        if value is not None:
+            self.log(name, value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False, batch_size=pictures)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; a warm-up, a constant rate, and a decay at the end."""
+        decayed = [weight for weight in self.parameters() if weight.ndim > 1]
+        others = [weight for weight in self.parameters() if weight.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+            lr=self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
+        )
+        steps = self.recipe.epochs * self.recipe.batches(self.trainer.world_size)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate(self.recipe, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the recipe beside the weights."""
+        checkpoint[RECIPE_KEY] = recipe_to_json(self.recipe)
+
+
+def cut(views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int) -> tuple[Tensor, Batch]:
+    """A window of each picture, about a random place on an animal where there is one.
+
+    Most of a picture is floor, of which little can be learnt. The views were made from the whole picture, so a window
+    looks as it does there.
+
+    Parameters
+    ----------
+    views : (N, C, H, W) float32
+    batch : Batch
+        What belongs to them.
+    size_px : (int, int)
+        Height and width of the window, multiples of `step_px`.
+    step_px : int
+        Windows begin at multiples of this, as the network's coarsest cells do.
+    """
+    height, width = size_px
+    stride = batch.parts.shape[-1] // batch.inside.shape[-1]
+    pieces: list[tuple[Tensor, ...]] = []
+    for index, inside in enumerate(batch.inside[:, 0]):
+        places = inside.nonzero()
+        if len(places):
+            middle = places[int(torch.randint(len(places), ()))] * stride
+        else:
+            middle = torch.tensor([int(torch.randint(length, ())) for length in batch.parts.shape[1:]])
+        corner = []
+        for axis, (length, whole) in enumerate(zip(size_px, batch.parts.shape[1:], strict=True)):
+            wanted = int(middle[axis]) - int(torch.randint(length // 4, 3 * length // 4, ()))
+            corner.append(min(max(round(wanted / step_px) * step_px, 0), whole - length))
+        top, left = corner
+        fine = (..., slice(top, top + height), slice(left, left + width))
+        coarse = (
+            ...,
+            slice(top // stride, (top + height) // stride),
+            slice(left // stride, (left + width) // stride),
+        )
+        pieces.append(
+            (
+                views[index][fine],
+                batch.parts[index][fine],
+                batch.centre[index][coarse],
+                batch.offset[index][coarse],
+                batch.inside[index][coarse],
+            )
+        )
+    views, parts, centre, offset, inside = (torch.stack(some) for some in zip(*pieces, strict=True))
+    whole = batch._replace(parts=parts, centre=centre, offset=offset, inside=inside)
+    return views.contiguous(memory_format=torch.channels_last), whole
+
+
+def rate(recipe: Recipe, steps: int) -> Callable[[int], float]:
+    """The learning rate as a share of the full one, by step.
+
+    It rises for `warm_up_steps`, stays, and falls along half a cosine over the last `decay_epochs`. As long as it
+    stays, nothing depends on how long the training will be: it can be made longer, and only what follows the plateau
+    is done anew (Hu et al., "MiniCPM", 2024, call it warm-up, stable, decay).
+    """
+    decay = max(1.0, steps * recipe.decay_epochs / recipe.epochs)
+
+    def share(step: int) -> float:
+        left = max(steps - step, 0)
+        warm = min(1.0, (step + 1) / recipe.warm_up_steps)
+        return warm * (0.5 - 0.5 * math.cos(math.pi * left / decay) if left < decay else 1.0)
+
+    return share
