@@ -180,7 +180,7 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
 	@echo "Installing the service and the development tools into $(VENV) (once, takes a minute or two)"
-	@$(PIP) install --editable '.[dev]'
+	@$(PIP) install --editable '.[dev,training,export]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.libraries: | $(VENV)/.installed
