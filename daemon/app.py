@@ -752,6 +752,8 @@ class Service:
                     coverage=status.block.captured_24h / expected if expected else None,
                     frames_dropped=self._samples.dropped,
                     frames_rejected=status.camera.rejected,
+                    vision=status.vision.mode,
+                    vision_degraded=status.vision.degraded,
                     outbox_depth=status.store.outbox,
                     outbox_dropped=outbox_dropped,
                     observations_dropped=self._publisher.state.dropped,
