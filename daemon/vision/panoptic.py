@@ -148,7 +148,7 @@ def _pieces(parts: Labels) -> Labels:
     largest = 1 + np.argsort(-statistics[1:, cv2.CC_STAT_AREA], kind="stable")[:MOST_ANIMALS]
     numbers = np.zeros(count, np.uint8)
     numbers[largest] = np.arange(1, len(largest) + 1)
-    return numbers[labels]
+    return np.asarray(numbers[labels], np.uint8)
 
 
 def _owners_by_centre(parts: Labels, centres: CentreMap, most: int, least_px: int) -> Labels:
