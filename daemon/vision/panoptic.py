@@ -37,8 +37,8 @@ _LEAST_PIECE_PX = 10
 _FRAGMENT_SHARE = 0.15
 """A piece smaller than this share of its animal, and in touch with another one, belongs to that one."""
 
-_REACH_PX = 24.0
-"""So far from a centre an offset may end and still mean it ..."""
+_REACH_PX = 60.0
+"""So far from a centre an offset may end and still mean it: 24 cut tips of tails and heads off, 120 let hands in ..."""
 _REACH_SHARE = 0.3
 """... and so much of its own length farther: long ones, from tails, are less exact."""
 
