@@ -654,7 +654,7 @@ class Service:
                 logger.info("the config has changed in a way that needs a restart of the parts")
                 order.answer(OrderOutcome("done", message="the parts of the service start anew with the new config"))
                 return new
-            networks, change = self._new_networks(new)
+            networks, change_networks = self._new_networks(new)
             self._keeper.replace_plan(new.schedule, new.zone)
         except (ConfigError, ModelError) as error:
             what = "config" if isinstance(error, ConfigError) else "model"
@@ -664,8 +664,12 @@ class Service:
         else:
             configure_logging(new.log)
             self.settings = self._board.settings = new
+
+            def change() -> None:
+                change_networks()
+                self._worker.rules.settings = new.alerts
+
             self._change_run(networks, change)
-            self._worker.rules.settings = new.alerts
             self._caretaker.settings = new
             self._board.config_problem = None
             self._on_reloaded()
@@ -748,6 +752,8 @@ class Service:
                     coverage=status.block.captured_24h / expected if expected else None,
                     frames_dropped=self._samples.dropped,
                     frames_rejected=status.camera.rejected,
+                    vision=status.vision.mode,
+                    vision_degraded=status.vision.degraded,
                     outbox_depth=status.store.outbox,
                     outbox_dropped=outbox_dropped,
                     observations_dropped=self._publisher.state.dropped,

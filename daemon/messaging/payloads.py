@@ -221,6 +221,10 @@ class HealthPayload(_Payload):
     """Frames that gave way because measuring was too slow."""
     frames_rejected: dict[str, int]
     """Transfers that were no good frames, by reason."""
+    vision: Literal["networks", "thinned", "classical"]
+    """What finds the animals: networks, networks on one frame of several, or their warmth alone."""
+    vision_degraded: bool
+    """Whether that is worse than what the config asks for."""
     outbox_depth: int
     """Events that wait for the broker."""
     outbox_dropped: int
@@ -386,6 +390,8 @@ def health_payload(
     coverage: float | None,
     frames_dropped: int,
     frames_rejected: Mapping[str, int],
+    vision: Literal["networks", "thinned", "classical"],
+    vision_degraded: bool,
     outbox_depth: int,
     outbox_dropped: int,
     observations_dropped: int,
@@ -399,6 +405,8 @@ def health_payload(
         coverage=coverage,
         frames_dropped=frames_dropped,
         frames_rejected=dict(sorted(frames_rejected.items())),
+        vision=vision,
+        vision_degraded=vision_degraded,
         outbox_depth=outbox_depth,
         outbox_dropped=outbox_dropped,
         observations_dropped=observations_dropped,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from daemon.messaging.ask import give_command
+from daemon.sampling import OVERRUN
 from daemon.settings import Settings
 from daemon.status import Verdict
 from daemon.vision import resilient
@@ -87,10 +88,10 @@ def reload_by_signal(running: "RunningService") -> None:
     running.signals.receive(signal.SIGHUP)
 
 
-def nothing_was_lost(running: "RunningService") -> bool:
-    """Whether every planned moment from the first captured one on was captured."""
-    became = [what for _, what in sorted(running.evidence.planned().items())]
-    return "captured" in became and set(became[became.index("captured") :]) == {"captured"}
+def nothing_gave_way(running: "RunningService") -> bool:
+    """Whether no planned moment is missing because measuring took too long."""
+    became = set(running.evidence.planned().values())
+    return "captured" in became and OVERRUN not in became
 
 
 def test_the_networks_measure_and_the_run_names_their_file(
@@ -110,8 +111,15 @@ def test_the_networks_measure_and_the_run_names_their_file(
 
 
 def test_a_slow_network_measures_some_frames_and_capture_goes_on(
-    make_settings: "MakeSettings", make_service: "MakeService", eventually: "Eventually", tmp_path: Path
+    make_settings: "MakeSettings",
+    make_service: "MakeService",
+    eventually: "Eventually",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # However slow this machine makes it, it is not given up: that is another test's.
+    monkeypatch.setattr(resilient, "MOST_EVERY", 1000)
+    monkeypatch.setattr(resilient, "RUN_LIMIT_S", 60.0)
     slow = write_model(tmp_path / "slow.onnx", slow_steps=steps_for(SLOW_S, tmp_path))
     settings = make_settings(vision=with_model(slow), recording={"enabled": False})
     with make_service(settings) as running:
@@ -128,7 +136,7 @@ def test_a_slow_network_measures_some_frames_and_capture_goes_on(
         reload_by_signal(running)
         eventually(lambda: mode(running) == "networks", "the quick network")
         eventually(lambda: len(events(running)) == 2, "both events")
-        assert nothing_was_lost(running)
+        assert nothing_gave_way(running)
     (opened, evidence), (closed, _) = events(running)
     assert (opened, closed) == ("opened", "closed")
     assert evidence["mode"] == "thinned"
@@ -161,7 +169,7 @@ def test_a_failing_network_gives_way_and_comes_back_by_itself(
         )
         eventually(lambda: mode(running) == "networks", "the network again")
         eventually(lambda: [state for state, _ in events(running)] == ["opened", "closed"], "the end of it is told")
-        assert nothing_was_lost(running)
+        assert nothing_gave_way(running)
         assert len(hashes(running)) == 1
 
 
@@ -189,7 +197,7 @@ def test_a_bad_model_is_refused_and_the_old_one_stays(
         last, new = before[0], hashes(running)[1]
         assert new != last
         eventually(lambda: running.service.status().vision.models == new, "the new network")
-        assert nothing_was_lost(running)
+        assert nothing_gave_way(running)
     assert events(running) == []
 
 

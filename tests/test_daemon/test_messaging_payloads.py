@@ -247,6 +247,8 @@ def test_health_counts_what_gave_way() -> None:
             coverage=1 / 3,
             frames_dropped=1,
             frames_rejected={"uniform": 2},
+            vision="thinned",
+            vision_degraded=True,
             outbox_depth=3,
             outbox_dropped=4,
             observations_dropped=5,
@@ -255,6 +257,7 @@ def test_health_counts_what_gave_way() -> None:
     )
     assert (payload["last_frame_age_s"], payload["coverage"]) == (None, 0.3333)
     assert (payload["outbox_depth"], payload["outbox_dropped"], payload["observations_dropped"]) == (3, 4, 5)
+    assert (payload["vision"], payload["vision_degraded"]) == ("thinned", True)
 
 
 def test_topics_stand_below_the_box() -> None:

@@ -240,7 +240,7 @@ def test_hopelessly_slow_networks_give_way_and_come_back(make: Make, frame: Ther
     networks.cost_s = 0.001
     clock.advance(LONGEST_RETRY_S)
     feed.next(0.04)
-    assert segmenter.state.mode is Mode.NETWORKS
+    assert segmenter.state == VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
 
 
 def test_other_networks_are_given_a_new_chance(make: Make, frame: ThermalFrame) -> None:
