@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,12 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from drivers.errors import ConfigError
 from training.checkpoints import recipe_of, start_from
 from training.epoch_files import EpochFiles
-from training.learning import WATCHED, Learning
+from training.learning import WATCHED, Learning, averaging
 from training.material import FIRST_VALIDATION_SEED, Divided, divided
 from training.mixed import PartOfSource
 from training.recipe import Recipe, changed, recipe_to_json
@@ -225,9 +224,9 @@ def _trainer(recipe: Recipe, run: Run) -> lightning.Trainer:
     )
 
 
-def _callbacks(recipe: Recipe, run: Run) -> Sequence[Callback]:
+def _callbacks(recipe: Recipe, run: Run) -> list[Callback]:
     callbacks: list[Callback] = [
-        WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(recipe.average)),
+        WeightAveraging(multi_avg_fn=averaging(recipe.average)),
         EpochFiles(run.folder),
         LearningRateMonitor(logging_interval="epoch"),
         ModelCheckpoint(

@@ -8,8 +8,9 @@ import typer
 
 from daemon.logs import configure_logging
 from daemon.settings import LogSettings
+from drivers.errors import ConfigError
 from training.datasets import SPEC_HELP
-from training.recipe import Kind, Preset, changed
+from training.recipe import Kind, Preset, Recipe, changed, overridden
 from training.recipe import preset as preset_recipe
 from training.train import Run, stored_recipe, train
 
@@ -40,6 +41,12 @@ SeedOption = Annotated[int | None, typer.Option(min=0, help="Of weights, picture
 PatienceOption = Annotated[
     int | None, typer.Option(min=0, help="Stop after so many epochs without a better mean IoU; 0: never.")
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Anything else of the recipe: dice_weight=0, augmentation.moved=1."
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of each training process.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that make pictures, for each training process.")]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Training processes, each on a GPU where there are some.")]
@@ -58,6 +65,7 @@ def train_command(
     data: DataOption = None,
     seed: SeedOption = None,
     patience: PatienceOption = None,
+    settings: SetOption = None,
     threads: ThreadsOption = 1,
     workers: WorkersOption = 1,
     devices: DevicesOption = 1,
@@ -90,9 +98,17 @@ def train_command(
         recipe = changed(
             preset_recipe(preset, kind), **{name: value for name, value in wanted.items() if value is not None}
         )
+        recipe = _overridden(recipe, settings or [])
     outcome = train(recipe, run)
     if outcome.is_first_process:
         typer.echo(
             f"{outcome.epochs} epochs: mean IoU of head, body and tail {outcome.mean_iou:.3f} on "
             f"{recipe.validation_scenes} unseen scenes; {outcome.checkpoint}"
         )
+
+
+def _overridden(recipe: Recipe, settings: list[str]) -> Recipe:
+    try:
+        return overridden(recipe, settings)
+    except ValueError as error:
+        raise ConfigError(f"--set: {error}") from error
