@@ -65,18 +65,19 @@ class Learning(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Loss of a batch."""
-        views = self._views(batch)
-        if self.current_epoch < self.recipe.epochs - self.recipe.decay_epochs and self.recipe.cut_px is not None:
-            views, batch = cut(views, batch, self.recipe.cut_px, self.recipe.shape.multiple)
-        losses = self._losses(views, batch)
+        losses = self.losses(batch, whole=self.current_epoch >= self.recipe.epochs - self.recipe.decay_epochs)
         total = torch.stack(list(losses.values())).sum()
         for name, loss in losses.items():
             self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.parts))
         self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.parts))
         return total
 
-    def _losses(self, views: Tensor, batch: Batch) -> dict[str, Tensor]:
-        recipe, parts = self.recipe, batch.parts.long()
+    def losses(self, batch: Batch, *, whole: bool) -> dict[str, Tensor]:
+        """What is to become small, by name, weighted; of whole pictures or of windows of them."""
+        recipe, views = self.recipe, self._views(batch)
+        if recipe.cut_px is not None and not whole:
+            views, batch = cut(views, batch, recipe.cut_px, recipe.shape.multiple)
+        parts = batch.parts.long()
         if isinstance(self.network, UNet):
             return {"parts": self._parts_loss(self.network(views), parts)}
         logits = self.network(views)
