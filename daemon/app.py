@@ -23,6 +23,7 @@ from daemon.disk_files import set_aside_files
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
 from daemon.health import (
+    CARETAKER_STALLED_AFTER_S,
     PUBLISHER_STALLED_AFTER_S,
     RECORDER_STALLED_AFTER_S,
     SCHEDULE_STALLED_AFTER_S,
@@ -352,11 +353,14 @@ class Service:
             "capture": STALLED_AFTER_S,
             "worker": STALLED_AFTER_S,
             "schedule": SCHEDULE_STALLED_AFTER_S,
+            "caretaker": CARETAKER_STALLED_AFTER_S,
         }
         if self.settings.recording.enabled:
             patience_s["recorder"] = RECORDER_STALLED_AFTER_S
         if self.settings.mqtt.enabled:
             patience_s["publisher"] = PUBLISHER_STALLED_AFTER_S
+            if self.settings.mqtt.commands:
+                patience_s["commands"] = STALLED_AFTER_S
         self._beats = Heartbeats(patience_s, self._clock)
         self._measuring, self._storing = Progress(self._clock), Progress(self._clock)
 
@@ -455,6 +459,7 @@ class Service:
             still_open=self.store.open_events(),
             first_events=self._damage_at_start(),
             freed_at_start=self._freed_at_start,
+            beat=partial(self._beats.beat, "caretaker"),
         )
         self._thread("caretaker", self._caretaker.run, self._caretaker.stop)
 
@@ -550,6 +555,7 @@ class Service:
             counts=self._commands,
             publish=self._publisher.publish_result,
             clock=self._clock,
+            beat=partial(self._beats.beat, "commands"),
         )
         self._thread("commands", desk.run, desk.stop)
 
@@ -648,19 +654,24 @@ class Service:
                 logger.info("the config has changed in a way that needs a restart of the parts")
                 order.answer(OrderOutcome("done", message="the parts of the service start anew with the new config"))
                 return new
-            networks, change = self._new_networks(new)
+            networks, change_networks = self._new_networks(new)
             self._keeper.replace_plan(new.schedule, new.zone)
         except (ConfigError, ModelError) as error:
             what = "config" if isinstance(error, ConfigError) else "model"
+            self._board.config_problem = str(error)
             logger.error("the new %s is refused, the old one stays in force: %s", what, error)
             order.answer(OrderOutcome("failed", what, f"the old {what} stays in force: {error}"))
         else:
             configure_logging(new.log)
             self.settings = self._board.settings = new
+
+            def change() -> None:
+                change_networks()
+                self._worker.rules.settings = new.alerts
+
             self._change_run(networks, change)
-            self._worker.rules.settings = new.alerts
             self._caretaker.settings = new
-            self._board.config_problem = self._config_problem = None
+            self._board.config_problem = None
             self._on_reloaded()
             logger.info("the config was read again")
             order.answer(OrderOutcome("done"))

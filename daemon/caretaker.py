@@ -49,8 +49,8 @@ from daemon.store.retention import (
 )
 from drivers.clock import NS_PER_S, Clock
 from drivers.closing import RecordingFiles
+from drivers.durable import sync_directory
 from drivers.errors import ConfigError, StoreError
-from drivers.sidecar import sync_directory
 
 logger = logging.getLogger(__name__)
 
@@ -289,6 +289,8 @@ class Caretaker:
         Of the start, to be stored.
     freed_at_start : sequence of Sacrifice
         From `make_room_to_start`, to be noted.
+    beat : callable
+        Told again and again as long as the thread goes on.
     """
 
     def __init__(
@@ -303,12 +305,14 @@ class Caretaker:
         still_open: Sequence[Event] = (),
         first_events: Sequence[Event] = (),
         freed_at_start: Sequence[Sacrifice] = (),
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self._store = store
         self._clock = clock
         self._run_id = run_id
         self._told = told
+        self._beat = beat
         self._known_set_aside = dict(set_aside_before)
         self.set_aside = tuple(_what(each) for each in first_events if each.kind is EventKind.SET_ASIDE)
         """What was set aside since the start began, each with its name."""
@@ -332,6 +336,7 @@ class Caretaker:
     def run(self) -> None:
         """Take care until stopped; what is done by then is noted."""
         while True:
+            self._beat()
             self.tick()
             if self._clock.wait(TICK_S, until=self._stopping):
                 break

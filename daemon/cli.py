@@ -12,6 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -261,12 +262,10 @@ def analyze_command(
         range_celsius=range_celsius,
         readings=_readings(reading),
     )
-    choice = (
-        VisionSettings(unet=NO_MODEL, panoptic=NO_MODEL) if classical else VisionSettings(unet=unet, panoptic=panoptic)
-    )
+    choice = _vision(NO_MODEL, NO_MODEL) if classical else _vision(unet, panoptic)
     networks = open_networks(choice, most=animals or MOST_ANIMALS)
     if networks.segmenter is None and not classical:
-        _console().print(
+        Console(stderr=True).print(
             f"[yellow]note:[/] found by their warmth alone: {escape(networks.why_none or '')}", soft_wrap=True
         )
     failed = False
@@ -405,6 +404,13 @@ def config_command(
 def version() -> None:
     """Print the version."""
     typer.echo(VERSION)
+
+
+def _vision(unet: str, panoptic: str) -> VisionSettings:
+    try:
+        return VisionSettings(unet=unet, panoptic=panoptic)
+    except ValidationError as error:
+        raise ConfigError(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
 
 
 def _readings(texts: list[str] | None) -> tuple[ReadingSettings, ...]:

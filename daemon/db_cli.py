@@ -24,6 +24,7 @@ from daemon.store.backup import (
     verify,
 )
 from daemon.store.engine import checked_url, sqlite_path
+from daemon.store.repository import attach_store
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import current_revision, head_revision, upgrade
 from drivers.clock import SystemClock
@@ -86,9 +87,21 @@ def backup(
 
 @db_app.command(name="verify")
 def verify_command(
-    copy: Annotated[Path, typer.Argument(help="A copy that `vivarium db backup` or an upgrade has made.")],
+    copy: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A copy that `vivarium db backup` or an upgrade has made; the database itself when left out."
+        ),
+    ] = None,
+    config: ConfigOption = _DEFAULT_CONFIG,
 ) -> None:
-    """Check a copy: checksum, pages and indexes, references; exit code 1 if anything is wrong with it."""
+    """Check a copy, or the database itself while the service runs: pages and indexes, references, a copy's checksum.
+
+    Exit code 1 if anything is wrong with it.
+    """
+    if copy is None:
+        _verify_database(config)
+        return
     verdict = verify(copy)
     table = Table("field", "value", box=None, pad_edge=False, show_header=False)
     table.add_row("copy", escape(str(copy)))
@@ -103,6 +116,18 @@ def verify_command(
     if verdict.problems:
         raise typer.Exit(1)
     _console().print("the copy is good")
+
+
+def _verify_database(config: Path) -> None:
+    settings = load_settings(config)
+    path = _file(checked_url(settings.database_url), "check")
+    with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
+        problems = store.integrity()
+    for problem in problems:
+        _console().print(f"[bold red]wrong[/] {escape(problem)}")
+    if problems:
+        raise typer.Exit(1)
+    _console().print(f"{escape(str(path))}: the database is good")
 
 
 @db_app.command()
@@ -153,10 +178,10 @@ def _url(config: Path) -> URL:
     return checked_url(load_settings(config).database_url)
 
 
-def _file(url: URL) -> Path:
+def _file(url: URL, verb: str = "copy") -> Path:
     path = sqlite_path(url)
     if path is None:
-        raise StoreError(f"{url.render_as_string()} is on a server: copy it with the server's own tools (pg_dump)")
+        raise StoreError(f"{url.render_as_string()} is on a server: {verb} it with the server's own tools (pg_dump)")
     if not path.exists():
         raise StoreError(f"there is no database in {path} yet")
     return path

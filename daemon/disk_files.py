@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from daemon.durable import write_durably
 from daemon.store.retention import Candidate, Level, Pin, names_of
 from drivers.clock import NS_PER_S
 from drivers.closing import FINAL_SUFFIX, PART_SUFFIX, RecordingFiles
+from drivers.durable import write_durably
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,10 @@ PUBLISHER_STALLED_AFTER_S = 120.0
 """The same for the publisher: it pauses for 30 s, and a name server that does not answer keeps it for a minute."""
 
 
+CARETAKER_STALLED_AFTER_S = 900.0
+"""The same for the caretaker, which looks at every recording in turn and removes many at once, on slow disks too."""
+
+
 class Heartbeats:
     """When each thread last finished a unit of work.
 

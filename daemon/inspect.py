@@ -37,7 +37,19 @@ class FrameReport:
             yield from self._calibration()
         yield from self._temperatures()
         if self.frame.flags & FrameFlag.UNCERTAIN:
-            yield "caution", "these are not the true temperatures: the host correction of this v2 camera is missing"
+            yield "caution", f"these are not the true temperatures: {self._why_uncertain()}"
+
+    def _why_uncertain(self) -> str:
+        if self.frame.correction is not None:
+            return "there was no gain map of this v2 camera"
+        if not self.item.recorded:
+            return "the host correction of this v2 camera is missing"
+        if self.item.flags & FrameFlag.UNCERTAIN:
+            return "this v2 camera had shown no picture of its closed shutter yet"
+        return (
+            "the recording does not hold the host correction of this v2 camera: it was made before corrections were "
+            "kept, or what it holds is damaged"
+        )
 
     def _origin(self) -> Iterator[tuple[str, str]]:
         placement = self.item.placement
@@ -75,6 +87,11 @@ class FrameReport:
             f"a {constants.a:.6g}, b {constants.b:.6g}, ka {constants.ka:.6g}, kb {constants.kb:.6g}, "
             f"kc {constants.kc:.6g}",
         )
+        correction = self.frame.correction
+        if correction is not None:
+            offset, gain = correction.offset, correction.gain
+            dead = "no gain map" if gain is None else f"gain map with {int((gain == 0).sum())} dead pixels"
+            yield "host correction", f"offset {offset.min()}..{offset.max()}, mean {offset.mean():.1f}, {dead}"
         yield (
             "degrees from",
             f"shutter {calibration.shutter_celsius:.2f} °C, detector {calibration.fpa_celsius:.2f} °C, "

@@ -281,6 +281,9 @@ class Installer:
         changed |= self._enable(TIMER, start=start)
         if files:
             self.files.finish(program=program)
+        if changed:
+            # A power cut in the next half minute would leave files without content, and systemd without a service.
+            self._must("sync")
         return changed
 
     def uninstall(self, names: Sequence[str], *, everything: bool, purge: bool) -> bool:

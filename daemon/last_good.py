@@ -7,8 +7,8 @@ told so uses it (`vivarium run --last-good FILE`, as the unit file does): who mi
 import logging
 from pathlib import Path
 
-from daemon.durable import write_durably
 from daemon.settings import Settings, load_settings, parse_settings
+from drivers.durable import write_durably
 from drivers.errors import ConfigError
 
 logger = logging.getLogger(__name__)

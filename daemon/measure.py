@@ -1,6 +1,5 @@
 """From labels and degrees to what is known about a frame: positions, areas, temperatures."""
 
-import math
 from collections.abc import Mapping
 
 import cv2
@@ -160,15 +159,16 @@ def _animals(
     celsius: NDArray[np.float32], segmentation: Segmentation, numbers: Mapping[int, int], mm_per_px: float | None
 ) -> tuple[AnimalObservation, ...]:
     found = []
+    rows, columns = np.nonzero(segmentation.instances)
+    instances, labels = segmentation.instances[rows, columns], segmentation.parts[rows, columns]
     for instance, animal in sorted(numbers.items(), key=lambda pair: pair[1]):
-        rows, columns = np.nonzero(segmentation.instances == instance)
-        if rows.size == 0:
+        own = instances == instance
+        if not own.any():
             continue
-        labels = segmentation.parts[rows, columns]
         parts = tuple(
             _part(part, rows[here], columns[here], celsius, mm_per_px)
             for part in BodyPart
-            if (here := labels == part).any()
+            if (here := own & (labels == part)).any()
         )
         found.append(AnimalObservation(animal=animal, parts=parts))
     return tuple(found)
@@ -182,10 +182,9 @@ def _part(
     mm_per_px: float | None,
 ) -> PartObservation:
     values = celsius[rows, columns].astype(np.float64)
-    values = values[np.isfinite(values)]
+    values = np.sort(values[np.isfinite(values)])
     x_px, y_px, area_px = float(columns.mean()), float(rows.mean()), int(rows.size)
     some = values.size > 0
-    median, p95 = np.percentile(values, (50, 95)) if some else (math.nan, math.nan)
     return PartObservation(
         part=part,
         x_px=x_px,
@@ -196,8 +195,15 @@ def _part(
         area_mm2=None if mm_per_px is None else area_px * mm_per_px**2,
         valid_px=int(values.size),
         mean_celsius=float(values.mean()) if some else None,
-        median_celsius=float(median) if some else None,
-        p95_celsius=float(p95) if some else None,
-        min_celsius=float(values.min()) if some else None,
-        max_celsius=float(values.max()) if some else None,
+        median_celsius=_percentile(values, 50) if some else None,
+        p95_celsius=_percentile(values, 95) if some else None,
+        min_celsius=float(values[0]) if some else None,
+        max_celsius=float(values[-1]) if some else None,
     )
+
+
+def _percentile(ascending: NDArray[np.float64], percent: int) -> float:
+    """Of sorted values, linear in between: what `np.percentile` gives, which takes many times as long on so few."""
+    below, share = divmod((len(ascending) - 1) * percent, 100)
+    low = float(ascending[below])
+    return low + (float(ascending[min(below + 1, len(ascending) - 1)]) - low) * share / 100

@@ -9,7 +9,7 @@ from typing import Literal
 
 from daemon.settings import NO_MODEL, SHIPPED_MODEL, VisionSettings
 from daemon.vision.onnx_file import ModelError
-from daemon.vision.segmenter import Hardware, Model, NetworkSegmenter, load_model, missing_gpu
+from daemon.vision.segmenter import Hardware, Model, NetworkSegmenter, load_model, missing_gpu, thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ class Networks:
     """Why there is none."""
 
 
+def _choices(vision: VisionSettings) -> dict[Kind, str]:
+    return {"unet": vision.unet, "panoptic": vision.panoptic}
+
+
 def model_path(kind: str, choice: str, shipped_dir: Path = SHIPPED_DIR) -> Path | None:
     """The file that a setting means; None when it is off, or a shipped one that is not there."""
     if choice == NO_MODEL:
@@ -43,7 +47,7 @@ def model_path(kind: str, choice: str, shipped_dir: Path = SHIPPED_DIR) -> Path 
 def file_hashes(vision: VisionSettings, shipped_dir: Path = SHIPPED_DIR) -> dict[str, str]:
     """SHA-256 of the file of each network that the settings mean, by its kind; where it cannot be read, why."""
     hashes: dict[str, str] = {}
-    for kind, choice in (("unet", vision.unet), ("panoptic", vision.panoptic)):
+    for kind, choice in _choices(vision).items():
         path = model_path(kind, choice, shipped_dir)
         try:
             hashes |= {} if path is None else {kind: hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -67,8 +71,10 @@ def open_networks(vision: VisionSettings, *, most: int, shipped_dir: Path = SHIP
     ModelError
         If one that is there, or was named, cannot be used.
     """
-    unet = _open("unet", vision.unet, vision, shipped_dir)
-    panoptic = _open("panoptic", vision.panoptic, vision, shipped_dir)
+    count = sum(model_path(kind, choice, shipped_dir) is not None for kind, choice in _choices(vision).items())
+    hardware = Hardware(provider=vision.provider, threads=thread_count(vision.threads, networks=max(1, count)))
+    unet = _open("unet", vision.unet, hardware, shipped_dir)
+    panoptic = _open("panoptic", vision.panoptic, hardware, shipped_dir)
     if unet is None and panoptic is None:
         off = vision.unet == vision.panoptic == NO_MODEL
         why = (
@@ -80,12 +86,12 @@ def open_networks(vision: VisionSettings, *, most: int, shipped_dir: Path = SHIP
     return Networks(segmenter=segmenter, why_none=None)
 
 
-def _open(kind: Kind, choice: str, vision: VisionSettings, shipped_dir: Path) -> Model | None:
+def _open(kind: Kind, choice: str, hardware: Hardware, shipped_dir: Path) -> Model | None:
     path = model_path(kind, choice, shipped_dir)
     if path is None:
         return None
     try:
-        return load_model(path, Hardware(provider=vision.provider, threads=vision.threads), kind=kind)
+        return load_model(path, hardware, kind=kind)
     except ModelError as error:
         raise ModelError(f"vision.{kind}: {error}") from error
 
@@ -106,7 +112,9 @@ def _tell(segmenter: NetworkSegmenter, vision: VisionSettings) -> None:
 
 def running_on(model: Model) -> str:
     """What a network runs on, in words."""
-    return "the GPU (CUDA)" if model.provider == "cuda" else f"the CPU, {model.threads} threads"
+    return (
+        "the GPU (CUDA)" if model.provider == "cuda" else f"the CPU, {model.threads} thread{'s' * (model.threads > 1)}"
+    )
 
 
 def both_runtimes_installed() -> bool:

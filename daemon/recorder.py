@@ -37,6 +37,9 @@ At 1 fps a block of two hours is one file. A segment takes memory for each of it
 written and all facts at once when it is closed, and that must not grow with the length of a block.
 """
 
+SEGMENT_CORRECTIONS = 32
+"""And after so many host corrections of a v2, for the same reason: each is 90 kB. A warm camera gets ten an hour."""
+
 BLOCKS_REMEMBERED = 64
 """Blocks whose missing moments wait for a disk that takes nothing: eight days of eight blocks."""
 
@@ -234,7 +237,7 @@ class BlockRecorder:
             self._fail(error)
         else:
             self._tell_of(planned_utc_ns)
-            if writer.frames >= SEGMENT_FRAMES:
+            if writer.frames >= SEGMENT_FRAMES or writer.corrections >= SEGMENT_CORRECTIONS:
                 self.close()
 
     def _open(self, account: _Account, sample: Sample) -> RecordingWriter | None:

@@ -237,7 +237,7 @@ class VisionSettings(_Section):
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """auto and cuda use an NVIDIA GPU where there is one, and the CPU where not; with cuda that is a warning."""
     threads: int = Field(0, ge=0, le=64)
-    """CPU threads of one network; 0 takes all cores but one, at most four, and both of two."""
+    """CPU threads of each network; 0 shares the cores between them, at most four, and leaves one of three or more."""
 
 
 class RecordingSettings(_Section):

@@ -67,7 +67,7 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "config_damaged": "the config cannot be used, the last good one is in force: {}",
     "set_aside": "damaged and set aside: {}",
     "networks_away": "animals are found without the networks: {}",
-    "networks_slow": "not every frame is measured: {}",
+    "networks_slow": "one frame of {} is measured: the networks are too slow for all",
     "no_broker": "the broker is not reached",
 }
 
@@ -254,7 +254,7 @@ def judge(
     if vision.degraded and vision.mode == "classical":
         act.append(Reason(code="networks_away", detail=vision.reason or ""))
     elif vision.degraded:
-        look.append(Reason(code="networks_slow", detail=f"{vision.reason}, so one of {vision.one_frame_of} is"))
+        look.append(Reason(code="networks_slow", detail=str(vision.one_frame_of)))
     if not_measured not in (None, MODEL_SLOW):
         look.append(Reason(code="not_measured", detail=not_measured))
     if block.captured_24h < LOW_COVERAGE * block.expected_24h:

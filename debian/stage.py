@@ -26,6 +26,9 @@ GLIBC_MINORS = range(36, 16, -1)
 HEADLESS = {"opencv-python": "opencv-python-headless"}
 """The same module without the libraries of a desktop, which a box has no use for."""
 
+LEFT_OUT = frozenset({"onnxruntime-gpu"})
+"""A box beside a cage has no GPU: it gets the same module for the CPU, a quarter of the size. One for both machines."""
+
 UNUSED = ("*.pyi", "py.typed", "numpy/**/tests", "scipy/**/tests", "numpy/**/include", "bin")
 """What nobody needs to run the service."""
 
@@ -60,9 +63,7 @@ def stage(root: Path, architecture: str) -> None:
 
 def _install(source: Path, site: Path, machine: str) -> None:
     project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["postgresql"]
-    names = {re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0]: line for line in wanted}
-    requirements = [line.replace(name, HEADLESS.get(name, name), 1) for name, line in names.items()]
+    requirements = _requirements(project["dependencies"] + project["optional-dependencies"]["postgresql"])
     tags = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS] + [f"manylinux2014_{machine}"]
     if machine == "x86_64":
         tags += ["manylinux_2_12_x86_64", "manylinux_2_5_x86_64", "manylinux1_x86_64"]
@@ -74,6 +75,13 @@ def _install(source: Path, site: Path, machine: str) -> None:
         # By its name, so that pip does not note where the wheel lay; without its requirements: those are there.
         ours = ("--no-deps", "--no-index", "--find-links", folder, f"{project['name']}=={project['version']}")
         _pip("install", "--no-compile", "--target", str(site), *ours)
+
+
+def _requirements(wanted: list[str]) -> list[str]:
+    """What is installed; without conditions, since pip would ask them of the machine that builds."""
+    lines = [line.partition(";")[0].strip() for line in wanted]
+    names = {re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0]: line for line in lines}
+    return [line.replace(name, HEADLESS.get(name, name), 1) for name, line in names.items() if name not in LEFT_OUT]
 
 
 def _pip(*arguments: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from drivers.clock import NS_PER_S
+from drivers.durable import sync_directory
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag
 from drivers.matroska import TransferReader, TransferWriter, as_recording_error, copy_frames, is_of_the_disk
@@ -27,7 +28,6 @@ from drivers.sidecar import (
     Sidecar,
     journal_lock,
     read_journal,
-    sync_directory,
 )
 
 logger = logging.getLogger(__name__)
@@ -179,6 +179,7 @@ def give_names(
         captured=account.captured,
         missing=account.missing_ranges(),
         calibrations=tuple(content.calibrations),
+        corrections=content.corrections,
         frames=tuple(facts for facts in content.frames if facts.pts_ms in kept),
         size_bytes=source.stat().st_size,
         sha256=sha256_of(source),
@@ -425,4 +426,5 @@ def facts_of_picture(header: RecordingHeader, index: int, pts_ms: int) -> FrameF
         planned_utc_ns=None,
         flags=FrameFlag.NONE,
         calibration=None,
+        correction=None,
     )

@@ -115,7 +115,9 @@ class FrameDecoder:
         self._settled_at_ns = 0
         self._fpa_history: deque[tuple[int, float]] = deque()
 
-    def decode(self, raw: RawFrame, *, calibration: Calibration | None = None) -> ThermalFrame:
+    def decode(
+        self, raw: RawFrame, *, calibration: Calibration | None = None, correction: HostCorrection | None = None
+    ) -> ThermalFrame:
         """One transfer to degrees.
 
         Parameters
@@ -124,6 +126,8 @@ class FrameDecoder:
             As it came off the wire.
         calibration : Calibration, optional
             The one in force when a recording was made; otherwise it is taken from the stream at each shutter event.
+        correction : HostCorrection, optional
+            The one in force when a recording of a v2 was made; otherwise the `correction` of this decoder.
 
         Raises
         ------
@@ -136,17 +140,18 @@ class FrameDecoder:
             extremes = check_picture(transfer)  # first: a foreign picture is not worth the reading of its metadata
             metadata = parse_metadata(transfer)
             check_metadata(transfer, metadata, extremes)
-            identity = self._believed_identity(metadata)
-            return self._to_degrees(raw, transfer, metadata, identity, calibration)
+            identity = self._believed_identity(metadata, calibration)
+            return self._to_degrees(raw, transfer, metadata, identity, calibration, correction or self.correction)
         except FrameRejectedError as error:
             self.rejected[error.reason] += 1
             raise
 
-    def _believed_identity(self, metadata: Metadata) -> _Identity:
+    def _believed_identity(self, metadata: Metadata, given: Calibration | None) -> _Identity:
         identity = _Identity(metadata.variant, metadata.constants, metadata.firmware)
         if self._identity is None:
             return identity
-        if identity == self._identity:
+        # A recorded frame was believed at its capture, after others that were refused and are not in the recording.
+        if identity == self._identity or (given is not None and given.constants == identity.constants):
             self._new_identity.forget()
         elif not self._new_identity.confirmed(identity):
             raise FrameRejectedError(
@@ -161,17 +166,19 @@ class FrameDecoder:
         metadata: Metadata,
         identity: _Identity,
         given: Calibration | None,
+        correction: HostCorrection | None,
     ) -> ThermalFrame:
         image = transfer[:IMAGE_HEIGHT].tobytes()
         repeated = not self._still and image == self._last_image
         thawed = self._frozen and not repeated
-        calibration = given or self._calibration_for(metadata, after_event=thawed)
+        correction = None if metadata.variant is Variant.V1 else correction
+        calibration = given or self._calibration_for(metadata, correction, after_event=thawed)
         table = self._table if calibration == self._calibration else temperature_table(calibration)
-        counts, flags = self._corrected(transfer[:IMAGE_HEIGHT], metadata)
+        counts, flags = _corrected(transfer[:IMAGE_HEIGHT], metadata, correction)
         # From here on nothing can fail: the state moves on only with a good frame.
         self._note_settling(raw.captured_monotonic_ns, identity, calibration, thawed)
         self._identity = identity
-        self._calibration, self._table, self._latched_correction = calibration, table, self.correction
+        self._calibration, self._table, self._latched_correction = calibration, table, correction
         self._last_image, self._frozen = image, repeated
         flags |= self._base_flags | self._flags_of(raw, metadata, calibration, repeated)
         if metadata.constants.high_range:
@@ -186,28 +193,22 @@ class FrameDecoder:
             transfer=transfer,
             metadata=metadata,
             calibration=calibration,
+            correction=correction,
             flags=flags,
         )
 
-    def _corrected(self, counts: NDArray[np.uint16], metadata: Metadata) -> tuple[NDArray[np.uint16], FrameFlag]:
-        """The counts that the table is for, and whether they can be believed."""
-        if metadata.variant is Variant.V1:
-            return counts, FrameFlag.NONE
-        if self.correction is None:
-            return counts, FrameFlag.UNCERTAIN
-        corrected = self.correction.apply(counts, metadata.constants.reference_count)
-        return corrected, FrameFlag.NONE if self.correction.has_gain else FrameFlag.UNCERTAIN
-
-    def _calibration_for(self, metadata: Metadata, *, after_event: bool) -> Calibration:
+    def _calibration_for(
+        self, metadata: Metadata, correction: HostCorrection | None, *, after_event: bool
+    ) -> Calibration:
         """The calibration in force; a new one at the start, after a shutter event, and when what it rests on changes.
 
         Shutter and detector temperature are latched: between shutter events they wander without the picture's offset
         having changed. A v1 moves its shutter register in shutter cycles only, so a lasting change of it is a cycle,
-        even when its frozen picture was not seen; a v2 reads its sensor all the time, and there a new `correction` is
-        the event.
+        even when its frozen picture was not seen; a v2 reads its sensor all the time, and there a new host correction
+        is the event.
         """
         fresh, held = calibration_of(metadata, self._overrides), self._calibration
-        if held is None or fresh.constants != held.constants or self.correction is not self._latched_correction:
+        if held is None or fresh.constants != held.constants or correction is not self._latched_correction:
             self._new_calibration.forget()
             return fresh
         cycles = metadata.variant is Variant.V1
@@ -251,3 +252,15 @@ class FrameDecoder:
         while len(history) > 1 and now_ns - history[1][0] >= _WARM_WINDOW_S * NS_PER_S:
             history.popleft()
         return abs(fpa - history[0][1]) < _WARM_CHANGE_CELSIUS
+
+
+def _corrected(
+    counts: NDArray[np.uint16], metadata: Metadata, correction: HostCorrection | None
+) -> tuple[NDArray[np.uint16], FrameFlag]:
+    """The counts that the table is for, and whether they can be believed."""
+    if metadata.variant is Variant.V1:
+        return counts, FrameFlag.NONE
+    if correction is None:
+        return counts, FrameFlag.UNCERTAIN
+    corrected = correction.apply(counts, metadata.constants.reference_count)
+    return corrected, FrameFlag.NONE if correction.has_gain else FrameFlag.UNCERTAIN

@@ -10,6 +10,7 @@ from enum import IntFlag
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.nuc import HostCorrection
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH, TRANSFER_ROWS, Metadata
 from drivers.thermometry import Calibration
 
@@ -75,6 +76,9 @@ class ThermalFrame:
 
     calibration: Calibration
     """What turned counts into degrees."""
+
+    correction: HostCorrection | None = None
+    """v2: what the counts were corrected with before; one object for all frames between two shutter events."""
 
     flags: FrameFlag = FrameFlag.NONE
 

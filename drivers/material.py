@@ -31,6 +31,7 @@ from drivers.material_sources import (
     read_degrees,
     unlike,
 )
+from drivers.nuc import HostCorrection
 from drivers.placement import Placement
 from drivers.t2s_protocol import FRAME_RATE_HZ
 from drivers.thermometry import Calibration
@@ -54,6 +55,8 @@ class MaterialFrame:
     """When it is to be played, from the start of the material. Between two files lies one period."""
     calibration: Calibration | None
     """What turned the counts into degrees; None where the transfer itself must say it."""
+    correction: HostCorrection | None
+    """Of a recorded v2: what the counts were corrected with; None where there was none, or it is not known."""
     flags: FrameFlag
     """`ESTIMATED` for what was no transfer; those of its capture for a recorded frame."""
     source: str
@@ -114,6 +117,7 @@ class Material:
                     raw=piece.recorded or _raw(sequence, time_s, piece.payload),
                     time_s=time_s,
                     calibration=piece.calibration,
+                    correction=piece.correction,
                     flags=piece.flags,
                     source=piece.name,
                     placement=piece.placement,

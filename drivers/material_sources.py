@@ -16,6 +16,7 @@ from drivers.false_colour import FalseColourReader
 from drivers.frame import FrameFlag, RawFrame
 from drivers.material_arrays import read_array, read_csv
 from drivers.material_pictures import Video, read_picture
+from drivers.nuc import HostCorrection
 from drivers.placement import NATIVE, Placement
 from drivers.recording import Recording
 from drivers.thermometry import Calibration
@@ -34,6 +35,7 @@ class Piece:
     time_s: float | None = None
     """Since the start of the source; None where it has no times."""
     calibration: Calibration | None = None
+    correction: HostCorrection | None = None
     flags: FrameFlag = FrameFlag.NONE
     recorded: RawFrame | None = None
     """As it was captured, where that is known."""
@@ -119,6 +121,7 @@ class RecordingSource(Source):
                     placement=NATIVE,
                     time_s=time_s,
                     calibration=frame.calibration,
+                    correction=frame.correction,
                     flags=frame.flags,
                     recorded=frame.raw,
                 )

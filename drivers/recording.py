@@ -29,9 +29,12 @@ from drivers.closing import (
     new_file,
     sha256_of,
 )
+from drivers.corrections import CorrectionNotes, Corrections
+from drivers.durable import sync_directory
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag, RawFrame, ThermalFrame
 from drivers.matroska import TransferReader, as_recording_error
+from drivers.nuc import HostCorrection
 from drivers.sidecar import (
     FrameFacts,
     Journal,
@@ -41,7 +44,6 @@ from drivers.sidecar import (
     Sidecar,
     missing_by_reason,
     read_journal,
-    sync_directory,
 )
 from drivers.thermometry import Calibration
 
@@ -103,6 +105,7 @@ class RecordingWriter:
             self._journal = Journal(names.journal, header)
             undo.callback(names.journal.unlink, missing_ok=True)
             undo.callback(self._journal.close)
+            self._corrections = CorrectionNotes(self._journal.correction_words, self._journal.correction)
             undo.callback(names.part.unlink, missing_ok=True)
             self._video = new_file(names.part, header)
             self._descriptor = os.open(names.part, os.O_RDONLY | os.O_CLOEXEC)
@@ -127,6 +130,11 @@ class RecordingWriter:
         return self._frames
 
     @property
+    def corrections(self) -> int:
+        """How many host corrections of a v2 are in it."""
+        return len(self._corrections)
+
+    @property
     def refused_utc_ns(self) -> int | None:
         """The planned instant whose frame the disk would not take, and perhaps not even its line in the journal."""
         return self._refused_utc_ns
@@ -137,7 +145,7 @@ class RecordingWriter:
         Parameters
         ----------
         frame : ThermalFrame
-            Its transfer is what is recorded.
+            Its transfer is what is recorded, and what turned that into degrees.
         planned_utc_ns : int or None
             The planned instant it stands for.
 
@@ -151,20 +159,18 @@ class RecordingWriter:
         self._require_open()
         if planned_utc_ns is not None:
             self._header.planned_index(planned_utc_ns)
-        facts = FrameFacts(
-            pts_ms=self._pts_ms(frame),
-            sequence=frame.sequence,
-            captured_utc_ns=frame.captured_utc_ns,
-            captured_monotonic_ns=frame.captured_monotonic_ns,
-            planned_utc_ns=planned_utc_ns,
-            flags=frame.flags,
-            calibration=self._calibrations.get(frame.calibration, len(self._calibrations)),
-        )
         self._refused_utc_ns = planned_utc_ns
         with self._remembering_failure("write a frame"):
-            if frame.calibration not in self._calibrations:
-                self._journal.calibration(len(self._calibrations), frame.calibration)
-                self._calibrations[frame.calibration] = len(self._calibrations)
+            facts = FrameFacts(
+                pts_ms=self._pts_ms(frame),
+                sequence=frame.sequence,
+                captured_utc_ns=frame.captured_utc_ns,
+                captured_monotonic_ns=frame.captured_monotonic_ns,
+                planned_utc_ns=planned_utc_ns,
+                flags=frame.flags,
+                calibration=self._number_of(frame.calibration),
+                correction=self._corrections.number_of(frame.correction),
+            )
             self._journal.frame(self._frames, facts)
             self._video.write(frame.transfer, facts.pts_ms)
             self._last_pts_ms = facts.pts_ms
@@ -274,6 +280,13 @@ class RecordingWriter:
             self._zero_monotonic_ns = frame.captured_monotonic_ns - max(0, since_start_ns)
         return max(self._last_pts_ms + 1, round((frame.captured_monotonic_ns - self._zero_monotonic_ns) / NS_PER_MS))
 
+    def _number_of(self, calibration: Calibration) -> int:
+        """The place of a calibration, which is written when it is new."""
+        if calibration not in self._calibrations:
+            self._journal.calibration(len(self._calibrations), calibration)
+            self._calibrations[calibration] = len(self._calibrations)
+        return self._calibrations[calibration]
+
     def _sync_if_due(self, now_monotonic_ns: int) -> None:
         if self._sync_interval_ns is None:
             return
@@ -327,6 +340,8 @@ class RecordedFrame:
     the millisecond, and the monotonic time counts from the start of the block."""
     calibration: Calibration | None
     """What turned its counts into degrees; None when that is not known."""
+    correction: HostCorrection | None
+    """v2: what the counts were corrected with before; None when there was no correction, or it is not known."""
     flags: FrameFlag
     """Those it had when it was captured; `NONE` when they are not known."""
     planned_utc_ns: int | None
@@ -356,11 +371,12 @@ class Recording:
         self._path = path
         self._sidecar = _sidecar_of(path)
         self._reader: TransferReader | None = None
+        self._unpacked: tuple[int | None, HostCorrection | None] = None, None
         with as_recording_error(path, "read it"), ExitStack() as undo:
             if not self._is_known_to_be_empty():  # without any cluster FFmpeg cannot open it
                 self._reader = TransferReader(path)
                 undo.callback(self._reader.close)
-            self._header, self._calibrations, self._frames = self._facts()
+            self._header, self._calibrations, self._corrections, self._frames = self._facts()
             undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -414,6 +430,7 @@ class Recording:
                 payload=transfer.tobytes(),
             ),
             calibration=None if facts.calibration is None else self._calibrations[facts.calibration],
+            correction=self._correction(facts.correction),
             flags=facts.flags,
             planned_utc_ns=facts.planned_utc_ns,
             pts_ms=facts.pts_ms,
@@ -429,7 +446,8 @@ class Recording:
         Raises
         ------
         RecordingError
-            If there is no sidecar, or the sum over all bytes or the number of frames is another.
+            If there is no sidecar, the sum over all bytes or the number of frames is another, or a host correction is
+            damaged.
         """
         if self._sidecar is None:
             raise RecordingError(f"{self._path}: no sidecar to compare it with")
@@ -440,6 +458,11 @@ class Recording:
         count = 0 if self._reader is None else sum(1 for _packet in self._reader.packets())
         if count != len(self._sidecar.frames):
             raise RecordingError(f"{self._path}: expected {len(self._sidecar.frames)} frames, got {count}")
+        for number in sorted({facts.correction for facts in self._sidecar.frames if facts.correction is not None}):
+            try:
+                self._sidecar.corrections.get(number)
+            except RecordingError as error:
+                raise RecordingError(f"{self._path}: {error}") from error
 
     def _is_whole(self, sidecar: Sidecar) -> bool:
         return self._path.stat().st_size == sidecar.size_bytes
@@ -452,23 +475,34 @@ class Recording:
             raise RecordingError(f"{self._path}: there are no frames")
         return self._reader
 
-    def _facts(self) -> tuple[RecordingHeader, Sequence[Calibration], Sequence[FrameFacts]]:
+    def _correction(self, number: int | None) -> HostCorrection | None:
+        """One object for frames in a row; a damaged one is reported and costs the degrees only."""
+        if number != self._unpacked[0]:
+            correction = None
+            try:
+                correction = None if number is None else self._corrections.get(number)
+            except RecordingError as error:
+                logger.warning("%s: %s; its frames are read without it", self._path, error)
+            self._unpacked = number, correction
+        return self._unpacked[1]
+
+    def _facts(self) -> tuple[RecordingHeader, Sequence[Calibration], Corrections, Sequence[FrameFacts]]:
         sidecar = self._sidecar
         if sidecar is not None and self._is_whole(sidecar):
-            return sidecar.header, sidecar.calibrations, sidecar.frames
+            return sidecar.header, sidecar.calibrations, sidecar.corrections, sidecar.frames
         if sidecar is not None:
             logger.warning("%s: expected %d bytes; searched for frames", self._path, sidecar.size_bytes)
         reader = self._require_reader()
         source = sidecar or _journal_of(self._path)
         if source is None:
             content = content_of_pictures(reader)
-            return content.header, (), content.frames
+            return content.header, (), content.corrections, content.frames
         known = {facts.pts_ms: facts for facts in source.frames}
         frames = [
             known.get(pts_ms) or facts_of_picture(source.header, index, pts_ms)
             for index, (pts_ms, _packet) in enumerate(reader.packets())
         ]
-        return source.header, source.calibrations, frames
+        return source.header, source.calibrations, source.corrections, frames
 
 
 def _sidecar_of(path: Path) -> Sidecar | None:

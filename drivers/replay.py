@@ -183,7 +183,7 @@ class ReplayCamera:
 def decode_material(
     decoder: FrameDecoder, frame: MaterialFrame, overrides: EnvironmentOverrides | None = None
 ) -> ThermalFrame:
-    """The frame as it was at its capture: with the calibration and the flags that were recorded, where they were.
+    """The frame as it was at its capture: with what was recorded of calibration, host correction and flags.
 
     Parameters
     ----------
@@ -201,11 +201,11 @@ def decode_material(
     """
     calibration = frame.calibration
     if calibration is None:
-        decoded = decoder.decode(frame.raw)
+        decoded = decoder.decode(frame.raw, correction=frame.correction)
         return replace(decoded, flags=decoded.flags | frame.flags)
     if overrides is not None and not frame.flags & FrameFlag.ESTIMATED:
         calibration = replace(calibration, environment=overrides.apply(calibration.environment))
-    decoded = decoder.decode(frame.raw, calibration=calibration)
+    decoded = decoder.decode(frame.raw, calibration=calibration, correction=frame.correction)
     return replace(decoded, flags=decoded.flags & ~_FLAGS_OF_THE_MOMENT | frame.flags)
 
 

@@ -12,12 +12,14 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
+from drivers.corrections import Corrections, StoredCorrection
+from drivers.durable import write_durably
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag
 from drivers.t2s_protocol import Constants, Environment
@@ -155,6 +157,8 @@ class FrameFacts:
     flags: FrameFlag
     calibration: int | None
     """Place in the list of calibrations; None when it is not known."""
+    correction: int | None
+    """Number of the host correction; None when there was none, or it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,15 +269,6 @@ def _check_format(record: Mapping[str, Any]) -> None:
         raise ValueError(f"expected {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}")
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
@@ -302,6 +297,14 @@ class Journal:
     def calibration(self, index: int, calibration: Calibration) -> None:
         """A calibration occurs for the first time."""
         self._line("calibration", {"index": index, **asdict(calibration)})
+
+    def correction_words(self, words_sum: str, text: str) -> None:
+        """Words of a host correction occur for the first time; see `drivers.corrections`."""
+        self._line("correction_words", {"sha256": words_sum, "zlib_base64": text})
+
+    def correction(self, index: int, stored: StoredCorrection) -> None:
+        """A host correction occurs for the first time; its words are there."""
+        self._line("correction", {"index": index, **asdict(stored)})
 
     def frame(self, index: int, facts: FrameFacts) -> None:
         """A frame is about to be written."""
@@ -356,6 +359,7 @@ class JournalContent:
 
     header: RecordingHeader
     calibrations: list[Calibration] = field(default_factory=list)
+    corrections: Corrections = field(default_factory=Corrections)
     frames: list[FrameFacts] = field(default_factory=list)
     missing: list[tuple[int, str]] = field(default_factory=list)
     """Planned instants with the reason."""
@@ -438,11 +442,17 @@ def _take(content: JournalContent, record: Mapping[str, Any]) -> None:
             facts = _facts_from(record, calibrations=len(content.calibrations))
             if facts.planned_utc_ns is not None:
                 content.header.planned_index(facts.planned_utc_ns)
+            if facts.correction is not None and facts.correction not in content.corrections.stored:
+                facts = replace(facts, correction=None)
             content.frames.append(facts)
         case "calibration":
             if record["index"] != len(content.calibrations):
                 raise ValueError(f"expected calibration {len(content.calibrations)}, got {record['index']}")
             content.calibrations.append(_calibration_from(record))
+        case "correction_words":
+            content.corrections.take_words(record["sha256"], record["zlib_base64"])
+        case "correction":
+            content.corrections.take(record)
         case "missing":
             content.header.planned_index(record["planned_utc_ns"])
             content.missing.append((record["planned_utc_ns"], str(record["reason"])))
@@ -452,14 +462,15 @@ def _take(content: JournalContent, record: Mapping[str, Any]) -> None:
             raise ValueError(f"unknown kind of line {kind!r}")
 
 
-_FACT_COLUMNS = ("pts_ms", "sequence", "captured_utc_ns", "captured_monotonic_ns", "planned_utc_ns", "calibration")
+_OPTIONAL_COLUMNS = ("planned_utc_ns", "calibration", "correction")
+_FACT_COLUMNS = ("pts_ms", "sequence", "captured_utc_ns", "captured_monotonic_ns", *_OPTIONAL_COLUMNS)
 
 
 def _facts_from(record: Mapping[str, Any], *, calibrations: int) -> FrameFacts:
-    values = {name: record[name] for name in _FACT_COLUMNS}
+    values = {name: record[name] for name in _FACT_COLUMNS if name != "correction"}
+    values["correction"] = record.get("correction")  # which older files do not have
     for name, value in values.items():
-        optional = name in ("planned_utc_ns", "calibration")
-        if not isinstance(value, int) and not (optional and value is None):
+        if not isinstance(value, int) and not (name in _OPTIONAL_COLUMNS and value is None):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     if values["calibration"] is not None and not 0 <= values["calibration"] < calibrations:
         values["calibration"] = None
@@ -480,6 +491,8 @@ class Sidecar:
     missing: tuple[MissingRange, ...]
     calibrations: tuple[Calibration, ...]
     """Those that occur, in the order of their first frame."""
+    corrections: Corrections
+    """Host corrections of a v2 that occur."""
     frames: tuple[FrameFacts, ...]
     """One for each frame of the file, in its order."""
     size_bytes: int
@@ -493,15 +506,7 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Put it into place in one step that survives a power cut: the whole file or the one before."""
-        temporary = path.with_name(f"{path.name}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            _write_all(descriptor, f"{_compact(self._record())}\n".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-        sync_directory(path.parent)
+        write_durably(path, f"{_compact(self._record())}\n".encode())
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -525,6 +530,7 @@ class Sidecar:
                 captured=record["captured"],
                 missing=tuple(MissingRange(**entry) for entry in record["missing"]),
                 calibrations=calibrations,
+                corrections=Corrections.from_records(record.get("corrections"), record.get("correction_words")),
                 frames=tuple(
                     _facts_from(dict(zip(columns, row, strict=True)), calibrations=len(calibrations)) for row in rows
                 ),
@@ -547,6 +553,8 @@ class Sidecar:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "calibrations": [asdict(calibration) for calibration in self.calibrations],
+            "corrections": self.corrections.records(),
+            "correction_words": self.corrections.words,
             "frames": {name: [getattr(facts, name) for facts in self.frames] for name in _FACT_COLUMNS}
             | {"flags": [int(facts.flags) for facts in self.frames]},
         }

@@ -5,7 +5,7 @@ is the centroid of all that is warm. Faults can be built in.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 HEIGHT, WIDTH = 192, 256
 OPSET = 17
 
-CARD: Mapping[str, Any] = {
+CARD: dict[str, Any] = {
     "schema_version": 1,
     "name": "thresholds",
     "kind": "unet",
@@ -51,6 +51,7 @@ def write_model(
     leave_out: Sequence[str] = (),
     extra: bool = False,
     head_celsius: float = 33.0,
+    body_celsius: float = 26.0,
     slow_steps: int = 0,
     fails_above_celsius: float | None = None,
     slow_above_celsius: float = -300.0,
@@ -77,7 +78,7 @@ def write_model(
     """
     graph = _Graph()
     height, width = card_changes.get("input_height", HEIGHT), card_changes.get("input_width", WIDTH)
-    graph.parts(head_celsius)
+    graph.parts(head_celsius, body_celsius)
     if fails_above_celsius is not None:
         graph.failure(fails_above_celsius)
     if slow_steps:
@@ -127,12 +128,12 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
-    def parts(self, head_celsius: float) -> None:
+    def parts(self, head_celsius: float, body_celsius: float) -> None:
         """Labels [N, H, W] from degrees; NaN is floor."""
         self.node("IsNaN", ["celsius"], "unknown")
         self.node("Where", ["unknown", self.constant("cold", 0.0), "celsius"], "known")
         self.node("Squeeze", ["known", self.constant("channel", [1], np.int64)], "warmth")
-        for name, celsius in (("tail", 24.6), ("body", 26.0), ("head", head_celsius)):
+        for name, celsius in (("tail", 24.6), ("body", body_celsius), ("head", head_celsius)):
             self.node("Greater", ["warmth", self.constant(f"{name}_celsius", celsius)], f"is_{name}")
         labels = [self.constant(f"label_{number}", number, np.uint8) for number in range(4)]
         self.node("Where", ["is_tail", labels[3], labels[0]], "with_tail")

@@ -184,6 +184,8 @@ class CommandDesk:
         Sends a result: topic below the base topic, payload, correlation data.
     clock : Clock
         Wall time for `issued_utc`, monotonic time for everything else.
+    beat : callable
+        Told again and again as long as the thread goes on.
     """
 
     def __init__(
@@ -195,6 +197,7 @@ class CommandDesk:
         counts: CommandCounts,
         publish: Callable[[str, bytes, bytes | None], None],
         clock: Clock,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._verbs = verbs
         self._box = box
@@ -202,6 +205,7 @@ class CommandDesk:
         self._counts = counts
         self._publish = publish
         self._clock = clock
+        self._beat = beat
         self._limits = {verb: RateLimit(clock) for verb in verbs}
         self._limit_of_unknown = RateLimit(clock)
         self._under_way: list[_UnderWay] = []
@@ -215,6 +219,7 @@ class CommandDesk:
     def run(self) -> None:
         """Handle what comes until stopped; then every order under way is answered."""
         while not self._stop.is_set():
+            self._beat()
             message = self._inbox.get(POLL_S)
             if message is not None:
                 self.handle(message)

@@ -17,11 +17,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.durable import create_anew
 from daemon.store.engine import BUSY_TIMEOUT_S, store_errors
 from daemon.store.sqlite_file import COMPANIONS, VERSION_TABLE, free_name, utc_stamp
+from drivers.durable import create_anew, sync_directory
 from drivers.errors import StoreError
-from drivers.sidecar import sync_directory
 
 logger = logging.getLogger(__name__)
 

@@ -46,8 +46,8 @@ from daemon.store.sqlite_file import set_aside, why_damaged
 from daemon.store.upgrade import head_revision, require_newest, upgrade
 from drivers.camera import CameraInfo
 from drivers.clock import Clock, SystemClock
+from drivers.durable import sync_directory
 from drivers.errors import StoreError, StoreRejectedError
-from drivers.sidecar import sync_directory
 from drivers.t2s_protocol import Variant
 
 __all__ = [
@@ -539,7 +539,7 @@ class Store:
             )
 
     def integrity(self) -> list[str]:
-        """What is wrong with the database, for the doctor; empty when all is well. Reads everything: minutes if large.
+        """What is wrong with the database; empty when all is well. Reads everything: minutes if large.
 
         A database on a server is left to the server's own means.
         """

@@ -12,8 +12,8 @@ from pathlib import Path
 from daemon.store.engine import BUSY_TIMEOUT_S, DAMAGE_CODES, PRIMARY_CODE, store_errors, suspicion
 from daemon.store.schema import metadata
 from drivers.clock import NS_PER_S
+from drivers.durable import sync_directory
 from drivers.errors import StoreError
-from drivers.sidecar import sync_directory
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ done to the degrees before the first layer, and the choice of the label after th
 
 Outputs of both kinds: `parts` uint8 [N, H, W], a `BodyPart` or 0, and `confidence` float32 [N, H, W], the probability
 of that label. A panoptic model also gives `centre` float32 [N, 1, H/s, W/s], 0 to 1, highest at the centre of each
-animal (a point on its spine between neck and tail base, also where covered), and `offset` float32 [N, 2, H/s, W/s]:
-(dx, dy) in pixels of the input from the middle of each cell to the centre of the animal it belongs to. s is the
-card's `stride`; cell (i, j) has its middle at y = (i + 0.5) s - 0.5, x = (j + 0.5) s - 0.5.
+animal (the middle of what is seen of its body, or of its head or tail where no more is seen), and `offset` float32
+[N, 2, H/s, W/s]: (dx, dy) in pixels of the input from the middle of each cell to the centre of the animal it belongs
+to, from head and tail too. s is the card's `stride`; cell (i, j) has its middle at y = (i + 0.5) s - 0.5,
+x = (j + 0.5) s - 0.5.
 
 The card is JSON in the file's metadata under `model_card`.
 """

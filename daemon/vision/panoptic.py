@@ -189,10 +189,9 @@ class _Votes:
         nearest = self._at_pixels(self._reach)
         for number, (x, y) in enumerate(points, start=1):
             distance = self._at_pixels(cv2.magnitude(self._x - np.float32(x), self._y - np.float32(y)))
-            owners[distance < nearest] = number
+            np.putmask(owners, distance < nearest, number)
             np.minimum(nearest, distance, out=nearest)
-        owners[~self._animal] = 0
-        return owners
+        return np.multiply(owners, self._animal, dtype=np.uint8)
 
     def _at_pixels(self, distance: Field) -> Field:
         """Weighted distances at every pixel; not divided by the weights, since only the least one counts."""

@@ -4,6 +4,7 @@
 """
 
 import time
+import zlib
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,16 +14,20 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from drivers.clock import NS_PER_S
+from drivers.corrections import packed
 from drivers.decoder import FrameDecoder
 from drivers.frame import RawFrame, ThermalFrame
+from drivers.nuc import HostCorrection, average_offset
 from drivers.recording import Recording, RecordingHeader, RecordingWriter
 from drivers.t2s_protocol import IMAGE_HEIGHT, TRANSFER_BYTES
+from drivers.virtual.reel import Reel
 
 FRAMES = 300
 PERIOD_NS = NS_PER_S // 25
 NOISE_COUNTS = 1.25  # 25 mK
 FIXED_PATTERN_COUNTS = 1.5
 DIFFERENT_PICTURES = 25
+ROUNDS_OF_A_LEVEL = 20
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,25 @@ def test_recording_noisy_frames(tmp_path: Path, frames: list[ThermalFrame], benc
     benchmark.extra_info.update(cpu_ms_per_frame=cpu_ms, size_ratio=ratio)
     print(f"\nrecording: {cpu_ms:.2f} ms CPU per frame (limit 3), {ratio:.1%} of raw size (limit 40 %)")  # noqa: T201 - the result
     assert ratio <= 0.4
+
+
+def test_packing_a_host_correction(tmp_path: Path, reel: Reel, benchmark: BenchmarkFixture) -> None:
+    offset = average_offset([blade[:IMAGE_HEIGHT] for blade in reel.raw_blade])
+    decoder = FrameDecoder()
+    decoder.correction = HostCorrection(offset=offset, gain=reel.gain)
+    raw = RawFrame(sequence=0, captured_utc_ns=0, captured_monotonic_ns=0, payload=reel.raw[0].tobytes())
+    record(tmp_path / "block.mkv", [decoder.decode(raw)])
+    for level in (1, 3, 6, 9):
+        before = time.process_time()
+        for _ in range(ROUNDS_OF_A_LEVEL):
+            size = len(zlib.compress(offset.tobytes(), level))
+        cpu_ms = 1000 * (time.process_time() - before) / ROUNDS_OF_A_LEVEL
+        print(f"\nzlib level {level}: {cpu_ms:.2f} ms CPU, {size / 1000:.1f} kB of an offset", end="")  # noqa: T201 - the result
+    text = benchmark.pedantic(lambda: packed(offset), rounds=20)  # type: ignore[no-untyped-call]  # the plugin has no types here
+    of_gain = len(packed(reel.gain))
+    sidecar = (tmp_path / "block.json").stat().st_size
+    print(f"\nin a sidecar: an offset {len(text) / 1000:.1f} kB, a gain map {of_gain / 1000:.1f} kB")  # noqa: T201 - the result
+    assert len(text) + of_gain < sidecar < len(text) + of_gain + 4000
 
 
 def test_reading_in_order(tmp_path: Path, frames: list[ThermalFrame], benchmark: BenchmarkFixture) -> None:

@@ -166,10 +166,17 @@ def test_a_running_service_keeps_its_last_good_config_however_often_it_is_told_t
                 running.signals.receive(signal.SIGHUP)
                 eventually(lambda: caplog.text.count(REFUSED) == refusals, f"refusal {refusals}")  # noqa: B023
             assert running.service.settings == settings
+        [notice] = [each for each in running.service.status().reasons if each.code == "config_damaged"]
+        assert str(path) in notice.detail
         newest = running.evidence.newest_frame()
         eventually(lambda: running.evidence.newest_frame() > newest + 2, "more rows")
         assert [row[0] for row in running.evidence.rows("SELECT count(*) FROM run")] == [1]
         assert running.evidence.rows("SELECT count(*) FROM event WHERE kind = 'camera_lost'") == [(0,)]
+        running.load = lambda: settings
+        running.signals.receive(signal.SIGHUP)
+        eventually(
+            lambda: "config_damaged" not in {each.code for each in running.service.status().reasons}, "no complaint"
+        )
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
     print(f"malformed configs at SIGHUP: {RELOADS} refused, the last good one stayed in force")  # noqa: T201
 

@@ -149,6 +149,7 @@ def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
     make_manager: MakeManager, config: Callable[..., str], eventually: "Eventually"
 ) -> None:
     faults = {"supervisor": "hang:supervisor", "capture": "hang:capture", "worker": "hang:worker"}
+    faults["commands"] = "hang:commands"
     faults["storing"] = "idle:worker"  # alive and busy, but nothing is written any more
     limits_s = dict.fromkeys(faults, STALLED_AFTER_S + TICK_S + SLACK_S) | {"supervisor": TICK_S + SLACK_S}
     managers = {name: make_manager(name) for name in faults}
@@ -167,7 +168,7 @@ def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
         assert manager.process is not None
         assert manager.process.poll() is None, f"{name} has ended: {manager.log.read_text()[-2000:]}"
         assert fed_s[name] <= limits_s[name], name
-    for name in ("capture", "worker", "storing"):
+    for name in ("capture", "worker", "commands", "storing"):
         assert name in read_heartbeat(managers[name].heartbeat)["stalled"], name
 
     hung = managers["capture"]
@@ -175,7 +176,7 @@ def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
     hung.process.send_signal(signal.SIGABRT)
     assert hung.process.wait(30) == -signal.SIGABRT
     assert "_hang" in hung.log.read_text()  # where it hung is in the journal
-    for manager in managers.values():  # a box has one service, not four
+    for manager in managers.values():  # a box has one service, not five
         assert manager.process is not None
         manager.process.kill()
         manager.process.wait(30)
@@ -199,7 +200,7 @@ def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
 def test_a_thread_that_dies_ends_the_process_with_an_error(
     make_manager: MakeManager, config: Callable[..., str], eventually: "Eventually"
 ) -> None:
-    faults = {name: f"die:{name}" for name in ("capture", "worker", "recorder", "publisher")}
+    faults = {name: f"die:{name}" for name in ("capture", "worker", "recorder", "publisher", "caretaker", "commands")}
     faults["mistake"] = "err:worker"
     managers = {name: make_manager(name) for name in faults}
     for name, manager in managers.items():

@@ -11,7 +11,9 @@ from typing import Any
 
 from daemon.app import Service
 from daemon.capture import CaptureLoop
+from daemon.caretaker import Caretaker
 from daemon.cli import main
+from daemon.messaging.commands import CommandDesk
 from daemon.messaging.publisher import Publisher
 from daemon.recorder import BlockRecorder
 from daemon.worker import Worker
@@ -22,6 +24,8 @@ PLACES: dict[str, tuple[type[Any], str]] = {
     "worker": (Worker, "write_if_due"),
     "recorder": (BlockRecorder, "_try_again_if_due"),
     "publisher": (Publisher, "_next_pause_s"),
+    "commands": (CommandDesk, "settle"),
+    "caretaker": (Caretaker, "tick"),
 }
 
 

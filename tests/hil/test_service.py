@@ -4,7 +4,9 @@ Run by `make test-hil`. VIVARIUM_HIL_UNPLUGS and VIVARIUM_HIL_POWERCUTS say how 
 """
 
 import os
+import re
 import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,12 @@ from daemon.pipeline import Pipeline
 from daemon.store.upgrade import head_revision
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart
+from drivers.decoder import FrameDecoder
+from drivers.frame import ThermalFrame
+from drivers.material import open_material
 from drivers.recording import Recording
-from drivers.virtual.reel import Reel, Shot, shots
+from drivers.replay import decode_material
+from drivers.virtual.reel import Reel, shots
 from tests.hil.conftest import LiveIn, Watch
 from tests.hil.guest.image import ROOT
 from tests.hil.guest.life import Life
@@ -31,6 +37,8 @@ UNPLUGS = int(os.environ.get("VIVARIUM_HIL_UNPLUGS", "20"))
 POWER_CUTS = int(os.environ.get("VIVARIUM_HIL_POWERCUTS", "5"))
 COARSE = "--coarse-packets"
 TOLERANCE_CELSIUS = 0.05
+ROUNDING_CELSIUS = 0.001
+"""The emulated processor adds floats up in another order than the host's."""
 WATCHED_S = 10
 ANIMALS, MIN_AREA_PX = 2, 150
 STEADY_AFTER = 5
@@ -161,25 +169,70 @@ def test_recorded_degrees_of_a_v1_are_those_of_the_simulator(watched: Results, r
     assert worst <= TOLERANCE_CELSIUS
 
 
-@pytest.mark.parametrize("job", ["watch_v1", "watch_v2"])
-def test_stored_degrees_are_those_of_the_simulator(watched: Results, reel: Reel, job: str) -> None:
-    strip = reel.normal if job == "watch_v1" else reel.raw
-    expected = [part_means(shot) for shot in shots()]
-    pictures = {frame.monotonic_ns: picture_of(strip, frame.transfer) for frame in seen(watched, job)}
-    differences = [
-        abs(mean - expected[pictures[captured_ns]][part][animal])
-        for captured_ns, part, mean in stored_means(watched.share / job / "vivarium.db")
-        if captured_ns in pictures
-        for animal in (nearest(expected[pictures[captured_ns]][part], mean),)
-    ]
-    say(f"{job}: largest of {len(differences)} differences of a stored part's mean: {max(differences):.4f} °C")
+def test_recorded_degrees_of_a_v2_are_those_of_the_simulator(watched: Results, reel: Reel) -> None:
+    """On the same outlines: single pixels keep a residue of the vendor's integer correction, up to 0.2 °C."""
+    simulated = list(shots())
+    segmenter = ClassicalSegmenter(animals=ANIMALS, min_area_px=MIN_AREA_PX)
+    frames = seen(watched, "watch_v2")[:: 25 * 3]
+    differences = []
+    for frame in frames:
+        truth = simulated[picture_of(reel.raw, frame.transfer)].frame.celsius
+        read = inspect_frame(frame.path, index=frame.index).frame
+        found = segmenter.segment(read.celsius)
+        for animal in np.unique(found.instances[found.instances > 0]):
+            for part in BodyPart:
+                inside = (found.instances == animal) & (found.parts == part)
+                if inside.any():
+                    differences.append(abs(float(read.celsius[inside].mean() - truth[inside].mean())))
+    say(f"largest of {len(differences)} differences of a part in {len(frames)} frames: {max(differences):.4f} °C")
+    assert len(differences) >= ANIMALS * len(frames)
     assert max(differences) <= TOLERANCE_CELSIUS
 
 
-def part_means(shot: Shot) -> dict[int, list[float]]:
-    """Mean of each part of each animal, as the service's own measuring has it of the simulator's frame."""
+def test_stored_degrees_of_a_v1_are_those_of_the_simulator(watched: Results, reel: Reel) -> None:
+    by_picture = [part_means(shot.frame) for shot in shots()]
+    expected = {
+        frame.monotonic_ns: by_picture[picture_of(reel.normal, frame.transfer)] for frame in seen(watched, "watch_v1")
+    }
+    worst = worst_stored_difference(watched, "watch_v1", expected)
+    assert worst <= TOLERANCE_CELSIUS
+
+
+def test_stored_degrees_of_a_v2_are_those_of_its_recording(watched: Results) -> None:
+    """Not on the simulator's outlines: what the vendor's integer correction leaves in single pixels moves them."""
+    expected = {frame.captured_monotonic_ns: part_means(frame) for frame in replayed(watched, "watch_v2")}
+    worst = worst_stored_difference(watched, "watch_v2", expected)
+    assert worst <= ROUNDING_CELSIUS
+
+
+def worst_stored_difference(results: Results, job: str, expected: Mapping[int, Mapping[int, list[float]]]) -> float:
+    """Of the stored mean of a part, over what was expected by monotonic time and part of the animals."""
+    differences = [
+        abs(mean - nearest(expected[captured_ns][part], mean))
+        for captured_ns, part, mean in stored_means(results.share / job / "vivarium.db")
+        if captured_ns in expected
+    ]
+    say(f"{job}: largest of {len(differences)} differences of a stored part's mean: {max(differences):.6f} °C")
+    return max(differences)
+
+
+def replayed(results: Results, job: str) -> Iterator[ThermalFrame]:
+    """The recorded frames between the two moments that the job has noted, decoded with what was recorded of them."""
+    told = results[job]
+    for path in (results.share / job / "recordings").rglob("*.mkv"):
+        decoder = FrameDecoder()
+        for item in open_material(path):
+            if item.raw.captured_monotonic_ns > told["until_monotonic_ns"]:
+                break
+            frame = decode_material(decoder, item)
+            if frame.captured_monotonic_ns >= told["from_monotonic_ns"]:
+                yield frame
+
+
+def part_means(frame: ThermalFrame) -> dict[int, list[float]]:
+    """Mean of each part of each animal, as the service's own measuring has it of a frame."""
     pipeline = Pipeline(ClassicalSegmenter(animals=ANIMALS, min_area_px=MIN_AREA_PX), animals=ANIMALS, mm_per_px=None)
-    observation = pipeline.process(shot.frame).observation
+    observation = pipeline.process(frame).observation
     means: dict[int, list[float]] = {part.value: [] for part in BodyPart}
     for animal in observation.animals:
         for part in animal.parts:
@@ -188,9 +241,9 @@ def part_means(shot: Shot) -> dict[int, list[float]]:
     return means
 
 
-def nearest(means: list[float], mean: float) -> int:
-    """The animal meant: numbers depend on what was seen before."""
-    return int(np.argmin(np.abs(np.array(means) - mean)))
+def nearest(means: list[float], mean: float) -> float:
+    """That of the animal meant: numbers depend on what was seen before."""
+    return min(means, key=lambda each: abs(each - mean))
 
 
 def stored_means(path: Path) -> list[tuple[int, int, float]]:
@@ -274,7 +327,7 @@ def test_after_each_power_cut_the_service_is_ready_without_a_hand(life: Life) ->
         pytest.param("hang", True, "watchdog", id="main loop hangs"),
         pytest.param("stopped", True, "watchdog", id="SIGSTOP"),
         pytest.param("killed", False, "signal", id="kill -9"),
-        pytest.param("memory", False, "oom-kill", id="MemoryMax"),
+        pytest.param("memory", False, "oom-kill|signal", id="MemoryMax"),  # systemd may hear of the kill first
     ],
 )
 def test_the_service_lives_again(life: Life, death: str, watchdog: bool, why: str) -> None:
@@ -284,7 +337,7 @@ def test_the_service_lives_again(life: Life, death: str, watchdog: bool, why: st
     say(f"{death}: READY after {told[death]['ready_s']} s, limit {limit_s:.1f} s (a start takes {told['start_s']} s)")
     assert told[death]["ready_s"] < limit_s
     assert told[death]["restarts"] == 1
-    assert any(f"'{why}'" in line for line in told[death]["why"])
+    assert any(re.search(f"'({why})'", line) for line in told[death]["why"])
 
 
 def test_a_stop_takes_less_than_five_seconds_and_is_no_failure(life: Life) -> None:

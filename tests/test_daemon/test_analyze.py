@@ -28,8 +28,12 @@ from drivers.decoder import FrameDecoder
 from drivers.errors import MaterialError
 from drivers.frame import RawFrame, ThermalFrame
 from drivers.material import open_material
+from drivers.nuc import HostCorrection, average_offset
+from drivers.recording import RecordingHeader, RecordingWriter
 from drivers.replay import decode_material
 from drivers.simulated import SimulatedCamera
+from drivers.t2s_protocol import IMAGE_HEIGHT
+from drivers.virtual.reel import Reel
 
 START_UTC_NS = 1_790_046_000 * NS_PER_S
 FRAMES = 5
@@ -223,6 +227,33 @@ def test_a_recording_keeps_its_times_and_flags(recording: Path, tmp_path: Path) 
         row["captured_utc_ns"] for row in rows
     }
     assert len(video_pictures(tmp_path / "out" / "overlay.mp4")) == 6
+
+
+def test_a_recording_of_a_v2_is_measured_in_the_degrees_of_then(reel: Reel, tmp_path: Path) -> None:
+    decoder = FrameDecoder()
+    offset = average_offset([blade[:IMAGE_HEIGHT] for blade in reel.raw_blade])
+    decoder.correction = HostCorrection(offset=offset, gain=reel.gain)
+    header = RecordingHeader(
+        box="b", block_key=None, start_utc_ns=0, period_ns=1, accounted_from_utc_ns=0, end_utc_ns=3, variant="v2"
+    )
+    live = [
+        decoder.decode(
+            RawFrame(
+                sequence=number,
+                captured_utc_ns=number * NS_PER_S,
+                captured_monotonic_ns=number * NS_PER_S,
+                payload=reel.raw[number].tobytes(),
+            )
+        )
+        for number in range(3)
+    ]
+    with RecordingWriter(tmp_path / "v2.mkv", header) as writer:
+        for frame in live:
+            writer.append(frame, planned_utc_ns=None)
+    result = analyzed(tmp_path / "v2.mkv", tmp_path / "out", animals=2)
+    pipeline = new_pipeline(animals=2)
+    assert_rows_are(table(tmp_path / "out" / "parts.csv"), [pipeline.process(frame).observation for frame in live])
+    assert (result.measured, result.notes) == (3, ())
 
 
 def test_false_colours_with_a_range_become_degrees_at_the_pictures_own_size(
@@ -454,7 +485,7 @@ def test_the_maps_appear_last(transfers: Transfers, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", note)
     analyzed(tmp_path / "stack.npy", tmp_path / "out")
-    assert given == ["parts.csv", "frames.csv", "overlay.mp4", "parts.npz"]
+    assert given == ["parts.csv", "animals.csv", "frames.csv", "overlay.mp4", "parts.npz"]
     assert {file.name for file in (tmp_path / "out").iterdir()} == set(given)
 
 
@@ -518,7 +549,8 @@ def test_the_command_goes_on_after_a_bad_file_and_ends_with_2(
     np.save("one[1].npy", transfers[0])
     np.save("two.npy", transfers[1])
     Path("bad.npy").write_bytes(b"no array")
-    monkeypatch.setattr(sys, "argv", ["vivarium", "analyze", "one[1].npy", "bad.npy", "two.npy", "--output", "out"])
+    files = ["one[1].npy", "bad.npy", "two.npy"]
+    monkeypatch.setattr(sys, "argv", ["vivarium", "analyze", *files, "--output", "out", "--classical"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

@@ -135,6 +135,20 @@ def test_verify_tells_a_good_copy_from_a_changed_one(db: Run, database: Path, tm
     assert f"no {copy.name}.sha256 beside it to compare with" in out or code == 1
 
 
+def test_verify_without_a_copy_checks_the_database_itself_also_beside_the_service(db: Run, database: Path) -> None:
+    with open_store(f"sqlite:///{database}", outbox_limit=100):
+        assert db("verify") == (0, f"{database}: the database is good\n", "")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(
+            "INSERT INTO frame (run_id, camera_id, calibration_id, sequence, captured_utc_ns, captured_monotonic_ns,"
+            " flags, fpa_celsius, shutter_celsius) VALUES (1, 99, 99, 0, 0, 0, 0, 30.0, 30.0)"
+        )
+    code, out, _ = db("verify")
+    assert code == 1
+    assert "wrong table frame: row 1 refers to a row of camera that is not there\n" in out
+
+
 def test_verify_of_a_file_that_is_not_there(db: Run) -> None:
     code, _, err = db("verify", "absent.db")
     assert (code, "cannot verify absent.db" in err) == (2, True)

@@ -1,6 +1,7 @@
 """One frame explained: degrees to the golden vectors, overrides, frame numbers, and errors that say what to do."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from datetime import date
@@ -20,9 +21,12 @@ from drivers.decoder import FrameDecoder
 from drivers.errors import MaterialError, UnscaledColoursError
 from drivers.frame import RawFrame
 from drivers.material import open_material
+from drivers.nuc import HostCorrection, average_offset
+from drivers.recording import RecordingHeader, RecordingWriter
 from drivers.replay import decode_material
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH, build_transfer, parse_metadata, picture_statistics
 from drivers.thermometry import EnvironmentOverrides
+from drivers.virtual.reel import Reel
 
 GOLDEN_NAMES = ("g1_eps100_d1", "g2_eps095_d1", "g3_eps098_d0", "g4_corr_hum70", "g5_cold_d3", "g6_high_range")
 TOLERANCE_CELSIUS = 5e-4
@@ -179,6 +183,60 @@ def test_uncorrected_v2_degrees_come_with_a_caution(golden: Path, tmp_path: Path
     rows = dict(inspect_frame(tmp_path / "v2.npy").rows())
     assert rows["flags"] == "uncertain"
     assert rows["caution"].startswith("these are not the true temperatures")
+
+
+@pytest.fixture(scope="module")
+def recorded_v2(reel: Reel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed recording of a v2: one frame before its shutter was seen, one corrected, one without a gain map."""
+    offset = average_offset([blade[:IMAGE_HEIGHT] for blade in reel.raw_blade])
+    header = RecordingHeader(
+        box="b", block_key=None, start_utc_ns=0, period_ns=1, accounted_from_utc_ns=0, end_utc_ns=3, variant="v2"
+    )
+    path = tmp_path_factory.mktemp("v2") / "v2.mkv"
+    decoder = FrameDecoder()
+    gained, bare = HostCorrection(offset=offset, gain=reel.gain), HostCorrection(offset=offset, gain=None)
+    with RecordingWriter(path, header) as writer:
+        for number, decoder.correction in enumerate((None, gained, bare)):
+            payload = reel.raw[number].tobytes()
+            raw = RawFrame(sequence=number, captured_utc_ns=number, captured_monotonic_ns=number, payload=payload)
+            writer.append(decoder.decode(raw), planned_utc_ns=None)
+    return path
+
+
+def test_a_recorded_v2_frame_is_corrected_as_it_was(recorded_v2: Path, reel: Reel) -> None:
+    report = inspect_frame(recorded_v2, index=1)
+    correction = HostCorrection(
+        offset=average_offset([blade[:IMAGE_HEIGHT] for blade in reel.raw_blade]), gain=reel.gain
+    )
+    decoder = FrameDecoder()
+    decoder.correction = correction
+    np.testing.assert_array_equal(report.frame.celsius, decoder.decode(report.item.raw).celsius)
+    rows = dict(report.rows())
+    assert rows["flags"] == "none"
+    assert "caution" not in rows
+    assert rows["host correction"].startswith(f"offset {correction.offset.min()}..{correction.offset.max()}, mean ")
+    assert rows["host correction"].endswith("gain map with 5 dead pixels")
+
+
+@pytest.mark.parametrize(
+    ("index", "why"),
+    [
+        pytest.param(0, "this v2 camera had shown no picture of its closed shutter yet", id="before its shutter"),
+        pytest.param(2, "there was no gain map of this v2 camera", id="no gain map"),
+    ],
+)
+def test_the_caution_says_what_a_recorded_v2_lacked(recorded_v2: Path, index: int, why: str) -> None:
+    rows = dict(inspect_frame(recorded_v2, index=index).rows())
+    assert rows["caution"] == f"these are not the true temperatures: {why}"
+
+
+def test_the_caution_says_when_a_recording_does_not_hold_the_correction(recorded_v2: Path, tmp_path: Path) -> None:
+    record = json.loads(recorded_v2.with_suffix(".json").read_bytes())
+    del record["corrections"], record["correction_words"], record["frames"]["correction"]
+    (tmp_path / "v2.json").write_text(json.dumps(record))
+    shutil.copy(recorded_v2, tmp_path)
+    rows = dict(inspect_frame(tmp_path / "v2.mkv", index=1).rows())
+    assert "the recording does not hold the host correction of this v2 camera" in rows["caution"]
 
 
 def test_degrees_of_others_come_without_the_figures_of_a_camera(tmp_path: Path) -> None:

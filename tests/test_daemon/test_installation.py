@@ -142,6 +142,7 @@ def test_installing_puts_files_user_directories_rules_and_units_in_place(
         f"systemctl start {UNIT}",
         f"systemctl enable {TIMER}",
         f"systemctl start {TIMER}",
+        "sync",
     ]
 
 
@@ -228,6 +229,7 @@ def test_a_further_service_leaves_the_first_one_running(installer: Installer, sy
         "systemd-tmpfiles --create strong-vivarium.conf",
         f"systemctl enable {INSTANCE}",
         f"systemctl start {INSTANCE}",
+        "sync",
     ]
 
 

@@ -21,8 +21,13 @@ from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.decoder import FrameDecoder
 from drivers.errors import StoreError
 from drivers.frame import RawFrame, ThermalFrame
+from drivers.material import open_material
+from drivers.nuc import HostCorrection, average_offset
 from drivers.recording import Recording
+from drivers.replay import decode_material
 from drivers.sidecar import Sidecar
+from drivers.t2s_protocol import IMAGE_HEIGHT
+from drivers.virtual.reel import Reel
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
 BLOCK = PlannedBlock(
@@ -534,3 +539,50 @@ def test_a_segment_of_many_frames_is_closed_and_the_block_goes_on_in_the_next(
     assert [len(sidecar.frames) for sidecar in sidecars] == [8, 2, 8, 2]
     assert bench.accounts() == [(at_s, "captured") for at_s in range(20)]
     assert len(bench.store.recordings(BLOCK.key)) == 4
+
+
+@pytest.fixture
+def v2_sample(reel: Reel) -> Callable[[int], Sample]:
+    """Makes a sample of a v2 that has a shutter event every fourth second."""
+    decoder = FrameDecoder()
+
+    def make(second: int) -> Sample:
+        if second % 4 == 0:
+            blade = reel.raw_blade[second // 4, :IMAGE_HEIGHT]
+            decoder.correction = HostCorrection(offset=average_offset([blade]), gain=reel.gain)
+        at_ns, payload = second * NS_PER_S + NS_PER_S // 50, reel.raw[second].tobytes()
+        raw = RawFrame(
+            sequence=second, captured_utc_ns=START_UTC_NS + at_ns, captured_monotonic_ns=at_ns, payload=payload
+        )
+        return Sample(frame=decoder.decode(raw), block_key=BLOCK.key, planned_utc_ns=START_UTC_NS + second * NS_PER_S)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("limits", "segments"),
+    [
+        pytest.param({"SEGMENT_FRAMES": 6}, [6, 6, 6, 2], id="many frames"),
+        pytest.param({"SEGMENT_CORRECTIONS": 2}, [5, 4, 4, 4, 3], id="many shutter events"),
+    ],
+)
+def test_each_segment_of_a_v2_holds_the_correction_in_force_at_its_start(
+    bench: Bench,
+    v2_sample: Callable[[int], Sample],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, int],
+    segments: list[int],
+) -> None:
+    for name, limit in limits.items():
+        monkeypatch.setattr(f"daemon.recorder.{name}", limit)
+    samples = [v2_sample(at_s) for at_s in range(20)]
+    bench.open_block()
+    bench.handle(*samples)
+    bench.end_block()
+    paths = [row.path for row in bench.store.recordings(BLOCK.key)]
+    assert [len(open_material(path)) for path in paths] == segments
+    decoder = FrameDecoder()
+    found = [decode_material(decoder, item) for path in paths for item in open_material(path)]
+    for one, sample in zip(found, samples, strict=True):
+        assert one.celsius.tobytes() == sample.frame.celsius.tobytes()
+        assert one.flags == sample.frame.flags

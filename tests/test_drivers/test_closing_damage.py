@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,15 @@ import pytest
 
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.closing import RecordingFiles, close_leftovers, damaged_sidecars, mend_sidecar
+from drivers.decoder import FrameDecoder
 from drivers.errors import RecordingError
+from drivers.frame import RawFrame, ThermalFrame
+from drivers.nuc import HostCorrection, average_offset
 from drivers.recording import Recording, RecordingHeader, RecordingWriter
 from drivers.sidecar import MOST_INSTANTS, Sidecar
 from drivers.simulated import SimulatedCamera
+from drivers.t2s_protocol import IMAGE_HEIGHT
+from drivers.virtual.reel import Reel
 
 START_UTC_NS = 1_790_046_000 * NS_PER_S
 FRAMES = 10
@@ -34,18 +39,41 @@ def header(**changes: Any) -> RecordingHeader:
     return RecordingHeader(box="b", block_key="2026-09-22/n-1", **(values | changes))
 
 
-@pytest.fixture(scope="module")
-def leftover(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+def left_by_a_kill(folder: Path, frames: Iterable[ThermalFrame]) -> tuple[bytes, bytes]:
     """Matroska file and journal as a killed service leaves them."""
-    folder = tmp_path_factory.mktemp("leftover")
-    writer, clock = RecordingWriter(folder / f"{NAME}.mkv", header()), SimulatedClock(START_UTC_NS)
-    with SimulatedCamera.create(clock=clock, seed=3) as camera:
-        for number in range(FRAMES):
-            writer.append(camera.read(1), planned_utc_ns=START_UTC_NS + number * NS_PER_S)
+    writer = RecordingWriter(folder / f"{NAME}.mkv", header())
+    for number, frame in enumerate(frames):
+        writer.append(frame, planned_utc_ns=START_UTC_NS + number * NS_PER_S)
     files = RecordingFiles(folder, NAME)
     left = files.part.read_bytes(), files.journal.read_bytes()
     writer.close()
     return left
+
+
+@pytest.fixture(scope="module")
+def leftover(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """Of a v1."""
+    with SimulatedCamera.create(clock=SimulatedClock(START_UTC_NS), seed=3) as camera:
+        return left_by_a_kill(tmp_path_factory.mktemp("leftover"), (camera.read(1) for _ in range(FRAMES)))
+
+
+@pytest.fixture(scope="module")
+def leftover_of_a_v2(tmp_path_factory: pytest.TempPathFactory, reel: Reel) -> tuple[bytes, bytes]:
+    """With three shutter events."""
+
+    def frames() -> Iterator[ThermalFrame]:
+        decoder = FrameDecoder()
+        for number in range(FRAMES):
+            if number % 3 == 0:
+                blade = reel.raw_blade[number, :IMAGE_HEIGHT]
+                decoder.correction = HostCorrection(offset=average_offset([blade]), gain=reel.gain)
+            at_ns, payload = number * NS_PER_S, reel.raw[number].tobytes()
+            raw = RawFrame(
+                sequence=number, captured_utc_ns=START_UTC_NS + at_ns, captured_monotonic_ns=at_ns, payload=payload
+            )
+            yield decoder.decode(raw)
+
+    return left_by_a_kill(tmp_path_factory.mktemp("leftover_of_a_v2"), frames())
 
 
 def overwritten(data: bytes, dice: random.Random, times: int, reach: int | None = None) -> bytes:
@@ -69,11 +97,13 @@ KINDS: dict[str, Callable[[bytes, bytes, random.Random], tuple[bytes, bytes | No
 }
 
 
+@pytest.mark.parametrize("of", ["leftover", "leftover_of_a_v2"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_is_damaged_a_leftover_is_closed_or_set_aside(
-    kind: str, leftover: tuple[bytes, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str, of: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
+    leftover: tuple[bytes, bytes] = request.getfixturevalue(of)
     closed = set_aside = 0
     for seed in range(DAMAGES // len(KINDS)):
         folder = tmp_path / str(seed) / "2026-09-22"

@@ -2,12 +2,15 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from daemon.settings import parse_settings
 
@@ -16,9 +19,9 @@ DEBIAN = ROOT / "debian"
 SCRIPTS = sorted(DEBIAN.glob("strong-vivarium.p*[mt]"))
 
 
-def project() -> dict[str, str]:
+def project() -> dict[str, Any]:
     """The project as pyproject.toml describes it."""
-    described: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    described: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return described
 
 
@@ -64,3 +67,38 @@ def test_the_units_find_the_program_where_the_package_puts_it() -> None:
     for unit in sorted((ROOT / "systemd").glob("strong-vivarium*.service")):
         [start] = re.findall(r"(?m)^ExecStart=(.*)$", unit.read_text())
         assert f"{launcher[1]}/" in start, unit.name
+
+
+def runtimes(platform: str, machine: str) -> list[str]:
+    """Which packages of onnxruntime a machine gets from pip."""
+    environment = {"sys_platform": platform, "platform_machine": machine}
+    required = [Requirement(line) for line in project()["dependencies"]]
+    return [
+        each.name
+        for each in required
+        if each.name.startswith("onnxruntime") and (each.marker is None or each.marker.evaluate(environment))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "runtime"),
+    [
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("darwin", "x86_64", "onnxruntime"),
+        ("win32", "AMD64", "onnxruntime"),
+    ],
+)
+def test_every_machine_gets_one_onnxruntime_and_never_both(platform: str, machine: str, runtime: str) -> None:
+    assert runtimes(platform, machine) == [runtime]
+
+
+def test_the_package_brings_the_onnxruntime_of_the_cpu_and_no_conditions_of_the_machine_that_builds() -> None:
+    stage = runpy.run_path(str(DEBIAN / "stage.py"))
+    requirements = stage["_requirements"](project()["dependencies"])
+    names = [Requirement(line).name for line in requirements]
+    assert "onnxruntime" in names
+    assert "onnxruntime-gpu" not in names
+    assert "opencv-python-headless" in names
+    assert not any(";" in line for line in requirements)

@@ -141,8 +141,8 @@ class Powered:
         self._listener.join(_GONE_S)
 
     def _listen(self) -> None:
-        stream = self._process.stdout
-        while stream is not None and (heard := stream.read1(65_536)):  # type: ignore[attr-defined]
-            self._heard += heard
-            for word in re.findall(rf"^{SAYS} (\w+)".encode(), heard, re.MULTILINE):
-                self._first_s.setdefault(word.decode(), time.monotonic() - self._started_s)
+        for line in self._process.stdout or ():
+            self._heard += line
+            said = re.match(rf"{SAYS} (\w+)", line.decode(errors="replace"))
+            if said:
+                self._first_s.setdefault(said[1], time.monotonic() - self._started_s)

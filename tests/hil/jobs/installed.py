@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -90,6 +91,7 @@ def running(text: str) -> None:
     if not CONFIG.exists():
         vivarium("service", "install", "--no-start")
     CONFIG.write_text(text, encoding="utf-8")
+    os.sync()  # as an editor does; the program, as dpkg does
     if is_ready():
         with Journal() as journal:
             since_s = time.monotonic()

@@ -40,8 +40,8 @@ def run() -> dict[str, Any]:
             look_each_s=installed.STATUS_LOOK_S,
         )
         error_s = time.monotonic() - asked_s
-        status = installed.status()
-        sent, taken = operator("state")["frames"] - sent, status["camera"]["frames"] - taken
+        sent, status = operator("state")["frames"] - sent, installed.status()  # in the same order as before
+        taken = status["camera"]["frames"] - taken
         operator("unhangctl")
         lost = [line.text for line in journal.lines if line.monotonic_s > since_s and "camera lost" in line.text]
     return {

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -47,22 +48,34 @@ def _again(deed: Callable[[], object]) -> dict[str, Any]:
         deed()
         installed.await_that(lambda: installed.main_pid() not in (0, pid) and installed.is_ready(), "READY", _LIMIT_S)
         ready_s = time.monotonic() - since_s
-    installed.systemctl("revert", installed.UNIT)
     why = [line.text for line in journal.lines if line.monotonic_s > since_s and "Failed with result" in line.text]
     restarts = int(installed.unit_property("NRestarts")) - before
     return {"ready_s": round(ready_s, 2), "why": why, "restarts": restarts}
 
 
 def _hang() -> None:
-    """Hold the main thread, and no other, in its next call to the service manager."""
-    subprocess.Popen(
+    """Hold the main thread, and no other, in its next call to the service manager, until the watchdog acts."""
+    tracer = subprocess.Popen(
         [
             *("strace", "-p", str(installed.main_pid()), "-o", "/dev/null"),
             *("-e", f"trace={_SYSTEM_CALLS}", "-e", f"inject={_SYSTEM_CALLS}:delay_enter={_HUNG_US}"),
         ],
+        stdout=subprocess.DEVNULL,  # not ours, which would then stay open as long as it hangs
         stderr=subprocess.DEVNULL,
     )
+    threading.Thread(target=_let_go, args=(tracer,)).start()
+
+
+def _let_go(tracer: "subprocess.Popen[bytes]") -> None:
+    """No process ends while somebody else holds its main thread: a real hang has nobody who does."""
+    installed.await_that(lambda: not installed.is_ready(), "the watchdog", _LIMIT_S)
+    tracer.kill()
+    tracer.wait()
 
 
 def _starve() -> None:
+    """Too little memory for this life of the service; the next has what the unit gives it."""
+    pid = installed.main_pid()
     installed.systemctl("set-property", "--runtime", installed.UNIT, f"MemoryMax={_ENOUGH_TO_DIE}")
+    installed.await_that(lambda: installed.main_pid() != pid, "the end", _LIMIT_S)
+    installed.systemctl("revert", installed.UNIT)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.durable import create_anew, write_durably
+from drivers.durable import create_anew, write_durably
 
 
 def test_a_file_takes_the_place_of_the_one_before_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
-from drivers.sidecar import sync_directory
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create_anew(path: Path, mode: int = 0o666) -> int:
