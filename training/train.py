@@ -104,7 +104,8 @@ class Pictures(lightning.LightningDataModule):
                 material=self._divided.material,
                 augmentation=recipe.augmentation,
             ),
-            epoch=trainer.current_epoch,
+            # When a training goes on, the number of the epoch still is that of the last one; steps are right.
+            epoch=trainer.global_step // recipe.batches(trainer.world_size),
             rank=trainer.global_rank,
             ranks=trainer.world_size,
         )
