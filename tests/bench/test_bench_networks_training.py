@@ -1,4 +1,4 @@
-"""What shapes of networks cost: CPU time to learn from a picture, and to label one in eight bits. Figures, no limits."""
+"""What shapes of networks cost: CPU time to learn from a picture, and to label one in eight bits."""
 
 import time
 from dataclasses import replace
