@@ -128,8 +128,13 @@ _Of = Callable[[GroupMeasures], float | int | None]
 
 
 def table_rows(measures: Mapping[str, GroupMeasures]) -> list[tuple[str, ...]]:
-    """The measures, a row each: name, then the figure of every group in order; "-" where there is none."""
-    return [(name, *(_figure(of(group), digits) for group in measures.values())) for name, of, digits in _rows()]
+    """The measures that have a figure, a row each: name, then that of every group in order; "-" where there is none."""
+    rows = ((name, [of(group) for group in measures.values()], digits) for name, of, digits in _rows())
+    return [
+        (name, *(_figure(figure, digits) for figure in figures))
+        for name, figures, digits in rows
+        if any(figure is not None for figure in figures)
+    ]
 
 
 def _rows() -> Iterator[tuple[str, _Of, int]]:

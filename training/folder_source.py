@@ -47,6 +47,8 @@ class FolderSource:
         What the numbers mean; needed for masks that are not called `-parts`.
     scale : FalseColourScale or None
         What is known about the colours of pictures without degrees.
+    single : bool
+        Each picture shows one animal, and all parts in it are its own; masks of animals are not looked for.
 
     Raises
     ------
@@ -54,7 +56,15 @@ class FolderSource:
         If there is no picture with a mask, or the labels are not explained.
     """
 
-    def __init__(self, folder: Path, labels: LabelMap | None = None, scale: FalseColourScale | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        labels: LabelMap | None = None,
+        scale: FalseColourScale | None = None,
+        *,
+        single: bool = False,
+    ) -> None:
+        self._single = single
         self._folder = folder
         self._pairs = _pairs(folder)
         self._labels = labels
@@ -82,7 +92,9 @@ class FolderSource:
         picture = self._pictures.read(pair.picture)
         parts = stretched(read_labels(pair.mask), picture.placement)
         layers = [self._parts(pair, parts).astype(np.int64)]
-        if pair.instances is not None:
+        if self._single:
+            layers.append((layers[0] > 0).astype(np.int64))
+        elif pair.instances is not None:
             layers.append(_instances(pair.instances, picture.placement))
             require_agreement(layers[0], layers[1], pair.instances)
         framed = on_frame(layers, picture.placement)
@@ -90,7 +102,7 @@ class FolderSource:
             name=pair.picture.name,
             celsius=picture.celsius,
             parts=framed[0],
-            instances=framed[1] if pair.instances is not None else None,
+            instances=framed[1] if len(framed) > 1 else None,
             degrees_known=picture.degrees_known,
         )
 

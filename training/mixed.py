@@ -62,8 +62,49 @@ class MixedSource:
     def moment(self, index: int) -> Moment:
         """See `Source`; the sessions of different sources are different ones."""
         number = int(self._which[index])
-        moment = self._sources[number].moment(int(self._places[index]))
-        return Moment(session=f"{number}/{moment.session}", position_s=moment.position_s)
+        return _of_source(number, self._sources[number].moment(int(self._places[index])))
+
+
+class JoinedSource:
+    """Several sources one after the other; fulfils `training.samples.Source`.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        What is joined.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return " + ".join(source.name for source in self._sources)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        """See `Source`."""
+        number, place = self._find(index)
+        return self._sources[number][place]
+
+    def moment(self, index: int) -> Moment:
+        """See `Source`; the sessions of different sources are different ones."""
+        number, place = self._find(index)
+        return _of_source(number, self._sources[number].moment(place))
+
+    def _find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} pictures, got number {index}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return number, index - (int(self._ends[number - 1]) if number else 0)
+
+
+def _of_source(number: int, moment: Moment) -> Moment:
+    return Moment(session=f"{number}/{moment.session}", position_s=moment.position_s)
 
 
 class PartOfSource:

@@ -1,6 +1,7 @@
 """The installed service under the real systemd, on a virtual T2S+, through unplugging, silence and power cuts.
 
-Run by `make test-hil`. VIVARIUM_HIL_UNPLUGS and VIVARIUM_HIL_POWERCUTS say how often (20 and 5 by default).
+Run by `make test-hil`. VIVARIUM_HIL_UNPLUGS and VIVARIUM_HIL_POWERCUTS say how often: 20 and 5 by default, 3 and 1 in a
+short run.
 """
 
 import os
@@ -26,15 +27,15 @@ from drivers.material import open_material
 from drivers.recording import Recording
 from drivers.replay import decode_material
 from drivers.virtual.reel import Reel, shots
-from tests.hil.conftest import LiveIn, Watch
+from tests.hil.conftest import SHORT, LiveIn, Watch
 from tests.hil.guest.image import ROOT
 from tests.hil.guest.life import Life
 from tests.hil.guest.machine import Job, Results
 
 pytestmark = pytest.mark.timeout(7200)
 
-UNPLUGS = int(os.environ.get("VIVARIUM_HIL_UNPLUGS", "20"))
-POWER_CUTS = int(os.environ.get("VIVARIUM_HIL_POWERCUTS", "5"))
+UNPLUGS = int(os.environ.get("VIVARIUM_HIL_UNPLUGS", "3" if SHORT else "20"))
+POWER_CUTS = int(os.environ.get("VIVARIUM_HIL_POWERCUTS", "1" if SHORT else "5"))
 COARSE = "--coarse-packets"
 TOLERANCE_CELSIUS = 0.05
 ROUNDING_CELSIUS = 0.001

@@ -9,11 +9,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from drivers.vivarium.dice import FIRST_TEST_SEED
-from training.datasets import SampleDataset, SourceSpec, open_source
+from training.datasets import SampleDataset, open_source
 from training.folder_source import FolderSource
 from training.mixed import MixedSource, PartOfSource
 from training.samples import DataError, Moment, Sample
 from training.scenes import SceneSource
+from training.source_spec import SourceSpec
 
 
 def folder(path: Path, count: int) -> Path:
@@ -78,6 +79,9 @@ def test_labels_of_a_source_go_before_those_for_all(tmp_path: Path) -> None:
         pytest.param("{folder}?labels=2=body&range=20,x", "expected range=LOW,HIGH", id="a range of letters"),
         pytest.param("{folder}?labels=2=body&range=40,20", "range of false colours must rise", id="a falling range"),
         pytest.param("{folder}?labels=2=body&reading=1,2,30", "at least two readings", id="one reading"),
+        pytest.param(
+            "{folder}?labels=2=body&animals=2", "expected animals=1, or masks of the animals", id="two animals"
+        ),
         pytest.param("{folder}/a_0.npy", "expected scenes or", id="one array"),
     ],
 )
@@ -97,6 +101,18 @@ def test_several_sources_are_mixed_by_weight(tmp_path: Path) -> None:
     assert len(open_source(specs)) == 43
     with pytest.raises(DataError, match="expected a positive weight, got '-1'"):
         open_source([specs[0], f"{other}?labels=2=body&weight=-1"])
+
+
+def test_without_weights_sources_stand_one_after_the_other(tmp_path: Path) -> None:
+    one, other = folder(tmp_path / "one", 2), folder(tmp_path / "other", 3)
+    joined = open_source([f"{one}?labels=2=body", f"{other}?labels=2=tail", "scenes:5+1"])
+    assert len(joined) == 6
+    assert [joined[index].name for index in range(6)] == ["a_0.npy", "a_1.npy", "a_0.npy", "a_1.npy", "a_2.npy", "5"]
+    assert [int(joined[index].parts.max()) for index in range(5)] == [2, 2, 3, 3, 3]
+    assert joined.moment(1) == Moment(session="0/a", position_s=1)
+    assert joined.moment(2) == Moment(session="1/a", position_s=0)
+    with pytest.raises(IndexError):
+        joined[6]
 
 
 def order(mixed: MixedSource) -> list[tuple[str, float]]:

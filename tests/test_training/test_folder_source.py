@@ -124,6 +124,14 @@ def test_images_and_masks_may_lie_in_folders_of_their_own(tmp_path: Path) -> Non
     assert source.moment(1) == Moment(session="night", position_s=1)
 
 
+def test_where_each_picture_shows_one_animal_all_parts_are_its_own(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", degrees())
+    write_mask(tmp_path / "a_mask.png", labels())
+    sample = FolderSource(tmp_path, PUBLISHED, single=True)[0]
+    assert sample.instances is not None
+    assert np.array_equal(sample.instances, (sample.parts > 0).astype(np.uint8))
+
+
 def coloured(path: Path, celsius: NDArray[np.float32], low: float, high: float) -> None:
     """As a camera's app shows it."""
     position = np.clip((celsius - low) / (high - low), 0, 1)

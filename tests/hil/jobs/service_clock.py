@@ -5,12 +5,15 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from drivers.virtual.control_socket import Operator
 from tests.hil.jobs import installed
 
 _STEPS_H = {"forward": 2, "back": -5}
 _LIMIT_S = 60.0
 _BLOCK_MINUTES = 50
 _SETTLED_S = 2.0
+_FPS = 8
+"""An emulated processor that is busy with 25 measures late what is told in order."""
 
 
 def run() -> dict[str, Any]:
@@ -18,6 +21,7 @@ def run() -> dict[str, Any]:
     now = datetime.now(UTC)
     every_hour = tuple(f"{hour:02}:00:00" for hour in range(24))
     text = installed.config(rate_hz=1.0, block_minutes=_BLOCK_MINUTES, starts=every_hour)
+    Operator()(f"fps {_FPS}")
     _set(_within_a_block(now))
     installed.running(text)
     found: dict[str, Any] = {}
