@@ -116,7 +116,7 @@ def _moved(scenes: Sequence[Labelled], rng: np.random.Generator) -> Labelled:
     celsius = canvas.celsius
     if scale < 0.8:
         # Each new pixel is the mean of what it covers: else noise and thin things alias.
-        celsius = _without_spreading_gaps(celsius, lambda known: cv2.GaussianBlur(known, (0, 0), 0.4 / scale))
+        celsius = _smoothed(celsius, 0.4 / scale)
     size = (width, height)
     inverse = cv2.WARP_INVERSE_MAP
     outside = np.nan if rng.random() < 0.5 else float(np.nanmedian(celsius[::8, ::8]))
@@ -173,14 +173,14 @@ def _shifted(celsius: Degrees, rng: np.random.Generator) -> Degrees:
 
 
 def _blurred(celsius: Degrees, rng: np.random.Generator) -> Degrees:
-    return _without_spreading_gaps(celsius, lambda known: cv2.GaussianBlur(known, (0, 0), rng.uniform(0.4, 1.5)))
+    return _smoothed(celsius, rng.uniform(0.4, 1.5))
 
 
 def _noisy(celsius: Degrees, rng: np.random.Generator) -> Degrees:
     sigma = np.float32(math.exp(rng.uniform(math.log(0.03), math.log(0.25))))
     noise = rng.standard_normal(celsius.shape, np.float32)
     if rng.random() < 0.3:  # coarse, as compression and denoising leave it
-        noise = 2 * cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.6, 1.5))
+        noise = 2 * _smoothed(noise, rng.uniform(0.6, 1.5))
     return celsius + sigma * noise
 
 
@@ -225,7 +225,7 @@ def _stepped(celsius: Degrees, rng: np.random.Generator) -> Degrees:
         gray = np.rint(np.rint(share * steps) * np.float32(255 / steps)).astype(np.uint8)
         if rng.random() < 0.6:
             gray = _through_jpeg(gray, rng)
-        return (low + (high - low) * (gray.astype(np.float32) / np.float32(255))).astype(np.float32)
+        return np.asarray(low + (high - low) * (gray.astype(np.float32) / np.float32(255)), np.float32)
 
     return _without_spreading_gaps(celsius, change)
 
@@ -243,7 +243,7 @@ def _painted(celsius: Degrees, rng: np.random.Generator) -> Degrees:
             picture = _through_jpeg(picture, rng)
         field = positions(picture, palette)
         field = filled(field, Placement.fit(field.shape[1], field.shape[0])) if rng.random() < 0.8 else field
-        return (low + (high - low) * field).astype(np.float32)
+        return np.asarray(low + (high - low) * field, np.float32)
 
     return _without_spreading_gaps(celsius, change)
 
@@ -274,6 +274,12 @@ def _scribble(picture: NDArray[np.uint8], rng: np.random.Generator) -> None:
         if rng.random() < 0.7:
             text = f"{rng.uniform(15, 40):.1f}"
             cv2.putText(picture, text, (x + 3, y - 3), cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.25, 0.45), colour)
+
+
+def _smoothed(celsius: Degrees, sigma_px: float) -> Degrees:
+    return _without_spreading_gaps(
+        celsius, lambda known: np.asarray(cv2.GaussianBlur(known, (0, 0), sigma_px), np.float32)
+    )
 
 
 def _without_spreading_gaps(celsius: Degrees, change: Callable[[Degrees], Degrees]) -> Degrees:

@@ -1,12 +1,13 @@
 """How a network learns: the loss of a step, the figures of an epoch, the learning rate (a Lightning module)."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import lightning
 import torch
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
 from training.checkpoints import RECIPE_KEY, untrained
 from training.losses import centre_loss, offset_loss, parts_loss
@@ -30,6 +31,8 @@ WATCHED = f"val_miou_{PLAIN}"
 """The figure that decides about stopping: mean IoU of head, body and tail."""
 
 _SEEDS = 2**63
+_EAGER_STEPS = 10.0
+"""After n steps the average looks back over about a tenth of them, until it reaches its full length."""
 _LOADERS = (PLAIN, HARD, HELD_BACK)
 
 
@@ -46,7 +49,8 @@ class Learning(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.window = Window()
-        self.network = untrained(recipe).to(memory_format=torch.channels_last)
+        self.network = untrained(recipe)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self._metrics = nn.ModuleDict({name: pixel_metrics() for name in (PLAIN, APART, HARD, HELD_BACK)})
         self.measures: dict[str, PixelMeasures] = {}
         """Of the last validation, by the name of its pictures."""
@@ -61,26 +65,36 @@ class Learning(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Loss of a batch."""
-        views = self._views(batch)
-        if self.current_epoch < self.recipe.epochs - self.recipe.decay_epochs and self.recipe.cut_px is not None:
-            views, batch = cut(views, batch, self.recipe.cut_px, self.recipe.shape.multiple)
-        losses = self._losses(views, batch)
+        losses = self.losses(batch, whole=self.current_epoch >= self.recipe.epochs - self.recipe.decay_epochs)
         total = torch.stack(list(losses.values())).sum()
         for name, loss in losses.items():
             self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.parts))
         self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.parts))
         return total
 
-    def _losses(self, views: Tensor, batch: Batch) -> dict[str, Tensor]:
-        recipe, parts = self.recipe, batch.parts.long()
+    def losses(self, batch: Batch, *, whole: bool) -> dict[str, Tensor]:
+        """What is to become small, by name, weighted; of whole pictures or of windows of them."""
+        recipe, views = self.recipe, self._views(batch)
+        if recipe.cut_px is not None and not whole:
+            views, batch = cut(views, batch, recipe.cut_px, recipe.shape.multiple)
+        parts = batch.parts.long()
         if isinstance(self.network, UNet):
-            return {"parts": parts_loss(self.network(views), parts, dice_weight=recipe.dice_weight)}
+            return {"parts": self._parts_loss(self.network(views), parts)}
         logits = self.network(views)
         return {
-            "parts": parts_loss(logits.parts, parts, dice_weight=recipe.dice_weight),
+            "parts": self._parts_loss(logits.parts, parts),
             "centre": recipe.centre_weight * centre_loss(logits.centre, batch.centre, batch.animals_known),
             "offset": recipe.offset_weight * offset_loss(logits.offset, batch.offset / OFFSET_UNIT_PX, batch.inside),
         }
+
+    def _parts_loss(self, logits: Tensor, parts: Tensor) -> Tensor:
+        return parts_loss(
+            logits,
+            parts,
+            dice_weight=self.recipe.dice_weight,
+            lovasz_weight=self.recipe.lovasz_weight,
+            label_weights=self.recipe.label_weights,
+        )
 
     def validation_step(self, batch: Batch, _index: int, dataloader_idx: int = 0) -> None:
         """Count the labels of a batch, and say how far centres and offsets are off."""
@@ -88,11 +102,11 @@ class Learning(lightning.LightningModule):
         logits, parts = (result if isinstance(result, Tensor) else result.parts), batch.parts.long()
         labels = logits.float().argmax(1)
         name = _LOADERS[min(dataloader_idx, len(_LOADERS) - 1)]
-        self._metrics[name].update(labels, parts)
+        self._metric(name).update(labels, parts)
         if name != PLAIN:
             return
         if batch.apart.any():
-            self._metrics[APART].update(labels[batch.apart], parts[batch.apart])
+            self._metric(APART).update(labels[batch.apart], parts[batch.apart])
         if not isinstance(result, Tensor):
             miss = offset_loss(result.offset, batch.offset / OFFSET_UNIT_PX, batch.inside)
             centre = centre_loss(result.centre, batch.centre, batch.animals_known)
@@ -102,7 +116,8 @@ class Learning(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the figures of the epoch."""
         self.measures = {}
-        for name, metrics in self._metrics.items():
+        for name in self._metrics:
+            metrics = self._metric(name)
             if not any(metric.update_called for metric in metrics.values()):
                 continue
             measures = self.measures[name] = pixel_measures(metrics.compute())
@@ -112,6 +127,9 @@ class Learning(lightning.LightningModule):
             self._note(f"val_miou_{name}", measures.mean_iou_parts, shown=name in (PLAIN, APART))
             self._note(f"val_animal_iou_{name}", measures.animal_iou)
 
+    def _metric(self, name: str) -> MetricCollection:
+        return cast(MetricCollection, self._metrics[name])
+
     def _note(self, name: str, value: Tensor | float | None, pictures: int = 1, *, shown: bool = False) -> None:
         if value is not None:
             self.log(name, value, prog_bar=shown, sync_dist=True, add_dataloader_idx=False, batch_size=pictures)
@@ -120,8 +138,9 @@ class Learning(lightning.LightningModule):
         """AdamW; a warm-up, a constant rate, and a decay at the end."""
         decayed = [weight for weight in self.parameters() if weight.ndim > 1]
         others = [weight for weight in self.parameters() if weight.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+            groups,
             lr=self.recipe.learning_rate,
             weight_decay=self.recipe.weight_decay,
         )
@@ -132,6 +151,22 @@ class Learning(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the recipe beside the weights."""
         checkpoint[RECIPE_KEY] = recipe_to_json(self.recipe)
+
+
+def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """How the average of the weights follows them: exponentially, and faster at first, when they are still random."""
+
+    @torch.no_grad()
+    def follow(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        count = float(updates)
+        step = 1 - min(decay, (1 + count) / (_EAGER_STEPS + count))
+        for mean, value in zip(average, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value.to(mean.dtype), step)
+            else:
+                mean.copy_(value)
+
+    return follow
 
 
 def cut(views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int) -> tuple[Tensor, Batch]:
@@ -179,9 +214,9 @@ def cut(views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int) -> 
                 batch.inside[index][coarse],
             )
         )
-    views, parts, centre, offset, inside = (torch.stack(some) for some in zip(*pieces, strict=True))
-    whole = batch._replace(parts=parts, centre=centre, offset=offset, inside=inside)
-    return views.contiguous(memory_format=torch.channels_last), whole
+    cut_views, parts, centre, offset, inside = (torch.stack(some) for some in zip(*pieces, strict=True))
+    windows = batch._replace(parts=parts, centre=centre, offset=offset, inside=inside)
+    return cut_views.contiguous(memory_format=torch.channels_last), windows
 
 
 def rate(recipe: Recipe, steps: int) -> Callable[[int], float]:

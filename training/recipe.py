@@ -1,5 +1,7 @@
 """What a training is made of, as a value that is stored with its results."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -69,6 +71,9 @@ class Recipe:
     average: float = 0.998
     """Of the weights, per step: exponential moving average; the average is what is watched, stored and shipped."""
     dice_weight: float = 1.0
+    lovasz_weight: float = 0.0
+    label_weights: tuple[float, float, float, float] | None = None
+    """Of background, head, body and tail in the cross entropy; None for all alike."""
     centre_weight: float = 1.0
     offset_weight: float = 1.0
     data: tuple[str, ...] = ("scenes",)
@@ -127,6 +132,37 @@ def preset(name: Preset, kind: Kind) -> Recipe:
         validation_scenes=48,
         augmentation=Augmentation(moved=0.2, painted=0.02),
     )
+
+
+def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with values given as text.
+
+    Parameters
+    ----------
+    settings : sequence of str
+        `name=value`, the value as JSON, the name with dots for what lies inside: `augmentation.painted=0`.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or a value does not fit.
+    """
+    values = json.loads(recipe_to_json(recipe))
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        *path, last = name.split(".")
+        place = values
+        for step in path:
+            place = place.get(step)
+            if not isinstance(place, dict):
+                raise ValueError(f"{name}: there is no such setting")
+        if last not in place:
+            raise ValueError(f"{name}: there is no such setting; known are {', '.join(sorted(place))}")
+        try:
+            place[last] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name}: expected a value as JSON, got {text!r}") from error
+    return recipe_from_json(json.dumps(values))
 
 
 def changed(recipe: Recipe, **values: Any) -> Recipe:

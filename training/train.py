@@ -2,13 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -18,16 +20,15 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from drivers.errors import ConfigError
 from training.checkpoints import recipe_of, start_from
 from training.epoch_files import EpochFiles
-from training.learning import WATCHED, Learning
+from training.learning import WATCHED, Learning, averaging
 from training.material import FIRST_VALIDATION_SEED, Divided, divided
 from training.mixed import PartOfSource
-from training.recipe import Recipe, changed, recipe_to_json
+from training.recipe import Recipe, recipe_to_json
 from training.samples import Source
 from training.scenes import SceneSource
 from training.synthetic import Batch, FixedPictures, SceneStream, Stream
@@ -46,6 +47,22 @@ _CLIP = 1.0
 """Longest gradient: a batch of strange pictures must not undo the weights."""
 
 
+class Accelerator(StrEnum):
+    """Where the network is."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class Precision(StrEnum):
+    """In how many bits sums are taken."""
+
+    BF16_MIXED = "bf16-mixed"
+    """Multiplied in 16 bits, added up in 32."""
+    FLOAT32 = "32-true"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Where and on what a training runs; nothing of this changes what is learned but for rounding."""
@@ -59,8 +76,8 @@ class Run:
     """Processes that make pictures."""
     devices: int = 1
     """Processes that train together, each on a GPU where there are some."""
-    accelerator: str = "auto"
-    precision: str = "bf16-mixed"
+    accelerator: Accelerator = Accelerator.AUTO
+    precision: Precision = Precision.BF16_MIXED
     progress: bool = True
     """Bars on the terminal."""
 
@@ -105,7 +122,8 @@ class Pictures(lightning.LightningDataModule):
                 material=self._divided.material,
                 augmentation=recipe.augmentation,
             ),
-            epoch=trainer.current_epoch,
+            # When a training goes on, the number of the epoch still is that of the last one; steps are right.
+            epoch=trainer.global_step // recipe.batches(trainer.world_size),
             rank=trainer.global_rank,
             ranks=trainer.world_size,
         )
@@ -162,21 +180,26 @@ def train(recipe: Recipe, run: Run) -> Outcome:
     torch.set_num_threads(run.threads)
     lightning.seed_everything(recipe.seed, verbose=False)
     learning = Learning(recipe)
-    if run.start is not None and not run.resume:
+    if run.start is not None:
         start_from(learning.network, run.start)
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / RECIPE_NAME).write_text(recipe_to_json(recipe) + "\n", encoding="utf-8")
     with _quiet():
-        trainer = _trainer(recipe, run)
+        try:
+            trainer = _trainer(recipe, run)
+        except MisconfigurationException as error:  # for instance no GPU
+            raise ConfigError(f"Lightning refuses: {error}") from error
         trainer.fit(
             learning,
             datamodule=Pictures(recipe, material, workers=run.workers),
             ckpt_path=run.last if run.resume else None,
             weights_only=False if run.resume else None,
         )
-    if trainer.interrupted:
-        raise ConfigError(f"stopped after epoch {trainer.current_epoch}; `--resume` goes on from {run.last}")
     figures = trainer.callback_metrics
+    if trainer.interrupted:
+        raise ConfigError(f"stopped in epoch {trainer.current_epoch}; --resume goes on from {run.last}")
+    if WATCHED not in figures:
+        raise ConfigError(f"{run.folder}: all {recipe.epochs} epochs are done; --epochs makes the training longer")
     return Outcome(
         checkpoint=run.last,
         epochs=trainer.current_epoch,
@@ -185,8 +208,8 @@ def train(recipe: Recipe, run: Run) -> Outcome:
     )
 
 
-def stored_recipe(run: Run, *, epochs: int | None) -> Recipe:
-    """The recipe of the training in a folder, for going on with it; with another number of epochs if wanted.
+def stored_recipe(run: Run) -> Recipe:
+    """The recipe of the training in a folder, for going on with it.
 
     Raises
     ------
@@ -194,23 +217,24 @@ def stored_recipe(run: Run, *, epochs: int | None) -> Recipe:
         If there is none.
     """
     _require_place(run)
-    recipe = recipe_of(run.last)
-    return recipe if epochs is None else changed(recipe, epochs=epochs)
+    return recipe_of(run.last)
 
 
 def _require_place(run: Run) -> None:
     if run.resume and not run.last.is_file():
         raise ConfigError(f"{run.last}: there is no training to go on with; leave --resume away to begin one")
+    if run.resume and run.start is not None:
+        raise ConfigError("a training that goes on has weights already: give --resume or --from")
     if not run.resume and run.last.is_file():
         raise ConfigError(f"{run.folder}: there is a training already; go on with --resume or choose another folder")
 
 
 def _trainer(recipe: Recipe, run: Run) -> lightning.Trainer:
     return lightning.Trainer(
-        accelerator=run.accelerator,
+        accelerator=run.accelerator.value,
         devices=run.devices,
         strategy="ddp" if run.devices > 1 else "auto",
-        precision=run.precision,  # type: ignore[arg-type]  # Lightning lists its own words; it refuses others itself
+        precision=run.precision.value,
         max_epochs=recipe.epochs,
         gradient_clip_val=_CLIP,
         num_sanity_val_steps=0,
@@ -225,9 +249,9 @@ def _trainer(recipe: Recipe, run: Run) -> lightning.Trainer:
     )
 
 
-def _callbacks(recipe: Recipe, run: Run) -> Sequence[Callback]:
+def _callbacks(recipe: Recipe, run: Run) -> list[Callback]:
     callbacks: list[Callback] = [
-        WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(recipe.average)),
+        WeightAveraging(multi_avg_fn=averaging(recipe.average)),
         EpochFiles(run.folder),
         LearningRateMonitor(logging_interval="epoch"),
         ModelCheckpoint(

@@ -8,10 +8,11 @@ import typer
 
 from daemon.logs import configure_logging
 from daemon.settings import LogSettings
+from drivers.errors import ConfigError
 from training.datasets import SPEC_HELP
-from training.recipe import Kind, Preset, changed
+from training.recipe import Kind, Preset, Recipe, changed, overridden
 from training.recipe import preset as preset_recipe
-from training.train import Run, stored_recipe, train
+from training.train import Accelerator, Precision, Run, stored_recipe, train
 
 PresetOption = Annotated[
     Preset, typer.Option("--preset", help="quick: minutes, shows that it works; full: as shipped.")
@@ -40,11 +41,17 @@ SeedOption = Annotated[int | None, typer.Option(min=0, help="Of weights, picture
 PatienceOption = Annotated[
     int | None, typer.Option(min=0, help="Stop after so many epochs without a better mean IoU; 0: never.")
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Anything else of the recipe: dice_weight=0, augmentation.moved=1."
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of each training process.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that make pictures, for each training process.")]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Training processes, each on a GPU where there are some.")]
-AcceleratorOption = Annotated[str, typer.Option(help="cpu, gpu or auto.")]
-PrecisionOption = Annotated[str, typer.Option(help="bf16-mixed or 32-true.")]
+AcceleratorOption = Annotated[Accelerator, typer.Option(help="Where the network is; a GPU if there is one.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Of the sums; mixed ones are faster.")]
 
 
 def train_command(
@@ -58,11 +65,12 @@ def train_command(
     data: DataOption = None,
     seed: SeedOption = None,
     patience: PatienceOption = None,
+    settings: SetOption = None,
     threads: ThreadsOption = 1,
     workers: WorkersOption = 1,
     devices: DevicesOption = 1,
-    accelerator: AcceleratorOption = "auto",
-    precision: PrecisionOption = "bf16-mixed",
+    accelerator: AcceleratorOption = Accelerator.AUTO,
+    precision: PrecisionOption = Precision.BF16_MIXED,
 ) -> None:
     """Teach a network on scenes that are made on the way, or on pictures of yours; it can be stopped and resumed."""
     configure_logging(LogSettings(level="info"))
@@ -77,22 +85,28 @@ def train_command(
         precision=precision,
         progress=sys.stdout.isatty(),
     )
-    if resume:
-        recipe = stored_recipe(run, epochs=epochs)
-    else:
-        wanted = {
-            "epochs": epochs,
-            "pictures_per_epoch": pictures,
-            "data": tuple(data) if data else None,
-            "seed": seed,
-            "patience_epochs": patience,
-        }
-        recipe = changed(
-            preset_recipe(preset, kind), **{name: value for name, value in wanted.items() if value is not None}
-        )
+    wanted = {
+        "epochs": epochs,
+        "pictures_per_epoch": pictures,
+        "data": tuple(data) if data else None,
+        "seed": seed,
+        "patience_epochs": patience,
+    }
+    recipe = stored_recipe(run) if resume else preset_recipe(preset, kind)
+    if recipe.kind is not kind:
+        raise ConfigError(f"{run.folder}: a training of the {recipe.kind} network, not of {kind}")
+    recipe = changed(recipe, **{name: value for name, value in wanted.items() if value is not None})
+    recipe = _overridden(recipe, settings or [])
     outcome = train(recipe, run)
     if outcome.is_first_process:
         typer.echo(
             f"{outcome.epochs} epochs: mean IoU of head, body and tail {outcome.mean_iou:.3f} on "
             f"{recipe.validation_scenes} unseen scenes; {outcome.checkpoint}"
         )
+
+
+def _overridden(recipe: Recipe, settings: list[str]) -> Recipe:
+    try:
+        return overridden(recipe, settings)
+    except ValueError as error:
+        raise ConfigError(f"--set: {error}") from error

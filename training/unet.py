@@ -149,7 +149,7 @@ class UNet(nn.Module):
             picture = self.get_submodule(f"enc{level + 1}")(picture)
             skips.append(picture)
             picture = functional.max_pool2d(picture, 2)
-        picture = self.bottleneck(picture)
+        picture = self.get_submodule("bottleneck")(picture)
         for level in reversed(range(self.shape.depth)):
             picture = self.get_submodule(f"upconv{level + 1}")(picture)
             picture = self.get_submodule(f"dec{level + 1}")(torch.cat((picture, skips[level]), dim=1))

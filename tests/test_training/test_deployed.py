@@ -42,7 +42,7 @@ def test_outputs_are_those_of_the_contract(kind: Kind) -> None:
         outputs = network(celsius)
     assert network.kind is kind
     shapes = [(tuple(output.shape), output.dtype) for output in outputs]
-    expected = [((2, 192, 256), torch.uint8), ((2, 192, 256), torch.float32)]
+    expected: list[tuple[tuple[int, ...], torch.dtype]] = [((2, 192, 256), torch.uint8), ((2, 192, 256), torch.float32)]
     if kind is Kind.PANOPTIC:
         assert network.stride == 2
         expected += [((2, 1, 96, 128), torch.float32), ((2, 2, 96, 128), torch.float32)]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.losses import centre_loss, dice_loss, offset_loss, parts_loss
+from training.losses import centre_loss, dice_loss, lovasz_loss, offset_loss, parts_loss
 
 
 def test_dice_is_one_minus_twice_the_common_part_over_both() -> None:
@@ -61,3 +61,29 @@ def test_offsets_count_only_within_animals() -> None:
     assert offset_loss(offset, truth, inside).item() == 0
     inside[0, 0, 0, 0] = True
     assert offset_loss(offset, truth, inside).item() == pytest.approx(3.0)
+
+
+def test_lovasz_of_sure_labels_is_one_minus_the_iou_of_each_part() -> None:
+    # Where the network is sure, right or wrong, the convex function touches 1 - IoU (Berman et al., 2018).
+    parts = torch.tensor((0, 1, 1, 2, 2, 2, 3, 3)).reshape(1, 2, 4)
+    found = torch.tensor((0, 1, 2, 2, 2, 2, 0, 3)).reshape(1, 2, 4)
+    probability = torch.nn.functional.one_hot(found, 4).movedim(3, 1).float()
+    iou = (1 / 2, 3 / 4, 1 / 2)  # of head, body and tail
+    assert lovasz_loss(probability, parts).item() == pytest.approx(1 - sum(iou) / 3)
+
+
+def test_lovasz_leads_to_the_right_labels() -> None:
+    parts = torch.randint(0, 4, (1, 6, 6), generator=torch.Generator().manual_seed(1))
+    logits = torch.zeros(1, 4, 6, 6, requires_grad=True)
+    for _ in range(60):
+        (slope,) = torch.autograd.grad(parts_loss(logits, parts, lovasz_weight=1.0), logits)
+        logits = (logits - 20.0 * slope).detach().requires_grad_()
+    assert torch.equal(logits.argmax(1), parts)
+
+
+def test_weights_of_labels_count_in_the_cross_entropy() -> None:
+    logits = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    parts = torch.randint(0, 4, (1, 4, 4), generator=torch.Generator().manual_seed(4))
+    weights = (1.0, 2.0, 1.0, 5.0)
+    expected = torch.nn.functional.cross_entropy(logits, parts, weight=torch.tensor(weights))
+    assert parts_loss(logits, parts, label_weights=weights).item() == pytest.approx(expected.item(), rel=1e-5)

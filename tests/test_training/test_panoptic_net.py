@@ -37,7 +37,7 @@ def test_where_only_a_tail_is_seen_it_points_at_its_own_middle() -> None:
 def test_the_heat_map_is_highest_at_the_centres() -> None:
     truth = centre_truth(*_picture(), stride=1)
     assert truth.centre[3, 9] == pytest.approx(np.exp(-0.5 * (0.5**2 + 0.5**2) / 25))
-    assert np.unravel_index(truth.centre[10:].argmax(), (6, 24)) in {(2, 7), (2, 8), (3, 7), (3, 8)}
+    assert truth.centre[10:].argmax() in {row * 24 + column for row in (2, 3) for column in (7, 8)}
     assert truth.centre.max() <= 1
 
 

@@ -1,6 +1,5 @@
 """The stream of pictures that a training sees."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ class _Drawn:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Drawn]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> _Drawn:
     """Notes which scenes are drawn; they are small and empty, so that thousands take no time."""
     seen = _Drawn([])
 

@@ -123,7 +123,7 @@ def test_a_training_is_not_begun_over_another_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no training to go on with"):
         train(recipe, Run(folder=tmp_path, resume=True))
     with pytest.raises(ConfigError, match="no training to go on with"):
-        stored_recipe(Run(folder=tmp_path, resume=True), epochs=None)
+        stored_recipe(Run(folder=tmp_path, resume=True))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(ConfigError, match="a training already"):
