@@ -38,7 +38,7 @@ SMALL = UNetShape(
     enlarging=Enlarging.NEAREST,
     bias=False,
 )
-"""Ours: 8 ms in eight bits on one core. docs/training.md has the measured alternatives."""
+"""Ours; `tests/bench/test_bench_networks_training.py` prints what it and others cost."""
 
 TINY = UNetShape(
     widths=(16, 24, 32, 48),
