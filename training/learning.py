@@ -76,7 +76,9 @@ class Learning(lightning.LightningModule):
         """What is to become small, by name, weighted; of whole pictures or of windows of them."""
         recipe, views = self.recipe, self._views(batch)
         if recipe.cut_px is not None and not whole:
-            views, batch = cut(views, batch, recipe.cut_px, recipe.shape.multiple)
+            views, batch = cut(
+                views, batch, recipe.cut_px, recipe.shape.multiple, about_share=recipe.about_animals_share
+            )
         parts = batch.parts.long()
         if isinstance(self.network, UNet):
             return {"parts": self._parts_loss(self.network(views), parts)}
@@ -169,8 +171,10 @@ def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Ten
     return follow
 
 
-def cut(views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int) -> tuple[Tensor, Batch]:
-    """A window of each picture, about a random place on an animal where there is one.
+def cut(
+    views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int, *, about_share: float
+) -> tuple[Tensor, Batch]:
+    """A window of each picture, about a random place on an animal or anywhere.
 
     Most of a picture is floor, of which little can be learnt. The views were made from the whole picture, so a window
     looks as it does there.
@@ -184,13 +188,16 @@ def cut(views: Tensor, batch: Batch, size_px: tuple[int, int], step_px: int) -> 
         Height and width of the window, multiples of `step_px`.
     step_px : int
         Windows begin at multiples of this, as the network's coarsest cells do.
+    about_share : float
+        So many windows are about an animal where there is one. With all of them a network never learns what warm
+        things are no animals: they are rarely near one.
     """
     height, width = size_px
     stride = batch.parts.shape[-1] // batch.inside.shape[-1]
     pieces: list[tuple[Tensor, ...]] = []
     for index, inside in enumerate(batch.inside[:, 0]):
         places = inside.nonzero()
-        if len(places):
+        if len(places) and float(torch.rand(())) < about_share:
             middle = places[int(torch.randint(len(places), ()))] * stride
         else:
             middle = torch.tensor([int(torch.randint(length, ())) for length in batch.parts.shape[1:]])

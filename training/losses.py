@@ -24,7 +24,7 @@ def parts_loss(
 
     Cross entropy alone is content to miss thin tails, a fiftieth of the pixels. Weighting the labels finds them but
     makes them thick; Dice and Lovász are near to what is judged, the intersection over the union of each part.
-    docs/training.md has the comparison.
+    docs/training.md has the commands that compare them.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ SMALL = UNetShape(
     enlarging=Enlarging.NEAREST,
     bias=False,
 )
-"""Ours: 8 ms in eight bits on one core. docs/training.md has the measured alternatives."""
+"""Ours; `tests/bench/test_bench_networks_training.py` prints what it and others cost."""
 
 TINY = UNetShape(
     widths=(16, 24, 32, 48),
@@ -62,6 +62,8 @@ class Recipe:
     batch: int = 8
     cut_px: tuple[int, int] | None = (128, 160)
     """Height and width of the window of each picture that is learned from before the decay; None takes the whole."""
+    about_animals_share: float = 0.5
+    """Of the windows, those about an animal; the others are anywhere."""
     learning_rate: float = 1.5e-3
     """Reached after the warm-up and kept until the decay."""
     warm_up_steps: int = 300

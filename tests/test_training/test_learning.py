@@ -49,7 +49,7 @@ def _batch(pictures: int) -> tuple[torch.Tensor, Batch]:
 
 def test_windows_show_the_same_place_of_everything() -> None:
     torch.manual_seed(2)
-    views, batch = cut(*_batch(12), size_px=(32, 48), step_px=16)
+    views, batch = cut(*_batch(12), size_px=(32, 48), step_px=16, about_share=0.5)
     assert views.shape == (12, 1, 32, 48)
     assert batch.parts.shape == (12, 32, 48)
     assert batch.offset.shape == (12, 2, 16, 24)
@@ -60,12 +60,22 @@ def test_windows_show_the_same_place_of_everything() -> None:
 
 def test_a_window_lies_about_an_animal_where_there_is_one() -> None:
     torch.manual_seed(2)
-    _, batch = cut(*_batch(30), size_px=(32, 48), step_px=16)
+    _, batch = cut(*_batch(30), size_px=(32, 48), step_px=16, about_share=1.0)
     assert batch.inside.flatten(1).any(dim=1).all()
 
 
 def test_a_picture_without_animals_is_cut_anywhere() -> None:
     torch.manual_seed(2)
     views, whole = _batch(30)
-    _, batch = cut(views, whole._replace(inside=torch.zeros_like(whole.inside)), size_px=(32, 48), step_px=16)
+    _, batch = cut(
+        views, whole._replace(inside=torch.zeros_like(whole.inside)), size_px=(32, 48), step_px=16, about_share=1.0
+    )
     assert len(set(batch.parts[:, 0, 0].tolist())) > 3
+
+
+def test_some_windows_are_anywhere_so_that_what_is_no_animal_is_seen_too() -> None:
+    torch.manual_seed(2)
+    _, batch = cut(*_batch(200), size_px=(32, 48), step_px=16, about_share=0.5)
+    about = batch.inside.flatten(1).any(dim=1).float().mean().item()
+    _, nowhere = cut(*_batch(200), size_px=(32, 48), step_px=16, about_share=0.0)
+    assert nowhere.inside.flatten(1).any(dim=1).float().mean().item() < about < 1
