@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drivers.vivarium.dice import FIRST_TEST_SEED
 from training.datasets import SourceSpec, open_source
 from training.labelled import Labelled, synthetic
 from training.mixed import PartOfSource
@@ -89,8 +88,11 @@ def divided(specs: Sequence[str], *, seed: int) -> Divided:
             scenes_weight += weight
             continue
         source = open_source(text)
-        if isinstance(source, SceneSource) and source.first_seed + len(source) > FIRST_TEST_SEED:
-            raise DataError(f"{text}: scenes from {FIRST_TEST_SEED} on are for judging; nothing may be trained on them")
+        if isinstance(source, SceneSource) and source.first_seed + len(source) > FIRST_VALIDATION_SEED:
+            raise DataError(
+                f"{text}: scenes from {FIRST_VALIDATION_SEED} on are for watching and judging; "
+                "nothing may be trained on them"
+            )
         moments = moments_of(source)
         if len({moment.session for moment in moments}) > 1:
             split = split_by_session(moments, share=VALIDATION_SHARE, seed=seed)

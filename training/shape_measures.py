@@ -77,7 +77,9 @@ def centerline_dice(true: Mask, found: Mask) -> float | None:
 
 
 def _skeleton(mask: Mask) -> Mask:
-    return np.asarray(skeletonize(mask), np.bool_)  # type: ignore[no-untyped-call]  # scikit-image has no types here
+    """Of a speck the thinning may leave nothing: it is its own skeleton."""
+    skeleton = np.asarray(skeletonize(mask), np.bool_)  # type: ignore[no-untyped-call]  # scikit-image has no types here
+    return skeleton if skeleton.any() else mask
 
 
 def _harmonic(one: float, other: float) -> float:

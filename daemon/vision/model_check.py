@@ -43,7 +43,7 @@ class Speed:
     frames: int
 
 
-def scenes(count: int, first_seed: int = 0) -> list[Snapshot]:
+def scenes(count: int, first_seed: int) -> list[Snapshot]:
     """Synthetic pictures with their truth."""
     return [random_scene(seed) for seed in range(first_seed, first_seed + count)]
 

@@ -97,7 +97,7 @@ class Load:
     def run(self, cost_s: float) -> int:
         """The networks took so long for one; the new n, which may be more than `MOST_EVERY`."""
         self._costs_s.append(cost_s)
-        if len(self._costs_s) < _REMEMBERED // 2 or len(self._intervals_s) < _REMEMBERED // 2:
+        if not self.judged:
             return self.every
         share = median(self._costs_s) / median(self._intervals_s)
         if share > BUSY_SHARE * self.every:
@@ -105,6 +105,15 @@ class Load:
         elif self.every > 1 and share < RELAXED_SHARE * (self.every - 1):
             self.every = max(1, math.ceil(share / RELAXED_SHARE))
         return self.every
+
+    @property
+    def judged(self) -> bool:
+        """Whether enough runs have been seen since the start, or since they were forgotten."""
+        return len(self._costs_s) >= _REMEMBERED // 2 and len(self._intervals_s) >= _REMEMBERED // 2
+
+    def bears(self, cost_s: float) -> bool:
+        """Whether every `MOST_EVERY`-th frame could be measured at this cost."""
+        return not self._intervals_s or cost_s <= BUSY_SHARE * MOST_EVERY * median(self._intervals_s)
 
     def forget(self) -> None:
         """Start anew, as with other networks."""
@@ -263,11 +272,12 @@ class ResilientSegmenter:
         every = self._load.run(took_s)
         self.cost_s = self._load.cost_s or took_s
         takes = f"the networks take {1000 * self.cost_s:.0f} ms for one frame"
-        if every > MOST_EVERY:
+        if every > MOST_EVERY or (self.state.mode is Mode.CLASSICAL and not self._load.bears(took_s)):
             self._give_way(f"{takes}, too long even for one of {MOST_EVERY} frames")
             self._load.forget()
             return
-        self._retry_s = FIRST_RETRY_S
+        if self._load.judged:
+            self._retry_s = FIRST_RETRY_S
         if every == self.state.every and self.state.mode is not Mode.CLASSICAL:
             return
         if every == 1:

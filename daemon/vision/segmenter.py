@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -198,10 +199,11 @@ class _Beside(Generic[Result]):
         self._thread.start()
 
     def _run(self) -> None:
-        if sys.platform == "linux":
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
         try:
+            if sys.platform == "linux":
+                thread = threading.get_native_id()
+                with suppress(OSError):  # a sandbox may forbid it: a network that is not nice is still one
+                    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
             self._results.append(self._work())
         except BaseException as error:  # handed to who waits for it
             self._errors.append(error)

@@ -66,7 +66,7 @@ def _untrained(folder: Path) -> dict[str, Path]:
     from training.recipe import Kind, Preset, preset, recipe_to_json
 
     torch.manual_seed(0)
-    some, made = scenes(4), {}
+    some, made = scenes(4, 0), {}
     for kind in Kind:
         recipe, checkpoint = preset(Preset.FULL, kind), folder / f"{kind}.ckpt"
         weights = {f"network.{name}": value for name, value in untrained(recipe).state_dict().items()}

@@ -80,14 +80,14 @@ def test_check_fails_with_its_reason(
 
 
 def test_the_networks_alone_are_the_smaller_share_of_the_time(segmenter: NetworkSegmenter) -> None:
-    quick = speed(segmenter, [each.celsius for each in scenes(3)])
+    quick = speed(segmenter, [each.celsius for each in scenes(3, 0)])
     assert quick.frames == 3
     assert 0 < quick.network_ms < quick.slowest_ms
     assert quick.median_ms <= quick.slowest_ms
 
 
 def test_iou_is_that_of_all_pixels_together(segmenter: NetworkSegmenter) -> None:
-    snapshots = scenes(4)
+    snapshots = scenes(4, 0)
     found = part_iou(segmenter, snapshots)
     both = either = 0
     for snapshot in snapshots:
@@ -99,6 +99,6 @@ def test_iou_is_that_of_all_pixels_together(segmenter: NetworkSegmenter) -> None
 
 
 def test_every_odd_picture_is_shown(segmenter: NetworkSegmenter) -> None:
-    answers = list(checks(segmenter, [scenes(1)[0].celsius]))
+    answers = list(checks(segmenter, [scenes(1, 0)[0].celsius]))
     assert len(answers) == 8
     assert all(each.good for each in answers)

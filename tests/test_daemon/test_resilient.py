@@ -243,6 +243,24 @@ def test_hopelessly_slow_networks_give_way_and_come_back(make: Make, frame: Ther
     assert segmenter.state == VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
 
 
+def test_networks_that_stay_hopelessly_slow_are_tried_ever_more_rarely_and_never_taken_up(
+    make: Make, frame: ThermalFrame
+) -> None:
+    clock = SimulatedClock(0)
+    segmenter = make(clock)
+    feed, networks = Feed(segmenter, frame, clock), networks_of(segmenter)
+    networks.cost_s = MOST_EVERY
+    while segmenter.state.mode is not Mode.CLASSICAL:
+        feed.next(1.0)
+    networks.tried_s.clear()
+    for _ in range(1800):
+        feed.next(1.0)
+        assert segmenter.state.mode is Mode.CLASSICAL
+    waits = np.diff(networks.tried_s)
+    np.testing.assert_allclose(waits[:3], [120, 240, 480], rtol=0.1)
+    np.testing.assert_allclose(waits[3:], LONGEST_RETRY_S, rtol=0.1)
+
+
 def test_other_networks_are_given_a_new_chance(make: Make, frame: ThermalFrame) -> None:
     segmenter = make(SimulatedClock(0))
     for _ in range(MOST_FAILURES - 1):

@@ -14,7 +14,7 @@ def test_fresh_scenes_alone_hold_nothing_back() -> None:
 
 
 def test_a_fifth_of_other_pictures_is_held_back_and_weights_are_kept() -> None:
-    found = divided(["scenes?weight=3", f"scenes:{FIRST_VALIDATION_SEED}+40?weight=0.5"], seed=1)
+    found = divided(["scenes?weight=3", "scenes:800000+40?weight=0.5"], seed=1)
     (portion,), (held,) = found.material.portions, found.held_back
     assert (found.material.scenes_weight, portion.weight) == (3, 0.5)
     assert (len(portion.source), len(held)) == (32, 8)
@@ -26,7 +26,8 @@ def test_a_fifth_of_other_pictures_is_held_back_and_weights_are_kept() -> None:
 @pytest.mark.parametrize(
     ("specs", "words"),
     [
-        pytest.param(["scenes:989999+2"], "for judging", id="test scenes"),
+        pytest.param([f"scenes:{FIRST_VALIDATION_SEED - 1}+2"], "for watching and judging", id="watched scenes"),
+        pytest.param(["scenes:989999+2"], "for watching and judging", id="test scenes"),
         pytest.param(["scenes?weight=-1"], "positive weight", id="negative"),
         pytest.param(["scenes?weight=much"], "positive weight", id="no number"),
         pytest.param([], "at least one source", id="nothing"),

@@ -30,6 +30,11 @@ def test_the_same_shape_is_perfect_and_one_that_is_missing_or_invented_worthless
     assert measure(NOTHING, NOTHING) is None
 
 
+def test_a_speck_that_thinning_leaves_nothing_of_is_its_own_skeleton() -> None:
+    assert centerline_dice(box(40, 40, 60, 4), box(50, 41, 2, 2)) == pytest.approx(2 * (2 / 60) / (1 + 2 / 60), rel=0.1)
+    assert centerline_dice(box(40, 40, 2, 2), box(40, 40, 2, 2)) == 1
+
+
 def test_an_outline_two_pixels_away_is_near_and_one_three_pixels_away_is_not() -> None:
     precision = 1 - 4 / 252  # of the outer outline the four corners lie 2.8 px away
     assert boundary_f1(box(40, 40, 60, 60), box(38, 38, 64, 64)) == pytest.approx(2 * precision / (precision + 1))
