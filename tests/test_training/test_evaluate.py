@@ -228,7 +228,11 @@ def test_a_checkpoint_is_judged_as_the_network_that_is_shipped(tmp_path: Path) -
     assert np.array_equal(outputs["parts"], expected[0][0].numpy())
     assert np.array_equal(outputs["centre"], expected[2][0, 0].numpy())
     assert outputs["offset"].shape == (2, *outputs["centre"].shape)
-    assert NetworkCandidate([network], most=4).find(SCENES[0].celsius).parts.any(), "untrained it finds anything"
+    found = NetworkCandidate([network], most=4).find(SCENES[0].celsius)
+    assert found.confidence is not None
+    assert np.allclose(found.confidence, expected[1][0].numpy())
+    assert found.instances is not None
+    assert found.parts.shape == found.instances.shape == (192, 256)
 
 
 def test_a_checkpoint_of_the_published_system_is_judged_in_degrees(tmp_path: Path) -> None:
