@@ -19,8 +19,7 @@ MOST_ANIMALS = 16
 """Centres that are looked at, the clearest first."""
 
 CENTRE_LEAST = 0.3
-"""Height of the heat map below which nothing is a centre. Early in a training 0.2 made a tenth more animals that were
-none, and 0.4 lost one of nine in huddles."""
+"""Height of the heat map below which nothing is a centre: less makes animals that are none, more loses some."""
 
 CENTRE_RADIUS_PX = 6.0
 """Of two peaks nearer to each other than this only the higher is a centre: the trunk of a small mouse is wider."""
@@ -38,7 +37,7 @@ _FRAGMENT_SHARE = 0.15
 """A piece smaller than this share of its animal, and in touch with another one, belongs to that one."""
 
 _REACH_PX = 60.0
-"""So far from a centre an offset may end and still mean it: 24 cut tips of tails and heads off, 120 let hands in ..."""
+"""So far from a centre an offset may end and still mean it: less cuts tips of tails off, more lets hands in ..."""
 _REACH_SHARE = 0.3
 """... and so much of its own length farther: long ones, from tails, are less exact."""
 

@@ -25,7 +25,7 @@ from training.train import Run, stored_recipe, train
 QUICK_CPU_S = 180.0
 """Of one core: seconds that the clock shows depend on what else runs."""
 QUICK_MEAN_IOU = 0.5
-"""Of head, body and tail after four minutes' worth of learning; the shipped models are far better."""
+"""Of head, body and tail after the few epochs of the preset."""
 
 WATCHED_SCENES = 8
 _WAIT_S = 1500.0
