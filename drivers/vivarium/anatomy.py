@@ -65,8 +65,8 @@ _BUILDS = {
         ),
         head=Span(low=0.25, high=0.31),
         tail=Span(low=0.70, high=1.06),
-        tail_base=Span(low=0.020, high=0.036),
-        tail_tip=Span(low=0.007, high=0.018),
+        tail_base=Span(low=0.021, high=0.041),
+        tail_tip=Span(low=0.007, high=0.022),
         ear=Span(low=0.030, high=0.044),
         eye=0.015,
     ),
@@ -78,8 +78,8 @@ _BUILDS = {
         ),
         head=Span(low=0.27, high=0.33),
         tail=Span(low=0.78, high=1.14),
-        tail_base=Span(low=0.017, high=0.032),
-        tail_tip=Span(low=0.006, high=0.015),
+        tail_base=Span(low=0.018, high=0.035),
+        tail_tip=Span(low=0.006, high=0.018),
         ear=Span(low=0.050, high=0.066),
         eye=0.016,
     ),
@@ -148,7 +148,7 @@ def rodent(
     half_width = np.interp(SPINE_SHARE, build.share, build.half_width)
     half_width = half_width * _bumps(rng, spread) * (1.03 + spread * rng.uniform(-0.15, 0.15) - 0.08 * youth)
     half_width[head > SPINE_SHARE] *= 1.04 + spread * rng.uniform(-0.11, 0.12) + 0.1 * youth
-    half_width += rng.uniform(0.0, 0.022) * np.exp(-(((SPINE_SHARE - 0.04) / 0.07) ** 2))  # a blunter muzzle
+    half_width += rng.uniform(0.0, 0.035) * np.exp(-(((SPINE_SHARE - 0.04) / 0.07) ** 2))  # a blunter muzzle
     half_width = np.convolve(np.pad(half_width, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
     base, tip = build.tail_base.draw(rng, spread), build.tail_tip.draw(rng, spread)
     root = rng.uniform(0.0, 0.7) * np.clip(1 - TAIL_SHARE / _ROOT, 0, 1)

@@ -180,7 +180,7 @@ def _bottle(field: Field, rng: np.random.Generator, floor_celsius: float) -> Non
     end = x + reach * math.cos(angle), y + reach * math.sin(angle)
     half, length = rng.uniform(6, 20), rng.uniform(20, 70)
     way = angle + rng.normal(0, 0.8)
-    warm = floor_celsius + rng.uniform(2.5, 16)
+    warm = floor_celsius + rng.gamma(3.0, 2.2) + 1
     stroke(field, np.array((end, (end[0] - length * math.cos(way), end[1] - length * math.sin(way)))), 2 * half, warm)
     if rng.random() < 0.5:
         ellipse(field, end, (half, half), 0.0, warm - rng.uniform(0, 1.5))
@@ -206,7 +206,7 @@ def _heater(rng: np.random.Generator, floor_celsius: float) -> WarmThing:
     )
     hot = np.zeros(SHAPE, np.float32)
     polygon(hot, corners, 1.0)
-    rise = rng.uniform(3, 20)
+    rise = rng.gamma(2.5, 2.4) + 1
     share = 0.2 * cv2.blur(hot, (41, 41)) + 0.8 * cv2.GaussianBlur(hot, (0, 0), 1.0)
     return WarmThing(share=np.asarray(share, np.float32), celsius=full(floor_celsius + 1.25 * rise), flat=True)
 

@@ -138,7 +138,7 @@ def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Li
     else:
         above = 30.6 + 0.36 * (floor - 23.0) - floor + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
     state = rng.random()
-    dilation = rng.uniform(0.0, 0.15) if state < 0.27 else rng.uniform(0.15, 1.0)
+    dilation = rng.uniform(0.0, 0.15) if state < 0.26 else rng.uniform(0.15, 0.7) if state < 0.58 else rng.uniform(0.7, 1.0)
     return Litter(above_celsius=max(above, 0.9), dilation=dilation, spread=spread)
 
 
@@ -166,7 +166,7 @@ def warmth(
     face = rng.uniform(-0.1, 2.6) * clear * (0.75 if asleep else 1.0)
     dilation = float(np.clip(mates.dilation + rng.normal(0, 0.12 * mates.spread), 0, 1)) * (0.85 if asleep else 1.0)
     base = min(floor + above * (0.12 + 1.02 * dilation * rng.uniform(0.85, 1.15)), _WARMEST_TAIL_CELSIUS)
-    tip = floor + (base - floor) * (0.04 + dilation * rng.uniform(0.2, 0.95))
+    tip = floor + (base - floor) * (0.04 + dilation * rng.uniform(0.25, 0.95))
     bare = clear * (0.0 if rng.random() < _HAIRED_SHARE else rng.uniform(0.3, 1.0))
     ear = fur + face * rng.uniform(0.4, 1.1) + bare * (rng.uniform(-1.5, 1.5) + 3.0 * dilation)
     return Warmth(
@@ -177,11 +177,11 @@ def warmth(
         eye_celsius=min(fur + face + (0.2 + bare * rng.uniform(0.6, 5.0)) * (0.4 if asleep else 1.0), 38.3),
         ear_celsius=min(ear, 38.0),
         foot_celsius=floor + above * (0.3 + 0.7 * dilation * rng.uniform(0.6, 1.1)),
-        rim_drop_celsius=rng.uniform(0.15, 0.9) * above,
+        rim_drop_celsius=rng.uniform(0.2, 0.95) * above,
         rim_px=rng.uniform(0.8, 3.5),
         tail_base_celsius=base,
         tail_tip_celsius=tip,
-        tail_fall=rng.uniform(0.5, 2.2),
+        tail_fall=rng.uniform(0.5, 1.2 + 1.8 * dilation),
         lean_celsius=clear * rng.normal(0, 0.7),
         tail_root=rng.uniform(0.01, 0.12),
         tail_edge=rng.uniform(0.0, 0.8),

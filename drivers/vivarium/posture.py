@@ -144,7 +144,7 @@ _HABITS = {
     ),
     Stance.CURLED: _Habit(
         stretch=Span(low=0.84, high=1.02),
-        girth=Span(low=0.98, high=1.32),
+        girth=Span(low=1.02, high=1.4),
         curl_rad=Span(low=2.1, high=4.7),
         head_turn_rad=Span(low=0.1, high=0.8),
         feet=Span(low=0.0, high=0.4),
