@@ -77,7 +77,7 @@ _BUILDS = {
             0.022,
         ),
         head=Span(low=0.27, high=0.33),
-        tail=Span(low=0.78, high=1.14),
+        tail=Span(low=0.84, high=1.14),
         tail_base=Span(low=0.018, high=0.035),
         tail_tip=Span(low=0.006, high=0.018),
         ear=Span(low=0.050, high=0.066),
@@ -158,7 +158,8 @@ def rodent(
         half_width=half_width,
         head=head,
         tail=build.tail.draw(rng, spread) * (1 - 0.2 * youth),
-        tail_half_width=(tip + (base * (1 - 0.2 * youth) - tip) * (1 - TAIL_SHARE) ** rng.uniform(0.6, 1.4)) * (1 + root),
+        tail_half_width=(tip + (base * (1 - 0.2 * youth) - tip) * (1 - TAIL_SHARE) ** rng.uniform(0.6, 1.4))
+        * (1 + root),
         ear=build.ear.draw(rng, spread) * (1 + 0.15 * youth),
         ear_at=head * rng.uniform(0.74, 0.86),
         ear_side=rng.uniform(0.45, 0.7) if rng.random() < _NO_EARS_SHARE * spread else rng.uniform(0.8, 1.05),

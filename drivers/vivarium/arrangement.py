@@ -17,12 +17,12 @@ from drivers.vivarium.shapes import Points
 MAX_ANIMALS = 4
 
 _COUNT_SHARES = (0.06, 0.35, 0.23, 0.17, 0.19)
-_LENGTH_PX = {Species.RAT: (40.0, 190.0), Species.MOUSE: (34.0, 130.0)}
+_LENGTH_PX = {Species.RAT: (40.0, 190.0), Species.MOUSE: (38.0, 130.0)}
 _CROWDED_LENGTH_PX = 125.0
 """Four animals that are longer do not fit into one picture."""
 _MIXED_SHARE = 0.08
 """So many pictures show rats together with mice."""
-_MOUSE_BY_RAT = Span(low=0.4, high=0.6)
+_MOUSE_BY_RAT = Span(low=0.45, high=0.6)
 _STANCES = tuple(Stance)
 _ALONE_SHARES = (0.36, 0.12, 0.19, 0.12, 0.10, 0.11)
 _HUDDLED_SHARES = (0.05, 0.02, 0.42, 0.40, 0.02, 0.09)
@@ -34,7 +34,7 @@ _ENTERED = Span(low=0.05, high=0.4)
 """Share of spine and tail that is then inside."""
 _OBLIQUE_SHARE = 0.45
 """So many cameras do not look straight down."""
-_FORESHORTENED = Span(low=0.66, high=0.97)
+_FORESHORTENED = Span(low=0.7, high=0.97)
 _NEARER = Span(low=-0.25, high=0.25)
 """How much larger things are at the side of the picture that is nearer to the camera."""
 _SPREADS = {"huddled": 0.3, "litter": 0.6, "strangers": 1.3}

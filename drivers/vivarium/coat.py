@@ -138,7 +138,9 @@ def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Li
     else:
         above = 30.6 + 0.36 * (floor - 23.0) - floor + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
     state = rng.random()
-    dilation = rng.uniform(0.0, 0.15) if state < 0.26 else rng.uniform(0.15, 0.7) if state < 0.58 else rng.uniform(0.7, 1.0)
+    dilation = (
+        rng.uniform(0.0, 0.15) if state < 0.26 else rng.uniform(0.15, 0.7) if state < 0.58 else rng.uniform(0.7, 1.0)
+    )
     return Litter(above_celsius=max(above, 0.9), dilation=dilation, spread=spread)
 
 

@@ -98,12 +98,14 @@ def compose(
     figures = _warming_each_other([figure(actor.rodent, actor.pose, actor.warmth) for actor in actors], touch)
     for actor, alone in zip(actors, figures, strict=True):
         covered = alone.parts > 0
-        warm[alone.window][covered] = alone.celsius[covered]
         parts[alone.window][covered] = alone.parts[covered]
         instances[alone.window][covered] = actor.number
-    surface, excess, source = warm, np.zeros_like(warm), _around(figures)
     if len(actors) > 1 and touch.seam_celsius:
-        _seam(warm[source], parts[source], instances[source], touch)
+        figures = _with_seams(figures, parts, instances, touch)
+    for alone in figures:
+        covered = alone.parts > 0
+        warm[alone.window][covered] = alone.celsius[covered]
+    surface, excess, source = warm, np.zeros_like(warm), _around(figures)
     np.subtract(warm[source], under[source], out=excess[source])
     for mirror in mirrors if excess[source].size else ():
         window, image = mirror.image(excess, source)
@@ -156,15 +158,20 @@ def _warming_each_other(figures: list[Figure], touch: Touch) -> list[Figure]:
         others = (covering[alone.window] > (alone.parts > 0)).astype(np.float32)
         if others.any():
             near = np.minimum(cv2.blur(others, (_NEAR_PX, _NEAR_PX)) * np.float32(2.5), np.float32(1))
-            given_back = np.where(alone.parts > 0, np.float32(touch.given_back) * near * alone.rim_celsius, np.float32(0))
+            given_back = np.where(
+                alone.parts > 0, np.float32(touch.given_back) * near * alone.rim_celsius, np.float32(0)
+            )
             alone = replace(alone, celsius=alone.celsius + given_back)
         warmed.append(alone)
     return warmed
 
 
-def _seam(warm: Field, parts: NDArray[np.uint8], instances: NDArray[np.uint8], touch: Touch) -> None:
-    """Warm lines where trunks touch."""
-    trunks = np.where(parts == ScenePart.TAIL, np.uint8(0), instances)
+def _with_seams(
+    figures: list[Figure], parts: NDArray[np.uint8], instances: NDArray[np.uint8], touch: Touch
+) -> list[Figure]:
+    """Figures with warm lines where their trunks are seen to touch."""
+    window = _around(figures)
+    trunks = np.where(parts[window] == ScenePart.TAIL, np.uint8(0), instances[window])
     line = np.zeros(trunks.shape, np.float32)
     for one, other, on_one, on_other in (
         (trunks[1:], trunks[:-1], line[1:], line[:-1]),
@@ -172,11 +179,17 @@ def _seam(warm: Field, parts: NDArray[np.uint8], instances: NDArray[np.uint8], t
     ):
         border = (one != other) & (one > 0) & (other > 0)
         on_one[border] = on_other[border] = 1
-    if line.any():
-        soft = cv2.GaussianBlur(line, (0, 0), touch.seam_px)
-        # The middle of a line two pixels wide after that blur.
-        middle = math.erf(1 / (math.sqrt(2) * touch.seam_px))
-        warm += np.where(trunks > 0, np.float32(touch.seam_celsius / middle) * soft, np.float32(0))
+    if not line.any():
+        return figures
+    # By the middle of a line two pixels wide after the blur.
+    gain = np.float32(touch.seam_celsius / math.erf(1 / (math.sqrt(2) * touch.seam_px)))
+    seams = np.zeros(SHAPE, np.float32)
+    seams[window] = gain * cv2.GaussianBlur(line, (0, 0), touch.seam_px)
+    warmed = []
+    for alone in figures:
+        trunk = (alone.parts == ScenePart.HEAD) | (alone.parts == ScenePart.BODY)
+        warmed.append(replace(alone, celsius=alone.celsius + np.where(trunk, seams[alone.window], np.float32(0))))
+    return warmed
 
 
 def _animals(
@@ -207,4 +220,3 @@ def _animals(
             )
         )
     return tuple(sorted(truths, key=lambda truth: truth.animal))
-

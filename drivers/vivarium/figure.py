@@ -81,7 +81,9 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
 
     parts = np.zeros(shape, np.uint8)
     parts[bare] = ScenePart.BODY
-    parts[haired] = np.where(_is_head(trunk, animal, pose, corner)[haired], np.uint8(ScenePart.HEAD), np.uint8(ScenePart.BODY))
+    parts[haired] = np.where(
+        _is_head(trunk, animal, pose, corner)[haired], np.uint8(ScenePart.HEAD), np.uint8(ScenePart.BODY)
+    )
     parts[tailed] = ScenePart.TAIL
     celsius = np.zeros(shape, np.float32)
     rim = np.where(haired, _rim(trunk, warmth), np.float32(0))
@@ -126,9 +128,7 @@ def _paint_limbs(along: NDArray[np.float32], animal: Rodent, pose: Pose, corner:
             ellipse(along, (float(x), float(y)), (long * animal.length_px, wide * animal.length_px), angle, at)
 
 
-def _is_head(
-    trunk: NDArray[np.float32], animal: Rodent, pose: Pose, corner: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def _is_head(trunk: NDArray[np.float32], animal: Rodent, pose: Pose, corner: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which places of the trunk are head: the line to the body is a piece of a circle through the neck."""
     head = trunk < np.float32(animal.head)
     if not animal.neck_bow:

@@ -58,8 +58,13 @@ def random_mirrors(rng: np.random.Generator, walls: tuple[tuple[int, float], ...
     for _ in range(int(rng.choice((0, 1, 2), p=(0.35, 0.4, 0.25)))):
         offset = rng.normal(0, 0.17 * length_px, 2)
         mirrors.append(
-            Mirror(flip_axis=None, offset_px=(float(offset[0]), float(offset[1])), share=_share(rng), blur_px=rng.uniform(0.6, 3.5))
-        )  # fmt: skip
+            Mirror(
+                flip_axis=None,
+                offset_px=(float(offset[0]), float(offset[1])),
+                share=_share(rng),
+                blur_px=rng.uniform(0.6, 3.5),
+            )
+        )
     for axis, foot in walls:
         if rng.random() < 0.7:
             mirrors.append(wall_mirror(axis, foot, share=_share(rng), blur_px=rng.uniform(0.6, 3.0)))
