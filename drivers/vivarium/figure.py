@@ -138,9 +138,10 @@ def _is_head(trunk: NDArray[np.float32], animal: Rodent, pose: Pose, corner: NDA
     half_px = float(np.interp(animal.head, pose.body.along, pose.body.half_width_px))
     radius_px = half_px / animal.neck_bow  # negative: the centre is behind the neck
     centre_x, centre_y = x - corner[0] + radius_px * math.cos(angle), y - corner[1] + radius_px * math.sin(angle)
-    reach = np.float32(_BOW_REACH if animal.neck_bow < 0 else -_BOW_REACH)
-    low, high = sorted((np.float32(animal.head), np.float32(animal.head) + reach))
-    rows, columns = np.nonzero((trunk >= max(low, 0)) & (trunk <= high))
+    low, high = (
+        (animal.head, animal.head + _BOW_REACH) if animal.neck_bow < 0 else (animal.head - _BOW_REACH, animal.head)
+    )
+    rows, columns = np.nonzero((trunk >= np.float32(low)) & (trunk <= np.float32(high)))
     beyond = (rows - centre_y) ** 2 + (columns - centre_x) ** 2 > radius_px**2
     head[rows[beyond], columns[beyond]] = animal.neck_bow < 0
     return head
