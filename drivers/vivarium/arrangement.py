@@ -28,10 +28,11 @@ _ALONE_SHARES = (0.36, 0.12, 0.19, 0.12, 0.10, 0.11)
 _HUDDLED_SHARES = (0.05, 0.02, 0.42, 0.40, 0.02, 0.09)
 _TRIES = 14
 _BORDER_SHARE = 0.25
-_ENTERING_SHARE = 0.11
+_ENTERING_SHARE = 0.13
 """So many animals are hardly in the picture: a head, a rump or a tail is seen."""
-_ENTERED = Span(low=0.05, high=0.4)
-"""Share of spine and tail that is then inside."""
+_ENTERED = Span(low=0.05, high=0.45)
+"""Share of the spine, or of spine and tail, that is then inside."""
+_ENTERED_BY_TRUNK_SHARE = 0.65
 _OBLIQUE_SHARE = 0.45
 """So many cameras do not look straight down."""
 _FORESHORTENED = Span(low=0.7, high=0.97)
@@ -52,7 +53,7 @@ class _Company(StrEnum):
     ANYHOW = "anyhow"
 
 
-_COMPANY_SHARES = (0.48, 0.22, 0.24, 0.06)
+_COMPANY_SHARES = (0.46, 0.26, 0.22, 0.06)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,6 +116,7 @@ def _placed(
     """A pose that suits the others; the last try is taken when none does."""
     posture = drawn(rng, stance)
     at_border, entering = bool(rng.random() < _BORDER_SHARE), bool(rng.random() < _ENTERING_SHARE)
+    neighbours = [other for other in others if _share_inside(other.body.spine) >= _LEAST_INSIDE]
     for _ in range(_TRIES):
         heading = rng.uniform(0, 2 * math.pi)
         if entering:
@@ -122,8 +124,8 @@ def _placed(
             if any(_clearance_px(pose, other) < _APART_PX for other in others):
                 continue
             return pose
-        if others and company in (_Company.TOUCHING, _Company.HUDDLED):
-            other = others[int(rng.integers(len(others)))]
+        if neighbours and company in (_Company.TOUCHING, _Company.HUDDLED):
+            other = neighbours[int(rng.integers(len(neighbours)))]
             pose = view.seen(posed(animal, posture, (0.0, 0.0), heading), other.body.at(0.5))
             pose = moved(pose, _beside(rng, pose, other, others, company))
         else:
@@ -138,7 +140,8 @@ def _placed(
 
 def _entering(rng: np.random.Generator, pose: Pose) -> Pose:
     """A pose brought to where only a small share of it is inside one side of the picture."""
-    points = np.concatenate((pose.body.spine, pose.tail.spine))
+    by_trunk = rng.random() < _ENTERED_BY_TRUNK_SHARE
+    points = pose.body.spine if by_trunk else np.concatenate((pose.body.spine, pose.tail.spine))
     side = int(rng.integers(4))
     axis, size_px = side % 2, (IMAGE_WIDTH, IMAGE_HEIGHT)[side % 2]
     inwards = 1 if side < 2 else -1

@@ -155,7 +155,7 @@ def _hand(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
     stroke(field, arm, rng.uniform(1.1, 1.6) * scale, warm - rng.uniform(0, 4) * (rng.random() < 0.5))  # sleeve or skin
     ellipse(field, wrist, (1.2 * scale, 0.95 * scale), angle, warm)
     spread, cool = rng.uniform(0.06, 0.3), rng.uniform(-0.5, 2.5)
-    bent = rng.uniform(0.35, 1.0)
+    bent = rng.uniform(0.5, 1.0)
     for finger, length in zip((-2, -1, 0, 1, 2), (1.3, 1.9, 2.1, 1.9, 1.5), strict=True):
         way = angle + finger * spread
         length *= scale * rng.uniform(0.7, 1.1) * bent

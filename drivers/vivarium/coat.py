@@ -99,7 +99,8 @@ _DULL_SHARE = 0.17
 _BRIGHT_SHARE = 0.1
 _HAIRED_SHARE = 0.3
 """So many animals show neither ears nor eyes."""
-_WARMEST_FUR_CELSIUS = 36.0
+_WARMEST_FUR_CELSIUS = 35.5
+_WARMEST_FACE_CELSIUS = 37.5
 _WARMEST_TAIL_CELSIUS = 36.5
 
 
@@ -139,7 +140,7 @@ def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Li
         above = 30.6 + 0.36 * (floor - 23.0) - floor + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
     state = rng.random()
     dilation = (
-        rng.uniform(0.0, 0.15) if state < 0.26 else rng.uniform(0.15, 0.7) if state < 0.58 else rng.uniform(0.7, 1.0)
+        rng.uniform(0.0, 0.15) if state < 0.23 else rng.uniform(0.15, 0.7) if state < 0.5 else rng.uniform(0.7, 1.0)
     )
     return Litter(above_celsius=max(above, 0.9), dilation=dilation, spread=spread)
 
@@ -165,10 +166,10 @@ def warmth(
     fur = min(floor + mates.above_celsius * (1 + float(np.clip(own, -0.25, 0.25))), _WARMEST_FUR_CELSIUS)
     above = fur - floor
     clear = min(above / 6, 1.0) ** 0.5
-    face = rng.uniform(-0.1, 2.6) * clear * (0.75 if asleep else 1.0)
+    face = min(rng.uniform(0.0, 3.3) * clear * (0.75 if asleep else 1.0), _WARMEST_FACE_CELSIUS - fur)
     dilation = float(np.clip(mates.dilation + rng.normal(0, 0.12 * mates.spread), 0, 1)) * (0.85 if asleep else 1.0)
     base = min(floor + above * (0.12 + 1.02 * dilation * rng.uniform(0.85, 1.15)), _WARMEST_TAIL_CELSIUS)
-    tip = floor + (base - floor) * (0.04 + dilation * rng.uniform(0.25, 0.95))
+    tip = floor + (base - floor) * (0.04 + dilation * rng.uniform(0.3, 0.95))
     bare = clear * (0.0 if rng.random() < _HAIRED_SHARE else rng.uniform(0.3, 1.0))
     ear = fur + face * rng.uniform(0.4, 1.1) + bare * (rng.uniform(-1.5, 1.5) + 3.0 * dilation)
     return Warmth(

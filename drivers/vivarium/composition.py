@@ -19,6 +19,8 @@ from drivers.vivarium.shapes import SHAPE, Field, Window
 from drivers.vivarium.truth import AnimalTruth, SceneFrame, part_truths
 
 _NEAR_PX = 7
+_WARMEST_SEAM_CELSIUS = np.float32(37.5)
+"""A furrow is no warmer than skin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,8 @@ def _with_seams(
     warmed = []
     for alone in figures:
         trunk = (alone.parts == ScenePart.HEAD) | (alone.parts == ScenePart.BODY)
-        warmed.append(replace(alone, celsius=alone.celsius + np.where(trunk, seams[alone.window], np.float32(0))))
+        rise = np.minimum(seams[alone.window], np.maximum(_WARMEST_SEAM_CELSIUS - alone.celsius, 0))
+        warmed.append(replace(alone, celsius=alone.celsius + np.where(trunk, rise, np.float32(0))))
     return warmed
 
 

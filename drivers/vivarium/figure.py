@@ -27,6 +27,8 @@ _TAIL_ROOT = 1.2
 """A tail that lies over the body still comes out from under the rump."""
 _TUCKED = 0.15
 """Feet that stick out less are under the body."""
+_SURFACE_ABOVE_CORE = 1.0
+"""No place of the surface is warmer than this above the core, not even an inflamed one."""
 _STANDING = 0.3
 """An animal that rears more than this has its fore feet in the air."""
 
@@ -91,6 +93,7 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
     celsius[tailed] = _rounded(tailed, warmth.along(tail[tailed]), pose.tail, warmth)
     celsius[bare] = warmth.foot_celsius
     _warm_places(celsius, animal, pose, warmth, corner, ears)
+    np.minimum(celsius, np.float32(warmth.core_celsius + _SURFACE_ABOVE_CORE), out=celsius)
     celsius[parts == 0] = 0
     return Figure(rows=rows, columns=columns, parts=parts, celsius=celsius, rim_celsius=rim)
 

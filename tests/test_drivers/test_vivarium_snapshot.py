@@ -41,7 +41,11 @@ def uncovered(snapshot: Snapshot) -> list[AnimalTruth]:
     frame = snapshot.frame
     border = np.unique(np.concatenate([frame.instances[edge].ravel() for edge in (0, -1)]
                                       + [frame.instances[:, edge].ravel() for edge in (0, -1)]))  # fmt: skip
-    return [animal for animal in frame.animals if animal.covered_share == 0 and animal.animal not in border]
+    return [
+        animal
+        for animal in frame.animals
+        if animal.area_px and animal.covered_share == 0 and animal.animal not in border
+    ]
 
 
 def at(labels: NDArray[np.uint8], point: tuple[float, float], reach_px: int = 2) -> set[int]:
