@@ -92,7 +92,7 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
     celsius[haired] = warmth.along(trunk[haired]) + _fur(shape, animal, pose, warmth, corner)[haired] - rim[haired]
     celsius[tailed] = _rounded(tailed, warmth.along(tail[tailed]), pose.tail, warmth)
     celsius[bare] = warmth.foot_celsius
-    _warm_places(celsius, animal, pose, warmth, corner, ears)
+    _warm_places(celsius, rim, animal, pose, warmth, corner, ears)
     np.minimum(celsius, np.float32(warmth.core_celsius + _SURFACE_ABOVE_CORE), out=celsius)
     celsius[parts == 0] = 0
     return Figure(rows=rows, columns=columns, parts=parts, celsius=celsius, rim_celsius=rim)
@@ -222,13 +222,14 @@ def _rim(trunk: NDArray[np.float32], warmth: Warmth) -> NDArray[np.float32]:
 
 def _warm_places(
     celsius: NDArray[np.float32],
+    rim: NDArray[np.float32],
     animal: Rodent,
     pose: Pose,
     warmth: Warmth,
     corner: NDArray[np.float64],
     ears: list[tuple[float, float, float]],
 ) -> None:
-    """Ears, eyes, and wet or shaved patches of the back."""
+    """Ears, eyes, and wet or shaved patches of the back. Bare places have no cool rim."""
     for patch in warmth.patches:
         x, y = pose.body.at(patch.along, patch.side)
         rise = np.float32(patch.rise_celsius)
@@ -242,6 +243,7 @@ def _warm_places(
     for x, y, radius, target in places:
         window, bell = _bell(celsius.shape, x, y, radius)
         celsius[window] += bell * (np.float32(target) - celsius[window])
+        rim[window] *= 1 - bell
 
 
 def _bell(
