@@ -133,7 +133,7 @@ def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Li
     """
     kind = rng.random()
     if kind < _DULL_SHARE:
-        above = rng.uniform(0.9, 3.4)
+        above = rng.uniform(1.2, 3.5)
     elif kind < _DULL_SHARE + _BRIGHT_SHARE:
         above = rng.uniform(8.0, 13.0)
     else:
@@ -142,7 +142,7 @@ def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Li
     dilation = (
         rng.uniform(0.0, 0.15) if state < 0.23 else rng.uniform(0.15, 0.7) if state < 0.5 else rng.uniform(0.7, 1.0)
     )
-    return Litter(above_celsius=max(above, 0.9), dilation=dilation, spread=spread)
+    return Litter(above_celsius=max(above, 1.2), dilation=dilation, spread=spread)
 
 
 def warmth(
