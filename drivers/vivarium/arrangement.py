@@ -30,7 +30,7 @@ _TRIES = 14
 _BORDER_SHARE = 0.25
 _ENTERING_SHARE = 0.13
 """So many animals are hardly in the picture: a head, a rump or a tail is seen."""
-_ENTERED = Span(low=0.05, high=0.45)
+_ENTERED = Span(low=0.05, high=0.4)
 """Share of the spine, or of spine and tail, that is then inside."""
 _ENTERED_BY_TRUNK_SHARE = 0.8
 _OBLIQUE_SHARE = 0.45

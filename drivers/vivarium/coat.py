@@ -96,7 +96,7 @@ _UNUSUAL_FLOOR = Span(low=16.5, high=31.0)
 _UNUSUAL_SHARE = 0.24
 _DULL_SHARE = 0.17
 """So many litters hardly stand out: a thick coat, a low emissivity, a warm room."""
-_BRIGHT_SHARE = 0.1
+_BRIGHT_SHARE = 0.12
 _HAIRED_SHARE = 0.3
 """So many animals show neither ears nor eyes."""
 _WARMEST_FUR_CELSIUS = 35.5
@@ -137,7 +137,7 @@ def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Li
     elif kind < _DULL_SHARE + _BRIGHT_SHARE:
         above = rng.uniform(8.0, 13.0)
     else:
-        above = 30.6 + 0.36 * (floor - 23.0) - floor + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
+        above = 31.1 + 0.36 * (floor - 23.0) - floor + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
     state = rng.random()
     dilation = (
         rng.uniform(0.0, 0.15) if state < 0.23 else rng.uniform(0.15, 0.7) if state < 0.5 else rng.uniform(0.7, 1.0)
@@ -166,7 +166,7 @@ def warmth(
     fur = min(floor + mates.above_celsius * (1 + float(np.clip(own, -0.25, 0.25))), _WARMEST_FUR_CELSIUS)
     above = fur - floor
     clear = min(above / 6, 1.0) ** 0.5
-    face = min(rng.uniform(0.0, 3.3) * clear * (0.75 if asleep else 1.0), _WARMEST_FACE_CELSIUS - fur)
+    face = min(rng.uniform(0.0, 3.7) * clear * (0.75 if asleep else 1.0), _WARMEST_FACE_CELSIUS - fur)
     dilation = float(np.clip(mates.dilation + rng.normal(0, 0.12 * mates.spread), 0, 1)) * (0.85 if asleep else 1.0)
     base = min(floor + above * (0.12 + 1.02 * dilation * rng.uniform(0.85, 1.15)), _WARMEST_TAIL_CELSIUS)
     tip = floor + (base - floor) * (0.04 + dilation * rng.uniform(0.3, 0.95))
@@ -180,14 +180,14 @@ def warmth(
         eye_celsius=min(fur + face + (0.2 + bare * rng.uniform(0.6, 5.0)) * (0.4 if asleep else 1.0), 38.3),
         ear_celsius=min(ear, 38.0),
         foot_celsius=floor + above * (0.3 + 0.7 * dilation * rng.uniform(0.6, 1.1)),
-        rim_drop_celsius=rng.uniform(0.2, 0.95) * above,
-        rim_px=rng.uniform(0.8, 3.5),
+        rim_drop_celsius=(0.25 + 0.75 * rng.beta(1.8, 1.0)) * above,
+        rim_px=rng.uniform(0.8, 4.0),
         tail_base_celsius=base,
         tail_tip_celsius=tip,
         tail_fall=rng.uniform(0.5, 1.2 + 1.8 * dilation),
         lean_celsius=clear * rng.normal(0, 0.7),
         tail_root=rng.uniform(0.01, 0.12),
-        tail_edge=rng.uniform(0.0, 0.8),
+        tail_edge=rng.uniform(0.0, 0.9),
         air_celsius=floor,
         texture_celsius=clear * rng.uniform(0.03, 0.2),
         blotch_celsius=clear * rng.uniform(0.1, 0.6),
