@@ -88,9 +88,11 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
     )
     parts[tailed] = ScenePart.TAIL
     celsius = np.zeros(shape, np.float32)
-    rim = np.where(haired, _rim(trunk, warmth), np.float32(0))
+    # Where the tail leaves the rump neither of them has an edge.
+    depth_px = np.asarray(cv2.distanceTransform((haired | tailed).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+    rim = np.where(haired, _rim(depth_px, warmth), np.float32(0))
     celsius[haired] = warmth.along(trunk[haired]) + _fur(shape, animal, pose, warmth, corner)[haired] - rim[haired]
-    celsius[tailed] = _rounded(tailed, warmth.along(tail[tailed]), pose.tail, warmth)
+    celsius[tailed] = _rounded(depth_px[tailed], warmth.along(tail[tailed]), pose.tail, warmth)
     celsius[bare] = warmth.foot_celsius
     _warm_places(celsius, rim, animal, pose, warmth, corner, ears)
     np.minimum(celsius, np.float32(warmth.core_celsius + _SURFACE_ABOVE_CORE), out=celsius)
@@ -151,13 +153,12 @@ def _is_head(trunk: NDArray[np.float32], animal: Rodent, pose: Pose, corner: NDA
 
 
 def _rounded(
-    tailed: NDArray[np.bool_], celsius: NDArray[np.float32], tail: Ribbon, warmth: Warmth
+    depth_px: NDArray[np.float32], celsius: NDArray[np.float32], tail: Ribbon, warmth: Warmth
 ) -> NDArray[np.float32]:
     """A tail is a rod: towards its edges it is seen at a grazing angle, and cooler. A thin one has no edges to see."""
     thick = float(np.clip((np.median(tail.half_width_px) - 0.9) / 1.2, 0, 1))
     if not thick or not warmth.tail_edge:
         return celsius
-    depth_px = cv2.distanceTransform(tailed.astype(np.uint8), cv2.DIST_L2, 3)[tailed]
     share = np.float32(thick * warmth.tail_edge) * np.exp(1 - depth_px)
     return np.asarray(celsius + share * (np.float32(warmth.air_celsius) - celsius))
 
@@ -214,9 +215,8 @@ def _fur(
     return np.asarray(uneven + lean)
 
 
-def _rim(trunk: NDArray[np.float32], warmth: Warmth) -> NDArray[np.float32]:
-    """How much cooler the coat is towards its outline."""
-    depth_px = cv2.distanceTransform((trunk >= 0).astype(np.uint8), cv2.DIST_L2, 3)
+def _rim(depth_px: NDArray[np.float32], warmth: Warmth) -> NDArray[np.float32]:
+    """How much cooler the coat is at a depth inside the outline."""
     return np.asarray(np.float32(warmth.rim_drop_celsius) * np.exp((depth_px - 1) * np.float32(-1 / warmth.rim_px)))
 
 
