@@ -125,7 +125,7 @@ def preset(name: Preset, kind: Kind) -> Recipe:
     return Recipe(
         kind=kind,
         shape=TINY,
-        epochs=4,
+        epochs=7,
         pictures_per_epoch=1024,
         learning_rate=4e-3,
         warm_up_steps=40,

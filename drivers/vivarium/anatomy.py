@@ -64,10 +64,10 @@ _BUILDS = {
             0.026,
         ),
         head=Span(low=0.25, high=0.31),
-        tail=Span(low=0.68, high=0.95),
-        tail_base=Span(low=0.020, high=0.028),
-        tail_tip=Span(low=0.008, high=0.013),
-        ear=Span(low=0.032, high=0.042),
+        tail=Span(low=0.70, high=1.06),
+        tail_base=Span(low=0.021, high=0.045),
+        tail_tip=Span(low=0.007, high=0.025),
+        ear=Span(low=0.030, high=0.044),
         eye=0.015,
     ),
     Species.MOUSE: _Build(
@@ -77,9 +77,9 @@ _BUILDS = {
             0.022,
         ),
         head=Span(low=0.27, high=0.33),
-        tail=Span(low=0.78, high=1.08),
-        tail_base=Span(low=0.018, high=0.026),
-        tail_tip=Span(low=0.006, high=0.010),
+        tail=Span(low=0.84, high=1.14),
+        tail_base=Span(low=0.018, high=0.038),
+        tail_tip=Span(low=0.006, high=0.020),
         ear=Span(low=0.050, high=0.066),
         eye=0.016,
     ),
@@ -87,7 +87,11 @@ _BUILDS = {
 
 _YOUNG_HEAD = 0.035
 """By so much more of the length is head in a weanling."""
-_SHOULDER_AT, _WAIST_AT, _HAUNCH_AT = 0.33, 0.45, 0.72
+_NECK_AT, _SHOULDER_AT, _WAIST_AT, _HAUNCH_AT = 0.25, 0.34, 0.48, 0.72
+_ROOT = 0.14
+"""So much of the tail is its cone-shaped root."""
+_NO_EARS_SHARE = 0.35
+"""In so many pictures ears lie flat, or are not told from the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,10 +112,19 @@ class Rodent:
     """Radius."""
     ear_at: float
     """Place along the spine."""
+    ear_side: float
+    """Its centre lies so many half widths beside the spine."""
     eye: float
     eye_at: float
     foot: float
     """Length of a hind foot."""
+    thigh: float
+    """So far a bent hind leg stands out from the flank."""
+    elbow: float
+    """The same of a fore leg."""
+    neck_bow: float
+    """Curvature of the line between head and body, by that of a circle as wide as the neck: 0 is straight, positive
+    reaches back in the middle."""
 
 
 def rodent(
@@ -133,29 +146,37 @@ def rodent(
     build = _BUILDS[species]
     head = build.head.draw(rng, spread) + _YOUNG_HEAD * youth
     half_width = np.interp(SPINE_SHARE, build.share, build.half_width)
-    half_width = half_width * _bumps(rng) * (rng.uniform(0.9, 1.14) - 0.08 * youth)
-    half_width[head > SPINE_SHARE] *= rng.uniform(0.95, 1.12) + 0.1 * youth
-    half_width += rng.uniform(0.0, 0.022) * np.exp(-(((SPINE_SHARE - 0.04) / 0.07) ** 2))  # a blunter muzzle
+    half_width = half_width * _bumps(rng, spread) * (1.03 + spread * rng.uniform(-0.15, 0.15) - 0.08 * youth)
+    half_width[head > SPINE_SHARE] *= 1.04 + spread * rng.uniform(-0.11, 0.12) + 0.1 * youth
+    half_width += rng.uniform(0.0, 0.035) * np.exp(-(((SPINE_SHARE - 0.04) / 0.07) ** 2))  # a blunter muzzle
     half_width = np.convolve(np.pad(half_width, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
     base, tip = build.tail_base.draw(rng, spread), build.tail_tip.draw(rng, spread)
+    root = rng.uniform(0.0, 0.7) * np.clip(1 - TAIL_SHARE / _ROOT, 0, 1)
     return Rodent(
         species=species,
         length_px=length_px,
         half_width=half_width,
         head=head,
         tail=build.tail.draw(rng, spread) * (1 - 0.2 * youth),
-        tail_half_width=tip + (base * (1 - 0.2 * youth) - tip) * (1 - TAIL_SHARE) ** rng.uniform(0.8, 1.3),
+        tail_half_width=(tip + (base * (1 - 0.2 * youth) - tip) * (1 - TAIL_SHARE) ** rng.uniform(0.6, 1.4))
+        * (1 + root),
         ear=build.ear.draw(rng, spread) * (1 + 0.15 * youth),
         ear_at=head * rng.uniform(0.74, 0.86),
+        ear_side=rng.uniform(0.45, 0.7) if rng.random() < _NO_EARS_SHARE * spread else rng.uniform(0.8, 1.05),
         eye=build.eye,
         eye_at=head * rng.uniform(0.38, 0.46),
-        foot=rng.uniform(0.10, 0.15),
+        foot=rng.uniform(0.10, 0.16),
+        thigh=spread * rng.uniform(-0.03, 0.06),
+        elbow=spread * rng.uniform(-0.02, 0.035),
+        neck_bow=rng.uniform(-0.4, 0.9),
     )
 
 
-def _bumps(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Shoulders, waist and haunches stand out more or less."""
+def _bumps(rng: np.random.Generator, spread: float) -> NDArray[np.float64]:
+    """Neck, shoulders, waist and haunches are narrower or wider; a fat or crouching animal has no neck."""
     factor = np.ones(SPINE_POINTS)
-    for at, low, high in ((_SHOULDER_AT, -0.02, 0.10), (_WAIST_AT, -0.12, 0.05), (_HAUNCH_AT, -0.04, 0.10)):
-        factor += rng.uniform(low, high) * np.exp(-(((SPINE_SHARE - at) / 0.07) ** 2))
+    for at, low, high in (
+        (_NECK_AT, -0.12, 0.30), (_SHOULDER_AT, -0.05, 0.16), (_WAIST_AT, -0.18, 0.10), (_HAUNCH_AT, -0.08, 0.18),
+    ):  # fmt: skip
+        factor += Span(low=low, high=high).draw(rng, spread) * np.exp(-(((SPINE_SHARE - at) / 0.08) ** 2))
     return factor

@@ -1,12 +1,16 @@
 """What animals and people leave in the box: warm patches, urine, droppings, and warm things that are no animal."""
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
-from drivers.vivarium.shapes import SHAPE, Field, arc, blob, disc, ellipse, polygon, stroke
+from drivers.vivarium.housing import Cover
+from drivers.vivarium.shapes import SHAPE, Field, arc, blob, cloud, disc, ellipse, full, polygon, stroke
+
+_HALF = 0.5
 
 BODY_PATCH_CELSIUS = 3.0
 """How much warmer than before the floor is where an animal has lain for long, at the moment it leaves."""
@@ -94,9 +98,42 @@ def _trail(field: Field, rng: np.random.Generator, length_px: float) -> None:
     field += np.float32(urine_rise_celsius(rng.uniform(5, 400))) * cv2.GaussianBlur(wet, (0, 0), 0.9)
 
 
-def warm_thing(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
-    """One of: a hand, a bottle of warm water, a tube, the edge of a heater, a lamp's spot, a cup."""
-    (_hand, _bottle, _tube, _heater, _spot)[int(rng.integers(5))](field, rng, floor_celsius)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WarmThing:
+    """Something warm that is no animal."""
+
+    share: Field
+    """How much of it is seen at each pixel, 0..1."""
+    celsius: Field
+    """Its temperature; NaN where nothing of it is seen."""
+    flat: bool
+    """It cannot lie over an animal."""
+
+    def onto(self, field: Field) -> None:
+        """Lay it on a floor."""
+        seen = self.share > 0
+        field[seen] += self.share[seen] * (self.celsius[seen] - field[seen])
+
+    def cover(self) -> Cover:
+        """The same thing over the animals."""
+        return Cover(mask=self.share > _HALF, celsius=self.celsius)
+
+
+def warm_thing(rng: np.random.Generator, floor_celsius: float) -> WarmThing:
+    """One of: a hand, a bottle of warm water, a tube, the edge of a heater, a lamp's spot or a cup."""
+    kind = int(rng.choice(len(_THINGS) + 1, p=_THING_SHARES))
+    if kind == len(_THINGS):
+        return _heater(rng, floor_celsius)
+    celsius = full(math.nan)
+    _THINGS[kind](celsius, rng, floor_celsius)
+    inside = (~np.isnan(celsius)).astype(np.uint8)
+    # Warm at heart, cooler at the edges, uneven: as real things are, and animals.
+    depth_px = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+    above = celsius - np.float32(floor_celsius)
+    drop, reach_px = np.float32(rng.uniform(0.0, 0.5)), np.float32(rng.uniform(0.8, 5.0))
+    celsius -= above * drop * np.exp((1 - depth_px) / reach_px)
+    celsius += np.float32(rng.uniform(0.0, 0.5)) * cloud(rng, rng.uniform(12, 60))
+    return WarmThing(share=inside.astype(np.float32), celsius=celsius, flat=False)
 
 
 def _from_outside(rng: np.random.Generator) -> tuple[tuple[float, float], float]:
@@ -110,17 +147,18 @@ def _from_outside(rng: np.random.Generator) -> tuple[tuple[float, float], float]
 def _hand(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
     """A forearm and a hand with fingers: as warm as an animal, and warmer."""
     (x, y), angle = _from_outside(rng)
-    scale = rng.uniform(10, 24)
-    warm = rng.uniform(29, 34.5)
-    reach = rng.uniform(0.5, 3.2) * scale
+    scale = rng.uniform(9, 28)
+    warm = max(rng.uniform(27, 35), floor_celsius + 1.5)  # gloved or bare
+    reach = rng.uniform(0.3, 5.0) * scale
     wrist = x + reach * math.cos(angle), y + reach * math.sin(angle)
-    arm = np.array(((x - 3 * scale * math.cos(angle), y - 3 * scale * math.sin(angle)), wrist))
-    stroke(field, arm, 1.5 * scale, warm - rng.uniform(0, 4) * (rng.random() < 0.5))  # in a sleeve or bare
+    arm = np.array(((x - 6 * scale * math.cos(angle), y - 6 * scale * math.sin(angle)), wrist))
+    stroke(field, arm, rng.uniform(1.1, 1.6) * scale, warm - rng.uniform(0, 4) * (rng.random() < 0.5))  # sleeve or skin
     ellipse(field, wrist, (1.2 * scale, 0.95 * scale), angle, warm)
-    spread, cool = rng.uniform(0.1, 0.3), rng.uniform(0, 2.5)
+    spread, cool = rng.uniform(0.06, 0.3), rng.uniform(-0.5, 2.5)
+    bent = rng.uniform(0.5, 1.0)
     for finger, length in zip((-2, -1, 0, 1, 2), (1.3, 1.9, 2.1, 1.9, 1.5), strict=True):
         way = angle + finger * spread
-        length *= scale * rng.uniform(0.7, 1.1)
+        length *= scale * rng.uniform(0.7, 1.1) * bent
         root = (
             wrist[0] + 0.7 * scale * math.cos(angle + 0.4 * finger),
             wrist[1] + 0.7 * scale * math.sin(angle + 0.4 * finger),
@@ -142,7 +180,7 @@ def _bottle(field: Field, rng: np.random.Generator, floor_celsius: float) -> Non
     end = x + reach * math.cos(angle), y + reach * math.sin(angle)
     half, length = rng.uniform(6, 20), rng.uniform(20, 70)
     way = angle + rng.normal(0, 0.8)
-    warm = floor_celsius + rng.uniform(2.5, 16)
+    warm = floor_celsius + rng.gamma(3.0, 2.2) + 1
     stroke(field, np.array((end, (end[0] - length * math.cos(way), end[1] - length * math.sin(way)))), 2 * half, warm)
     if rng.random() < 0.5:
         ellipse(field, end, (half, half), 0.0, warm - rng.uniform(0, 1.5))
@@ -156,7 +194,7 @@ def _tube(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
     stroke(field, line, rng.uniform(1.5, 9), floor_celsius + rng.uniform(0.8, 9))
 
 
-def _heater(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
+def _heater(rng: np.random.Generator, floor_celsius: float) -> WarmThing:
     """The edge of a heating plate, or of a lamp's light, along one side: hot, and the floor beside it warm."""
     (x, y), angle = _from_outside(rng)
     depth = rng.uniform(2, 26)
@@ -168,8 +206,9 @@ def _heater(field: Field, rng: np.random.Generator, floor_celsius: float) -> Non
     )
     hot = np.zeros(SHAPE, np.float32)
     polygon(hot, corners, 1.0)
-    rise = rng.uniform(3, 20)
-    field += np.float32(0.25 * rise) * cv2.blur(hot, (41, 41)) + np.float32(rise) * cv2.GaussianBlur(hot, (0, 0), 1.0)
+    rise = rng.gamma(2.5, 2.4) + 1
+    share = 0.2 * cv2.blur(hot, (41, 41)) + 0.8 * cv2.GaussianBlur(hot, (0, 0), 1.0)
+    return WarmThing(share=np.asarray(share, np.float32), celsius=full(floor_celsius + 1.25 * rise), flat=True)
 
 
 def _spot(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
@@ -182,3 +221,8 @@ def _spot(field: Field, rng: np.random.Generator, floor_celsius: float) -> None:
         radius,
         floor_celsius + rng.uniform(1, 12),
     )
+
+
+_THINGS = (_hand, _bottle, _tube, _spot)
+_THING_SHARES = (0.36, 0.18, 0.18, 0.1, 0.18)
+"""The last one is the heater's."""

@@ -59,6 +59,11 @@ class Warmth:
     """How the tail cools towards its tip: 1 evenly, below 1 early, above 1 late."""
     lean_celsius: float = 0.0
     """The right flank above the left one."""
+    tail_root: float = 0.0
+    """Over so much of the tail its temperature goes over from the rump's to its own."""
+    tail_edge: float = 0.0
+    """How far towards the air's temperature the edges of a thick tail read."""
+    air_celsius: float = 23.0
     texture_celsius: float = 0.15
     """Unevenness of the fur from pixel to pixel, rms."""
     blotch_celsius: float = 0.25
@@ -76,16 +81,27 @@ class Warmth:
         rise = np.array(_FACE) * self.head_rise_celsius - self.rump_drop_celsius * np.clip(
             (np.array(_PLACES) - 0.6) / 0.4, 0, 1
         )
-        tail_places = np.linspace(0.001, 1.0, 12)
+        tail_places = np.linspace(0.001, 1.0, 16)
         span = self.tail_tip_celsius - self.tail_base_celsius
         tail = self.tail_base_celsius + span * tail_places**self.tail_fall
+        if self.tail_root:
+            rump = self.fur_celsius + rise[-1]
+            tail += 0.8 * (rump - self.tail_base_celsius) * np.exp(-tail_places / self.tail_root)
         places = (*_PLACES, *(1 + tail_places))
         return np.asarray(np.interp(along, places, (*(self.fur_celsius + rise), *tail)), np.float32)
 
 
 _TYPICAL_FLOOR = Span(low=22.0, high=24.0)
-_UNUSUAL_FLOOR = Span(low=18.5, high=27.0)
-_UNUSUAL_SHARE = 0.18
+_UNUSUAL_FLOOR = Span(low=16.5, high=31.0)
+_UNUSUAL_SHARE = 0.24
+_DULL_SHARE = 0.17
+"""So many litters hardly stand out: a thick coat, a low emissivity, a warm room."""
+_BRIGHT_SHARE = 0.12
+_HAIRED_SHARE = 0.3
+"""So many animals show neither ears nor eyes."""
+_WARMEST_FUR_CELSIUS = 35.5
+_WARMEST_FACE_CELSIUS = 37.5
+_WARMEST_TAIL_CELSIUS = 36.5
 
 
 def floor_celsius(rng: np.random.Generator) -> float:
@@ -93,41 +109,88 @@ def floor_celsius(rng: np.random.Generator) -> float:
     return (_UNUSUAL_FLOOR if rng.random() < _UNUSUAL_SHARE else _TYPICAL_FLOOR).draw(rng)
 
 
-def warmth(rng: np.random.Generator, floor: float, *, youth: float = 0.0, asleep: bool = False) -> Warmth:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Litter:
+    """What the animals of one picture have in common: they live in one room and are of one kind."""
+
+    above_celsius: float
+    """The back above the floor."""
+    dilation: float
+    """How much blood warms tail, ears and feet, 0..1."""
+    spread: float = 1.0
+    """How far one animal differs from another; small in a huddle."""
+
+
+def litter(rng: np.random.Generator, floor: float, *, spread: float = 1.0) -> Litter:
+    """Any animals over a floor: typical ones, ones that hardly stand out from it, and ones that stand out a lot.
+
+    Parameters
+    ----------
+    floor : float
+        °C; typical fur follows it by about a third.
+    spread : float
+        How far one animal differs from another.
+    """
+    kind = rng.random()
+    if kind < _DULL_SHARE:
+        above = rng.uniform(1.2, 3.5)
+    elif kind < _DULL_SHARE + _BRIGHT_SHARE:
+        above = rng.uniform(8.0, 13.0)
+    else:
+        above = 31.1 + 0.36 * (floor - 23.0) - floor + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
+    state = rng.random()
+    dilation = (
+        rng.uniform(0.0, 0.15) if state < 0.23 else rng.uniform(0.15, 0.7) if state < 0.5 else rng.uniform(0.7, 1.0)
+    )
+    return Litter(above_celsius=max(above, 1.2), dilation=dilation, spread=spread)
+
+
+def warmth(
+    rng: np.random.Generator, floor: float, *, youth: float = 0.0, asleep: bool = False, mates: Litter | None = None
+) -> Warmth:
     """A random animal's temperatures over a floor.
 
     Parameters
     ----------
     floor : float
-        °C; fur follows it by about a third.
+        °C.
     youth : float
         0 adult, 1 just weaned: warmer, as the coat is thin.
     asleep : bool
         Less blood in tail, ears and feet, a duller face.
+    mates : Litter, optional
+        What it has in common with the others of the picture; without, it is any animal.
     """
-    fur = 30.6 + 0.36 * (floor - 23.0) + 0.4 * youth + float(np.clip(rng.normal(0, 0.9), -2.5, 2.2))
-    face = rng.uniform(0.6, 2.6) * (0.75 if asleep else 1.0)
-    dilation = rng.beta(0.9, 0.9) * (0.8 if asleep else 1.0)
+    mates = litter(rng, floor) if mates is None else mates
+    own = rng.normal(0, 0.1 * mates.spread) + 0.06 * youth
+    fur = min(floor + mates.above_celsius * (1 + float(np.clip(own, -0.25, 0.25))), _WARMEST_FUR_CELSIUS)
     above = fur - floor
-    base = floor + above * (0.16 + 0.97 * dilation * rng.uniform(0.85, 1.1))
-    tip = floor + (base - floor) * (0.05 + 0.6 * dilation * rng.uniform(0.3, 1.0))
-    ear = fur + face + rng.uniform(-1.0, 1.0) + 3.0 * dilation
+    clear = min(above / 6, 1.0) ** 0.5
+    face = min(rng.uniform(0.0, 3.7) * clear * (0.75 if asleep else 1.0), _WARMEST_FACE_CELSIUS - fur)
+    dilation = float(np.clip(mates.dilation + rng.normal(0, 0.12 * mates.spread), 0, 1)) * (0.85 if asleep else 1.0)
+    base = min(floor + above * (0.12 + 1.02 * dilation * rng.uniform(0.85, 1.15)), _WARMEST_TAIL_CELSIUS)
+    tip = floor + (base - floor) * (0.04 + dilation * rng.uniform(0.3, 0.95))
+    bare = clear * (0.0 if rng.random() < _HAIRED_SHARE else rng.uniform(0.3, 1.0))
+    ear = fur + face * rng.uniform(0.4, 1.1) + bare * (rng.uniform(-1.5, 1.5) + 3.0 * dilation)
     return Warmth(
         core_celsius=37.4 + 0.4 * youth + float(np.clip(rng.normal(0, 0.45), -1.2, 1.2)),
         fur_celsius=fur,
         head_rise_celsius=face,
-        rump_drop_celsius=rng.uniform(-0.2, 1.0),
-        eye_celsius=min(fur + face + rng.uniform(0.8, 5.2) * (0.4 if asleep else 1.0), 38.3),
+        rump_drop_celsius=clear * rng.uniform(-0.2, 1.0),
+        eye_celsius=min(fur + face + (0.2 + bare * rng.uniform(0.6, 5.0)) * (0.4 if asleep else 1.0), 38.3),
         ear_celsius=min(ear, 38.0),
         foot_celsius=floor + above * (0.3 + 0.7 * dilation * rng.uniform(0.6, 1.1)),
-        rim_drop_celsius=rng.uniform(0.25, 0.55) * above,
-        rim_px=rng.uniform(0.9, 3.0),
+        rim_drop_celsius=(0.25 + 0.75 * rng.beta(1.8, 1.0)) * above,
+        rim_px=rng.uniform(0.8, 4.0),
         tail_base_celsius=base,
         tail_tip_celsius=tip,
-        tail_fall=rng.uniform(0.55, 1.7),
-        lean_celsius=rng.normal(0, 0.7),
-        texture_celsius=rng.uniform(0.03, 0.2),
-        blotch_celsius=rng.uniform(0.1, 0.5),
+        tail_fall=rng.uniform(0.5, 1.2 + 1.8 * dilation),
+        lean_celsius=clear * rng.normal(0, 0.7),
+        tail_root=rng.uniform(0.01, 0.12),
+        tail_edge=rng.uniform(0.0, 0.9),
+        air_celsius=floor,
+        texture_celsius=clear * rng.uniform(0.03, 0.2),
+        blotch_celsius=clear * rng.uniform(0.1, 0.6),
         texture_at=(int(rng.integers(_TILE_PX)), int(rng.integers(_TILE_PX))),
         patches=_patches(rng),
     )

@@ -22,6 +22,8 @@ class Axis(IntEnum):
     DETECTOR = 6
     WAY = 7
     """Where a moving animal goes, and when."""
+    COATS = 8
+    """What becomes of coats that touch."""
 
 
 _KEY_FLOOR = 1_000_000

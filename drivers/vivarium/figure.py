@@ -19,11 +19,16 @@ _MARGIN = 1.25
 """Windows reach so many half widths beyond the spine: feet and ears stick out."""
 _SIDES = (-1.0, 1.0)
 _FORE_FOOT_AT, _HIND_FOOT_AT = 0.30, 0.76
+_THIGH_AT, _ELBOW_AT = 0.75, 0.36
+_BOW_REACH = 0.09
+"""The line between head and body is bent by no more of the length."""
 _STRIDE = 0.06
 _TAIL_ROOT = 1.2
 """A tail that lies over the body still comes out from under the rump."""
 _TUCKED = 0.15
 """Feet that stick out less are under the body."""
+_SURFACE_ABOVE_CORE = 1.0
+"""No place of the surface is warmer than this above the core, not even an inflamed one."""
 _STANDING = 0.3
 """An animal that rears more than this has its fore feet in the air."""
 
@@ -64,6 +69,7 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
     trunk = np.full(shape, _OUTSIDE, np.float32)
     if 0 in shape:
         return Figure(rows=rows, columns=columns, parts=trunk.astype(np.uint8), celsius=trunk, rim_celsius=trunk)
+    _paint_limbs(trunk, animal, pose, corner)
     _paint_trunk(trunk, pose.body, corner)
     ears = _paint_ears(trunk, animal, pose, corner)
     feet, tail = _feet(shape, animal, pose, corner), np.full(shape, _OUTSIDE, np.float32)
@@ -77,14 +83,19 @@ def figure(animal: Rodent, pose: Pose, warmth: Warmth) -> Figure:
 
     parts = np.zeros(shape, np.uint8)
     parts[bare] = ScenePart.BODY
-    parts[haired] = np.where(trunk[haired] < animal.head, np.uint8(ScenePart.HEAD), np.uint8(ScenePart.BODY))
+    parts[haired] = np.where(
+        _is_head(trunk, animal, pose, corner)[haired], np.uint8(ScenePart.HEAD), np.uint8(ScenePart.BODY)
+    )
     parts[tailed] = ScenePart.TAIL
     celsius = np.zeros(shape, np.float32)
-    rim = np.where(haired, _rim(trunk, warmth), np.float32(0))
+    # Where the tail leaves the rump neither of them has an edge.
+    depth_px = np.asarray(cv2.distanceTransform((haired | tailed).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+    rim = np.where(haired, _rim(depth_px, warmth), np.float32(0))
     celsius[haired] = warmth.along(trunk[haired]) + _fur(shape, animal, pose, warmth, corner)[haired] - rim[haired]
-    celsius[tailed] = warmth.along(tail[tailed])
+    celsius[tailed] = _rounded(depth_px[tailed], warmth.along(tail[tailed]), pose.tail, warmth)
     celsius[bare] = warmth.foot_celsius
-    _warm_places(celsius, animal, pose, warmth, corner, ears)
+    _warm_places(celsius, rim, animal, pose, warmth, corner, ears)
+    np.minimum(celsius, np.float32(warmth.core_celsius + _SURFACE_ABOVE_CORE), out=celsius)
     celsius[parts == 0] = 0
     return Figure(rows=rows, columns=columns, parts=parts, celsius=celsius, rim_celsius=rim)
 
@@ -108,6 +119,50 @@ def _paint_trunk(along: NDArray[np.float32], body: Ribbon, corner: NDArray[np.fl
     _paint_quads(along, body, corner)
 
 
+def _paint_limbs(along: NDArray[np.float32], animal: Rodent, pose: Pose, corner: NDArray[np.float64]) -> None:
+    """Bent legs that stand out from the flanks, each a little differently."""
+    body, posture = pose.body, pose.posture
+    limbs = ((_THIGH_AT, animal.thigh, (0.15, 0.09)), (_ELBOW_AT, animal.elbow, (0.08, 0.05)))
+    for at, stands_out, (long, wide) in limbs:
+        for side in _SIDES:
+            out = stands_out * (0.75 + 0.25 * math.sin(posture.step + 2 * side))
+            index = int(np.argmin(np.abs(body.along - at)))
+            beside = body.half_width_px[index] + (out - wide) * animal.length_px
+            x, y = body.spine[index] + side * beside * body.normals[index] - corner
+            angle = body.heading_rad(at) + 0.3 * side
+            ellipse(along, (float(x), float(y)), (long * animal.length_px, wide * animal.length_px), angle, at)
+
+
+def _is_head(trunk: NDArray[np.float32], animal: Rodent, pose: Pose, corner: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which places of the trunk are head: the line to the body is a piece of a circle through the neck."""
+    head = trunk < np.float32(animal.head)
+    if not animal.neck_bow:
+        return head
+    x, y = pose.body.point(animal.head)
+    angle = pose.body.heading_rad(animal.head)
+    half_px = float(np.interp(animal.head, pose.body.along, pose.body.half_width_px))
+    radius_px = half_px / animal.neck_bow  # negative: the centre is behind the neck
+    centre_x, centre_y = x - corner[0] + radius_px * math.cos(angle), y - corner[1] + radius_px * math.sin(angle)
+    low, high = (
+        (animal.head, animal.head + _BOW_REACH) if animal.neck_bow < 0 else (animal.head - _BOW_REACH, animal.head)
+    )
+    rows, columns = np.nonzero((trunk >= np.float32(low)) & (trunk <= np.float32(high)))
+    beyond = (rows - centre_y) ** 2 + (columns - centre_x) ** 2 > radius_px**2
+    head[rows[beyond], columns[beyond]] = animal.neck_bow < 0
+    return head
+
+
+def _rounded(
+    depth_px: NDArray[np.float32], celsius: NDArray[np.float32], tail: Ribbon, warmth: Warmth
+) -> NDArray[np.float32]:
+    """A tail is a rod: towards its edges it is seen at a grazing angle, and cooler. A thin one has no edges to see."""
+    thick = float(np.clip((np.median(tail.half_width_px) - 0.9) / 1.2, 0, 1))
+    if not thick or not warmth.tail_edge:
+        return celsius
+    share = np.float32(thick * warmth.tail_edge) * np.exp(1 - depth_px)
+    return np.asarray(celsius + share * (np.float32(warmth.air_celsius) - celsius))
+
+
 def _paint_quads(along: NDArray[np.float32], ribbon: Ribbon, corner: NDArray[np.float64]) -> None:
     reach = ribbon.half_width_px[:, None] * ribbon.normals
     centred = ribbon.spine - corner
@@ -125,7 +180,7 @@ def _paint_ears(
     near = float(pose.body.half_width_px[0] / (animal.half_width[0] * animal.length_px * pose.posture.girth))
     ears = []
     for side in _SIDES:
-        x, y = pose.body.at(animal.ear_at, side)
+        x, y = pose.body.at(animal.ear_at, side * animal.ear_side)
         x, y, radius = x - corner[0], y - corner[1], max(animal.ear * animal.length_px * near, 0.8)
         disc(along, (x, y), radius, animal.ear_at)
         ears.append((x, y, radius))
@@ -160,21 +215,21 @@ def _fur(
     return np.asarray(uneven + lean)
 
 
-def _rim(trunk: NDArray[np.float32], warmth: Warmth) -> NDArray[np.float32]:
-    """How much cooler the coat is towards its outline."""
-    depth_px = cv2.distanceTransform((trunk >= 0).astype(np.uint8), cv2.DIST_L2, 3)
+def _rim(depth_px: NDArray[np.float32], warmth: Warmth) -> NDArray[np.float32]:
+    """How much cooler the coat is at a depth inside the outline."""
     return np.asarray(np.float32(warmth.rim_drop_celsius) * np.exp((depth_px - 1) * np.float32(-1 / warmth.rim_px)))
 
 
 def _warm_places(
     celsius: NDArray[np.float32],
+    rim: NDArray[np.float32],
     animal: Rodent,
     pose: Pose,
     warmth: Warmth,
     corner: NDArray[np.float64],
     ears: list[tuple[float, float, float]],
 ) -> None:
-    """Ears, eyes, and wet or shaved patches of the back."""
+    """Ears, eyes, and wet or shaved patches of the back. Bare places have no cool rim."""
     for patch in warmth.patches:
         x, y = pose.body.at(patch.along, patch.side)
         rise = np.float32(patch.rise_celsius)
@@ -188,6 +243,7 @@ def _warm_places(
     for x, y, radius, target in places:
         window, bell = _bell(celsius.shape, x, y, radius)
         celsius[window] += bell * (np.float32(target) - celsius[window])
+        rim[window] *= 1 - bell
 
 
 def _bell(

@@ -66,7 +66,7 @@ def random_housing(rng: np.random.Generator, celsius: float) -> Housing:
     if rng.random() < 0.6:
         offset = rng.normal(-0.6, 1.0)
         for side in np.flatnonzero(rng.random(4) < 0.6).tolist():
-            width = rng.uniform(3, 34)
+            width = rng.uniform(3, 34) if rng.random() < 0.8 else rng.uniform(34, 62)  # high walls, seen at an angle
             _wall(field, rng, side, width_px=width, slant_px=rng.normal(0, 6),
                   celsius=celsius + offset + rng.normal(0, 0.5))  # fmt: skip
             length = SHAPE[side % 2]

@@ -46,7 +46,7 @@ def random_lens(rng: np.random.Generator, floor_celsius: float) -> Lens:
     """A lens in focus or not quite, now and then behind a misted window."""
     mist = _mist(rng) if rng.random() < 0.1 else None
     return Lens(
-        blur_sigma_px=float(np.clip(rng.gamma(8.0, 0.125), 0.6, 2.0)),
+        blur_sigma_px=float(np.clip(rng.gamma(5.0, 0.27), 0.5, 3.0)),
         vignette_celsius=rng.normal(0, 0.35) if rng.random() < 0.7 else 0.0,
         mist=mist,
         mist_celsius=floor_celsius + rng.normal(-0.5, 0.8),

@@ -1,7 +1,7 @@
 """How an animal holds itself, and the bent strips that follow from it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -43,6 +43,8 @@ class Posture:
     """Turn of the body from rump to head; positive curls to the left of the picture's y-down way."""
     head_turn_rad: float = 0.0
     """Turn of head and neck against the chest."""
+    bend: float = 1.0
+    """Where the body curls: 1 evenly, below 1 by the shoulders, above 1 by the rump."""
     sway_rad: float = 0.0
     """Size of an S in the spine."""
     rear: float = 0.0
@@ -76,6 +78,11 @@ class Ribbon:
         index = int(np.argmin(np.abs(self.along - along)))
         x, y = self.spine[index] + side * self.half_width_px[index] * self.normals[index]
         return float(x), float(y)
+
+    def point(self, along: float) -> tuple[float, float]:
+        """The point (x, y) of the spine at a place, also between its points."""
+        x, y = (float(np.interp(along, self.along, self.spine[:, axis])) for axis in (0, 1))
+        return x, y
 
     def heading_rad(self, along: float) -> float:
         """Direction towards the nose at a place of the spine."""
@@ -123,8 +130,8 @@ _HABITS = {
         feet=Span(low=0.4, high=1.0),
     ),
     Stance.STRETCHED: _Habit(
-        stretch=Span(low=1.08, high=1.2),
-        girth=Span(low=0.82, high=0.92),
+        stretch=Span(low=1.06, high=1.22),
+        girth=Span(low=0.82, high=1.0),
         curl_rad=Span(low=-0.3, high=0.3),
         feet=Span(low=0.2, high=1.0),
     ),
@@ -136,11 +143,11 @@ _HABITS = {
         feet=Span(low=0.0, high=0.4),
     ),
     Stance.CURLED: _Habit(
-        stretch=Span(low=0.84, high=0.98),
-        girth=Span(low=1.12, high=1.4),
-        curl_rad=Span(low=2.4, high=4.8),
+        stretch=Span(low=0.84, high=1.02),
+        girth=Span(low=1.02, high=1.4),
+        curl_rad=Span(low=2.1, high=4.7),
         head_turn_rad=Span(low=0.1, high=0.8),
-        feet=_NONE,
+        feet=Span(low=0.0, high=0.4),
         tail_turn_rad=Span(low=1.2, high=3.0),
         tail_wave_rad=Span(low=0.0, high=0.2),
         tail_on_top_share=0.3,
@@ -171,7 +178,8 @@ def drawn(rng: np.random.Generator, stance: Stance) -> Posture:
         girth=habit.girth.draw(rng),
         curl_rad=side * habit.curl_rad.draw(rng),
         head_turn_rad=side * habit.head_turn_rad.draw(rng),
-        sway_rad=rng.normal(0, 0.1),
+        bend=rng.uniform(0.6, 1.6),
+        sway_rad=rng.normal(0, 0.13),
         rear=habit.rear.draw(rng),
         feet=habit.feet.draw(rng),
         step=rng.uniform(0, 2 * math.pi),
@@ -245,10 +253,39 @@ def posed(
     return Pose(body=body, tail=_ribbon(tail, width_px, 1 + TAIL_SHARE), posture=posture)
 
 
+def moved(pose: Pose, shift_px: tuple[float, float]) -> Pose:
+    """The same pose elsewhere."""
+    tail = replace(pose.tail, spine=pose.tail.spine + shift_px)
+    return replace(pose, tail=tail, body=replace(pose.body, spine=pose.body.spine + shift_px))
+
+
+def tilted(pose: Pose, matrix: NDArray[np.float64]) -> Pose:
+    """A pose as a camera sees it that does not look straight down.
+
+    Parameters
+    ----------
+    pose : Pose
+        As seen from above.
+    matrix : (2, 2) float64
+        What the camera makes of lengths on the floor. The middle of the spine stays where it is.
+    """
+    middle = pose.body.spine[SPINE_POINTS // 2]
+
+    def seen(ribbon: Ribbon) -> Ribbon:
+        spine = middle + (ribbon.spine - middle) @ matrix.T
+        ahead = np.stack((ribbon.normals[:, 1], -ribbon.normals[:, 0]), axis=1)
+        across = abs(np.linalg.det(matrix)) / np.linalg.norm(ahead @ matrix.T, axis=1)
+        # A flat strip would be so much narrower; a trunk is as high as it is wide.
+        across = (across + math.sqrt(abs(np.linalg.det(matrix)))) / 2
+        return _ribbon(spine, ribbon.half_width_px * across, ribbon.along)
+
+    return replace(pose, tail=seen(pose.tail), body=seen(pose.body))
+
+
 def _spine_turn(posture: Posture) -> NDArray[np.float64]:
     """Turn at each point of the spine against its middle; curls sit in the trunk, a turned head in the neck."""
     trunk = np.clip((SPINE_SHARE - 0.1) / 0.8, 0, 1)
-    turn = posture.curl_rad * (0.5 - trunk)
+    turn = posture.curl_rad * (0.5**posture.bend - trunk**posture.bend)
     turn = turn + posture.head_turn_rad * np.clip(1 - SPINE_SHARE / 0.42, 0, 1) ** 0.7
     return np.asarray(turn + posture.sway_rad * np.sin(2 * math.pi * SPINE_SHARE))
 

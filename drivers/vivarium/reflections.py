@@ -55,16 +55,25 @@ class Mirror:
 def random_mirrors(rng: np.random.Generator, walls: tuple[tuple[int, float], ...], length_px: float) -> list[Mirror]:
     """Mirrors of a box: some have a smooth floor, some walls shine."""
     mirrors = []
-    for _ in range(int(rng.choice((0, 1, 2), p=(0.45, 0.35, 0.2)))):
-        offset = rng.normal(0, 0.13 * length_px, 2)
+    for _ in range(int(rng.choice((0, 1, 2), p=(0.35, 0.4, 0.25)))):
+        offset = rng.normal(0, 0.17 * length_px, 2)
         mirrors.append(
-            Mirror(flip_axis=None, offset_px=(float(offset[0]), float(offset[1])), share=rng.uniform(0.04, 0.24),
-                   blur_px=rng.uniform(0.8, 3.0))
-        )  # fmt: skip
+            Mirror(
+                flip_axis=None,
+                offset_px=(float(offset[0]), float(offset[1])),
+                share=_share(rng),
+                blur_px=rng.uniform(0.6, 3.5),
+            )
+        )
     for axis, foot in walls:
-        if rng.random() < 0.6:
-            mirrors.append(wall_mirror(axis, foot, share=rng.uniform(0.05, 0.25), blur_px=rng.uniform(0.8, 2.5)))
+        if rng.random() < 0.7:
+            mirrors.append(wall_mirror(axis, foot, share=_share(rng), blur_px=rng.uniform(0.6, 3.0)))
     return mirrors
+
+
+def _share(rng: np.random.Generator) -> float:
+    """How well something mirrors heat: plastic little, polished steel at a flat angle a lot."""
+    return 0.04 + 0.44 * rng.beta(1.0, 1.8)
 
 
 def wall_mirror(axis: int, foot_px: float, *, share: float, blur_px: float) -> Mirror:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from drivers.vivarium.arrangement import random_cast
 from drivers.vivarium.clutter import random_clutter, warm_thing
 from drivers.vivarium.coat import floor_celsius
-from drivers.vivarium.composition import Composition, compose
+from drivers.vivarium.composition import Composition, compose, random_touch
 from drivers.vivarium.detector import random_detector
 from drivers.vivarium.dice import Axis, generator
 from drivers.vivarium.housing import random_housing
@@ -18,7 +18,11 @@ from drivers.vivarium.reflections import random_mirrors
 from drivers.vivarium.shapes import SHAPE, Field
 from drivers.vivarium.truth import SceneFrame
 
-_WARM_THING_SHARE = 0.22
+_WARM_THING_SHARE = 0.3
+_WARM_THING_ALONE_SHARE = 0.6
+"""The same where there is no animal."""
+_OVER_SHARE = 0.3
+"""So many warm things are over the animals."""
 _USUAL_LENGTH_PX = 90.0
 _MOVING_SHARE = 0.4
 
@@ -52,12 +56,19 @@ def random_scene(seed: int) -> Snapshot:
     length_px = float(np.mean([actor.rodent.length_px for actor in actors])) if actors else _USUAL_LENGTH_PX
     under, clutter = housing.celsius, generator(seed, Axis.CLUTTER)
     random_clutter(under, clutter, floor, length_px)
-    if clutter.random() < _WARM_THING_SHARE:
-        warm_thing(under, clutter, floor)
+    covers = list(housing.covers)
+    while clutter.random() < (_WARM_THING_SHARE if actors else _WARM_THING_ALONE_SHARE):
+        thing = warm_thing(clutter, floor)
+        if thing.flat or clutter.random() > _OVER_SHARE:
+            thing.onto(under)
+        else:
+            covers.append(thing.cover())
     optics = generator(seed, Axis.LENS)
     lens = random_lens(optics, floor)
     mirrors = random_mirrors(generator(seed, Axis.REFLECTIONS), housing.mirrors, length_px)
-    composed = compose(under, actors, lens=lens, mirrors=mirrors, covers=housing.covers)
+    above = float(np.mean([actor.warmth.fur_celsius for actor in actors])) - floor if actors else 0.0
+    touch = random_touch(generator(seed, Axis.COATS), above)
+    composed = compose(under, actors, lens=lens, mirrors=mirrors, covers=covers, touch=touch)
     noise = generator(seed, Axis.DETECTOR)
     detector = random_detector(noise, floor)
     before = _before(composed, lens, noise)

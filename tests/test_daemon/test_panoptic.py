@@ -239,13 +239,19 @@ def by_contact() -> dict[Contact, list[tuple[SceneFrame, Segmentation]]]:
     return told
 
 
+def with_trunks(frame: SceneFrame) -> Labels:
+    """True animals but those of which a tail alone looks into the picture: grouping wants a trunk, on purpose."""
+    trunks = np.unique(frame.instances[(frame.parts > 0) & (frame.parts != BodyPart.TAIL)])
+    return np.where(np.isin(frame.instances, trunks), frame.instances, np.uint8(0))
+
+
 @pytest.mark.parametrize(
     ("contact", "least"), [(Contact.APART, 0.99), (Contact.TOUCHING, 0.97), (Contact.HUDDLE, 0.94)]
 )
 def test_perfect_maps_of_scenes_give_animals_that_are_nearly_perfect(
     by_contact: dict[Contact, list[tuple[SceneFrame, Segmentation]]], contact: Contact, least: float
 ) -> None:
-    pairs = [(frame.instances, found.instances) for frame, found in by_contact[contact]]
+    pairs = [(with_trunks(frame), found.instances) for frame, found in by_contact[contact]]
     assert len(pairs) > 15
     assert quality(pairs) > least
 

@@ -16,15 +16,15 @@ from drivers.vivarium.clutter import (
     warm_patch,
     warm_thing,
 )
-from drivers.vivarium.coat import Warmth, warmth
-from drivers.vivarium.composition import Actor, compose
+from drivers.vivarium.coat import Warmth, litter, warmth
+from drivers.vivarium.composition import Actor, Touch, compose
 from drivers.vivarium.detector import Detector
 from drivers.vivarium.dice import Axis, generator
 from drivers.vivarium.figure import ScenePart, figure
 from drivers.vivarium.housing import Cover, random_housing
 from drivers.vivarium.lens import Lens, through_lens
-from drivers.vivarium.posture import Stance, posed, usual
-from drivers.vivarium.reflections import Mirror, wall_mirror
+from drivers.vivarium.posture import Stance, posed, tilted, usual
+from drivers.vivarium.reflections import Mirror, random_mirrors, wall_mirror
 from drivers.vivarium.shapes import SHAPE, full
 from drivers.vivarium.truth import Contact
 
@@ -167,6 +167,90 @@ def test_flanks_that_touch_lose_their_cool_rim() -> None:
     assert rise.min() > -1e-4
 
 
+def test_the_furrow_between_two_trunks_is_warm_and_part_of_the_truth() -> None:
+    width_px = float(actor(1).pose.body.half_width_px.max() + actor(2).pose.body.half_width_px.max())
+    pair = [actor(1, y=60), actor(2, y=60 + 0.9 * width_px)]
+    cool = compose(full(FLOOR), pair, lens=Lens(), touch=Touch(seam_celsius=0.0)).frame
+    warm = compose(full(FLOOR), pair, lens=Lens(), touch=Touch(seam_celsius=1.2, seam_px=1.5)).frame
+    rise = warm.surface_celsius - cool.surface_celsius
+    assert rise.max() == pytest.approx(1.2, abs=0.35)
+    assert not rise[warm.parts == 0].any()
+    assert not rise[warm.parts == ScenePart.TAIL].any()
+    upper = warm.animals[1]
+    seen = warm.truth(ScenePart.BODY, upper.animal)
+    assert upper.covered_share == 0
+    assert seen is not None
+    assert seen.surface_celsius == pytest.approx(upper.surface_celsius[ScenePart.BODY], abs=1e-3)
+
+
+def test_the_edges_of_a_thick_tail_are_cooler_than_its_middle() -> None:
+    body = replace(animal(), tail_half_width=np.full(28, 0.035))
+    pose = posed(body, usual(Stance.STRETCHED), (160, 96), 0.0)
+    warm_rod = replace(EVEN, tail_tip_celsius=28.0, tail_edge=0.6, air_celsius=FLOOR)
+    alone, even = figure(body, pose, warm_rod), figure(body, pose, replace(warm_rod, tail_edge=0.0))
+    middle = pose.tail.at(1.5)
+    column = round(middle[0]) - alone.columns.start
+    across = alone.celsius[:, column][alone.parts[:, column] == ScenePart.TAIL]
+    assert across.size >= 6
+    assert across[0] == pytest.approx(28.0 - 0.6 * (28.0 - FLOOR), abs=0.3)
+    assert across[across.size // 2] > 27.2
+    assert even.celsius[even.parts == ScenePart.TAIL].min() == pytest.approx(28.0)
+
+
+def test_a_tail_begins_as_warm_as_the_rump() -> None:
+    cold = replace(EVEN, tail_base_celsius=24.0, tail_tip_celsius=23.0, tail_root=0.06)
+    root, middle = cold.along(np.array([1.002, 1.5], np.float32))
+    assert root > 28
+    assert middle == pytest.approx(23.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("bow", "sides"), [(0.8, ScenePart.BODY), (-0.8, ScenePart.HEAD)])
+def test_the_line_between_head_and_body_is_bent_and_goes_through_the_neck(bow: float, sides: ScenePart) -> None:
+    body = replace(animal(), neck_bow=bow, ear_side=0.5)
+    pose = posed(body, usual(Stance.STRETCHED), (128, 96), 0.0)
+    picture = np.zeros(SHAPE, np.uint8)
+    alone = figure(body, pose, EVEN)
+    picture[alone.window] = alone.parts
+    x, y = pose.body.point(body.head)
+    row = round(y)
+    assert {int(picture[row, round(x) + step]) for step in (-2, 2)} == {ScenePart.HEAD, ScenePart.BODY}
+    half_px = float(np.interp(body.head, pose.body.along, pose.body.half_width_px))
+    ahead = 2 if bow > 0 else -2
+    for side in (-0.85, 0.85):
+        assert picture[round(y + side * half_px), round(x) + ahead] == sides
+
+
+def test_an_oblique_view_shortens_what_points_away_and_keeps_the_middle() -> None:
+    squashed = np.array(((0.7, 0.0), (0.0, 1.0)))
+    for heading, long, wide in ((0.0, 0.7, 0.92), (math.pi / 2, 1.0, 0.77)):
+        above = posed(animal(), usual(Stance.STRETCHED), (128, 96), heading)
+        seen = tilted(above, squashed)
+        length = distance(seen.body.at(0.0), seen.body.at(1.0)) / distance(above.body.at(0.0), above.body.at(1.0))
+        assert length == pytest.approx(long, abs=0.02)
+        assert seen.body.half_width_px[25] / above.body.half_width_px[25] == pytest.approx(wide, abs=0.02)
+        assert seen.body.at(0.5) == pytest.approx(above.body.at(0.5))
+
+
+def test_thighs_and_elbows_stand_out_when_legs_are_bent() -> None:
+    slim, bent = replace(animal(), thigh=-0.03, elbow=-0.03), replace(animal(), thigh=0.06, elbow=0.03)
+    pose = posed(slim, replace(usual(Stance.RESTING), feet=0.0), (128, 96), 0.0)
+    areas = [np.count_nonzero(figure(body, pose, EVEN).parts == ScenePart.BODY) for body in (slim, bent)]
+    assert areas[1] > 1.05 * areas[0]
+
+
+def test_mates_of_a_huddle_are_alike_and_strangers_are_not() -> None:
+    def difference(spread: float) -> float:
+        pairs = []
+        for seed in range(60):
+            mates = litter(generator(seed, Axis.INDIVIDUALS, 0), FLOOR, spread=spread)
+            one, other = (warmth(generator(seed, Axis.INDIVIDUALS, number), FLOOR, mates=mates) for number in (1, 2))
+            pairs.append(abs(one.fur_celsius - other.fur_celsius))
+        return float(np.median(pairs))
+
+    assert difference(0.3) < 0.4
+    assert difference(1.3) > 2 * difference(0.3)
+
+
 def test_a_cover_hides_an_animal_and_its_labels() -> None:
     mask = np.zeros(SHAPE, bool)
     mask[:, :128] = True
@@ -184,6 +268,18 @@ def test_a_mirror_shows_the_animal_beside_itself_half_a_degree_to_two_above_the_
     assert reflected == pytest.approx(0.15 * (frame.surface_celsius[96, 128] - FLOOR), abs=0.15)
     assert 0.5 < reflected < 2
     assert frame.parts[96 + 45, 128] == 0
+
+
+def test_mirrors_are_common_and_some_give_back_almost_half() -> None:
+    strongest = np.array([
+        max((mirror.share for mirror in random_mirrors(generator(seed, Axis.REFLECTIONS), (), LENGTH_PX)), default=0.0)
+        for seed in range(400)
+    ])  # fmt: skip
+    print("strongest mirror", np.percentile(strongest, (25, 50, 75, 90, 99)).round(2))  # noqa: T201
+    assert 0.25 < np.mean(strongest == 0) < 0.45  # none: that must be learnt as well
+    assert np.mean(strongest > 0.15) > 0.35
+    assert np.mean(strongest > 0.3) > 0.08
+    assert 0.35 < strongest.max() < 0.5
 
 
 def test_a_wall_mirrors_about_its_foot() -> None:
@@ -230,13 +326,33 @@ def test_a_dropping_is_small_and_has_its_temperature() -> None:
 
 
 def test_warm_things_are_no_animals_but_as_warm_as_one() -> None:
-    hottest = []
-    for seed in range(60):
-        field = full(FLOOR)
-        warm_thing(field, generator(seed, Axis.CLUTTER), FLOOR)
+    hottest, sizes, flat = [], [], []
+    for seed in range(120):
+        field, thing = full(FLOOR), warm_thing(generator(seed, Axis.CLUTTER), FLOOR)
+        thing.onto(field)
+        assert np.isfinite(field).all()
         hottest.append(float(field.max()) - FLOOR)
+        sizes.append(np.count_nonzero(np.abs(field - FLOOR) > 1))
+        flat.append(thing.flat)
     assert np.mean(np.array(hottest) > 5) > 0.4
     assert max(hottest) < 30
+    assert np.percentile(sizes, 25) > 150
+    assert 0.08 < np.mean(flat) < 0.3
+
+
+def test_a_hand_can_lie_over_an_animal_and_then_is_no_animal() -> None:
+    thing = next(
+        thing
+        for seed in range(200)
+        if not (thing := warm_thing(generator(seed, Axis.CLUTTER), FLOOR)).flat
+        and (thing.share[60:130] > 0.5).sum() > 900
+    )
+    rows, columns = np.nonzero(thing.share > 0.5)
+    held = actor(1, x=float(np.median(columns)), y=float(np.median(rows)))
+    frame = compose(full(FLOOR), [held], lens=Lens(), covers=[thing.cover()]).frame
+    assert frame.animals[0].covered_share > 0.05
+    assert not frame.parts[thing.share > 0.5].any()
+    assert np.isfinite(frame.surface_celsius).all()
 
 
 def test_boxes_differ_in_walls_and_covers() -> None:

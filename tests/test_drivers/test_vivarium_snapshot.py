@@ -4,12 +4,15 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from drivers.decoder import FrameDecoder
+from drivers.material import FalseColourScale, Reading, open_material
 from drivers.vivarium.anatomy import Species
 from drivers.vivarium.arrangement import MAX_ANIMALS
 from drivers.vivarium.dice import FIRST_TEST_SEED
@@ -41,7 +44,11 @@ def uncovered(snapshot: Snapshot) -> list[AnimalTruth]:
     frame = snapshot.frame
     border = np.unique(np.concatenate([frame.instances[edge].ravel() for edge in (0, -1)]
                                       + [frame.instances[:, edge].ravel() for edge in (0, -1)]))  # fmt: skip
-    return [animal for animal in frame.animals if animal.covered_share == 0 and animal.animal not in border]
+    return [
+        animal
+        for animal in frame.animals
+        if animal.area_px and animal.covered_share == 0 and animal.animal not in border
+    ]
 
 
 def at(labels: NDArray[np.uint8], point: tuple[float, float], reach_px: int = 2) -> set[int]:
@@ -173,9 +180,10 @@ def test_a_thousand_scenes_have_the_temperatures_of_rodents(thousand: list[Snaps
     assert 22 < np.median(floors) < 24
     assert np.mean((floors > 21.5) & (floors < 24.5)) > 0.75
     assert 29 < np.median(by_part[ScenePart.BODY]) < 31
-    assert np.mean((by_part[ScenePart.BODY] > 28) & (by_part[ScenePart.BODY] < 32.5)) > 0.9
+    assert np.mean((by_part[ScenePart.BODY] > 28) & (by_part[ScenePart.BODY] < 32.5)) > 0.62
+    assert np.mean((by_part[ScenePart.BODY] > 22) & (by_part[ScenePart.BODY] < 35.5)) > 0.96
     assert 30.5 < np.median(by_part[ScenePart.HEAD]) < 33
-    assert np.mean((by_part[ScenePart.TAIL] > 21) & (by_part[ScenePart.TAIL] < 31.5)) > 0.9
+    assert np.mean((by_part[ScenePart.TAIL] > 21) & (by_part[ScenePart.TAIL] < 32.5)) > 0.9
     assert np.percentile(by_part[ScenePart.TAIL], 90) > 27
     assert np.percentile(by_part[ScenePart.TAIL], 10) < 24.5
     assert 33 < np.median(hottest) < 37
@@ -183,17 +191,17 @@ def test_a_thousand_scenes_have_the_temperatures_of_rodents(thousand: list[Snaps
     assert 36 < cores.min() < cores.max() < 39.5
 
 
-def test_a_thousand_scenes_have_animals_of_40_to_160_px(thousand: list[Snapshot]) -> None:
+def test_a_thousand_scenes_have_animals_of_less_than_40_to_more_than_160_px(thousand: list[Snapshot]) -> None:
     walking = [
         np.hypot(animal.snout[0] - animal.tail_base[0], animal.snout[1] - animal.tail_base[1])
         for snapshot in thousand
         for animal in snapshot.frame.animals
         if animal.stance is Stance.WALKING
     ]
-    shortest, longest = min(walking), max(walking)
-    print(f"walking animals are {shortest:.0f} to {longest:.0f} px long")  # noqa: T201
-    assert 30 < shortest < 50
-    assert 140 < longest < 190
+    shortest, usual, longest = np.percentile(walking, (1, 50, 99))
+    print(f"walking animals are {shortest:.0f} to {longest:.0f} px long, half of them above {usual:.0f}")  # noqa: T201
+    assert 26 < shortest < 42
+    assert 155 < longest < 200
 
 
 def test_the_camera_reads_the_floor_as_it_is_but_for_noise_and_drift(thousand: list[Snapshot]) -> None:
@@ -203,3 +211,163 @@ def test_the_camera_reads_the_floor_as_it_is_but_for_noise_and_drift(thousand: l
     print(f"offset {offsets.std():.2f} °C rms, noise {noises.min():.3f} to {noises.max():.3f} °C")  # noqa: T201
     assert 0.3 < offsets.std() < 0.7
     assert 0.01 < noises.min() < noises.max() < 0.1
+
+
+def floor_around(celsius: NDArray[np.float32], own: NDArray[np.bool_], parts: NDArray[np.uint8]) -> float:
+    """Temperature of the floor around an animal; NaN where none is seen."""
+    near, far = (cv2.dilate(own.astype(np.uint8), np.ones((size, size), np.uint8)) > 0 for size in (9, 25))
+    floor = far & ~near & (parts == 0)
+    return float(np.median(celsius[floor])) if floor.any() else float("nan")
+
+
+def body_above_floor(celsius: NDArray[np.float32], own: NDArray[np.bool_], parts: NDArray[np.uint8]) -> float:
+    """The body of an animal above the floor around it; NaN where one of them is not seen."""
+    body = own & (parts == ScenePart.BODY)
+    if np.count_nonzero(body) < 30:
+        return float("nan")
+    return float(celsius[body].mean()) - floor_around(celsius, own, parts)
+
+
+def edge_share(celsius: NDArray[np.float32], own: NDArray[np.bool_], parts: NDArray[np.uint8]) -> float:
+    """Warmth of a body's outermost pixels by that of its inside, both above the floor; NaN where there is no inside."""
+    depth_px = cv2.distanceTransform(own.astype(np.uint8), cv2.DIST_L2, 5)
+    body = own & (parts == ScenePart.BODY)
+    inside, edge = celsius[body & (depth_px > 6)], celsius[body & (depth_px <= 1)]
+    if inside.size <= 10 or not edge.size or not body_above_floor(celsius, own, parts) > 1:
+        return float("nan")
+    floor = floor_around(celsius, own, parts)
+    return float((edge.mean() - floor) / (inside.mean() - floor))
+
+
+def percentiles(name: str, values: list[float]) -> NDArray[np.float64]:
+    """Those of the table in docs/scenes.md, printed."""
+    found = np.nanpercentile(values, (1, 10, 50, 90, 99))
+    print(name, *(f"{value:.2f}" for value in found))  # noqa: T201
+    return found
+
+
+def test_tails_are_thin_and_thick_cold_and_as_warm_as_the_body(thousand: list[Snapshot]) -> None:
+    shares, colder = [], []
+    for snapshot in thousand:
+        frame = snapshot.frame
+        for animal in uncovered(snapshot):
+            own = frame.instances == animal.animal
+            shares.append(float(np.mean(frame.parts[own] == ScenePart.TAIL)))
+            tail, body = (frame.truth(part, animal.animal) for part in (ScenePart.TAIL, ScenePart.BODY))
+            if tail and body:
+                colder.append(tail.radiometric_celsius - body.radiometric_celsius)
+    _, low, middle, high, highest = percentiles("tail's share of the pixels", shares)
+    assert low < 0.11
+    assert 0.125 < middle < 0.155
+    assert high > 0.165
+    assert 0.19 < highest < 0.3
+    coldest, cold, half, warm, warmest = percentiles("tail minus body", colder)
+    assert coldest < cold < -5
+    assert -4 < half < -1.8
+    assert warm > -1
+    assert warmest > 0
+
+
+def test_animals_stand_out_from_the_floor_hardly_as_usual_and_a_lot(thousand: list[Snapshot]) -> None:
+    contrasts = [
+        body_above_floor(frame.radiometric_celsius, frame.instances == animal.animal, frame.parts)
+        for frame in (snapshot.frame for snapshot in thousand[:300])
+        for animal in frame.animals
+    ]
+    lowest, low, middle, high, highest = percentiles("body above the floor", contrasts)
+    assert 0.4 < lowest < 1.2
+    assert low < 2.6
+    assert 5 < middle < 7
+    assert high > 8
+    assert highest > 10
+
+
+def test_heads_rumps_and_tails_alone_look_into_the_picture(thousand: list[Snapshot]) -> None:
+    areas, alone = [], Counter[frozenset[ScenePart]]()
+    for snapshot in thousand:
+        seen: dict[int, dict[ScenePart, int]] = {animal.animal: {} for animal in snapshot.frame.animals}
+        for truth in snapshot.frame.truths:
+            seen[truth.animal][truth.part] = truth.area_px
+        areas += [float(sum(parts.values())) for parts in seen.values()]
+        alone.update(frozenset(parts) for parts in seen.values())
+    smallest, *_ = percentiles("visible pixels of an animal", areas)
+    print({"+".join(part.name.lower() for part in sorted(parts)): count for parts, count in alone.items()})  # noqa: T201
+    assert smallest < 120
+    assert np.mean(np.array(areas) < 300) > 0.04
+    for parts in ({ScenePart.HEAD}, {ScenePart.TAIL}, {ScenePart.BODY, ScenePart.TAIL}):
+        assert alone[frozenset(parts)] >= 5, parts
+    assert alone[frozenset()] < 0.02 * len(areas)
+
+
+def test_outlines_are_sharp_and_blurred(thousand: list[Snapshot]) -> None:
+    edges = [
+        edge_share(snapshot.frame.radiometric_celsius, snapshot.frame.instances == animal.animal, snapshot.frame.parts)
+        for snapshot in thousand[:300]
+        for animal in uncovered(snapshot)
+    ]
+    _, soft, _, sharp, _ = percentiles("outermost pixels of a body, share of its warmth", edges)
+    assert soft < 0.3
+    assert sharp > 0.5
+
+
+def test_there_is_enough_of_each_kind_of_company(thousand: list[Snapshot]) -> None:
+    several = [snapshot.frame for snapshot in thousand if len(snapshot.frame.animals) > 1]
+    assert np.mean([frame.contact() is Contact.APART for frame in several]) > 0.36
+    mixed = [frame for frame in several if len({animal.species for animal in frame.animals}) == 2]
+    assert 0.03 < len(mixed) / len(several) < 0.15
+    differences = [
+        max(bodies) - min(bodies)
+        for frame in several
+        if frame.contact() is Contact.HUDDLE
+        and len(bodies := [truth.surface_celsius for truth in frame.truths
+                           if truth.part == ScenePart.BODY and truth.area_px > 60]) > 1
+    ]  # fmt: skip
+    _, alike, usual, unlike, _ = percentiles("warmest minus coldest body of a huddle", differences)
+    assert alike < 0.4
+    assert usual < 1.1
+    assert unlike > 1.3
+
+
+def test_empty_pictures_often_show_something_warm(thousand: list[Snapshot]) -> None:
+    empty = [snapshot.celsius for snapshot in thousand if not snapshot.frame.animals]
+    warm = np.mean([float(np.percentile(picture, 99) - np.median(picture)) > 2 for picture in empty])
+    print(f"{len(empty)} empty pictures, something warm in {warm:.0%}")  # noqa: T201
+    assert 0.3 < warm < 0.85
+
+
+@pytest.mark.real
+def test_the_published_picture_lies_inside_the_ranges(thousand: list[Snapshot], real_material: Path) -> None:
+    """Nothing is fitted to it: whatever is measured on it is to be among what scenes show, and not at their ends."""
+    scale = FalseColourScale(readings=(Reading(x=390, y=683, celsius=29.3), Reading(x=714, y=534, celsius=26.3)))
+    with open_material(real_material / "real" / "rat_frame_00001.jpg", scale=scale) as material:
+        first = next(iter(material))
+        celsius = (
+            FrameDecoder(still=True, base_flags=first.flags).decode(first.raw, calibration=first.calibration).celsius
+        )
+    mask = cv2.imread(str(real_material / "real" / "rat_frame_00001_mask.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    squashed = cv2.resize(mask, celsius.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    parts = np.array((0, ScenePart.TAIL, ScenePart.BODY, ScenePart.HEAD), np.uint8)[squashed]
+
+    def measured(
+        celsius: NDArray[np.float32], own: NDArray[np.bool_], parts: NDArray[np.uint8]
+    ) -> tuple[float, float, float, float]:
+        tail, body = own & (parts == ScenePart.TAIL), own & (parts == ScenePart.BODY)
+        colder = float(celsius[tail].mean() - celsius[body].mean()) if tail.any() and body.any() else float("nan")
+        return (
+            np.count_nonzero(tail) / np.count_nonzero(own),
+            colder,
+            body_above_floor(celsius, own, parts),
+            edge_share(celsius, own, parts),
+        )
+
+    on_scenes = np.array([
+        measured(snapshot.frame.radiometric_celsius, snapshot.frame.instances == animal.animal, snapshot.frame.parts)
+        for snapshot in thousand[:400]
+        for animal in uncovered(snapshot)
+    ])  # fmt: skip
+    names = ("tail's share of the pixels", "tail minus body", "body above the floor", "outermost pixels of the body")
+    for name, real, scenes in zip(names, measured(celsius, parts > 0, parts), on_scenes.T, strict=True):
+        below = float(np.mean(scenes[np.isfinite(scenes)] < real))
+        print(f"published picture: {name} {real:.2f}, more than {below:.0%} of the scenes' animals")  # noqa: T201
+        assert 0.08 < below < 0.92, name

@@ -61,7 +61,7 @@ def test_a_network_that_cannot_tell_animals_apart_is_asked_for_parts_alone(
 
 
 def test_pictures_that_are_no_scenes_have_requirements_of_their_own() -> None:
-    scene = SceneSource(990_001, 1)[0]
+    scene = SceneSource(990_003, 1)[0]  # one animal with head, body and tail
     picture = Sample(name="real", celsius=scene.celsius, parts=scene.parts, instances=scene.instances)
     outcomes = accepted(perfect([picture]), tells_apart=True)
     assert [outcome.requirement for outcome in outcomes] == list(ON_PICTURES)
