@@ -47,6 +47,8 @@ _JOBS_UNIT = "hil-jobs.service"
 """Does the jobs where systemd was booted."""
 _HEADLESS = {"opencv-python": "opencv-python-headless"}
 """The same module without the libraries of a desktop."""
+_LEFT_OUT = frozenset({"onnxruntime-gpu"})
+"""The guest has no GPU: it gets the same module for the CPU, as the Debian package does."""
 
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -145,10 +147,13 @@ def _recipe() -> str:
 
 
 def _requirements() -> list[str]:
-    """What the service needs, in wheels."""
+    """What the service needs, in wheels; without conditions, since pip would ask them of this machine."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = {re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0]: line for line in project["dependencies"]}
-    return sorted(line.replace(name, _HEADLESS.get(name, name), 1) for name, line in named.items())
+    lines = [line.partition(";")[0].strip() for line in project["dependencies"]]
+    named = {re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0]: line for line in lines}
+    return sorted(
+        line.replace(name, _HEADLESS.get(name, name), 1) for name, line in named.items() if name not in _LEFT_OUT
+    )
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:
