@@ -44,6 +44,7 @@ from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload
 from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
 from daemon.networks import Networks, Preparation
+from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline
@@ -224,6 +225,7 @@ class Service:
             settings.box.data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"box.data_dir: {settings.box.data_dir} cannot be made: {error.strerror}") from error
+        self._stack.enter_context(one_thread())
         self._stack.enter_context(DataDirectoryLock(settings.box.data_dir))
         first = first_networks(settings, self._first_networks)  # while the database is opened and capture begins
         self._stack.callback(first.end, _LAST_CHANCE_S)

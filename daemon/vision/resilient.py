@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 from typing import Self
@@ -259,7 +259,7 @@ class ResilientSegmenter:
         """
         networks = self._networks
         if networks is None or (self.state.mode is Mode.CLASSICAL and self._clock.monotonic_ns() < self._retry_at_ns):
-            return self.fallback.segment(celsius)
+            return self._by_warmth(celsius)
         start_ns = self._clock.monotonic_ns()
         try:
             with self._deadline.limit(networks):
@@ -277,9 +277,12 @@ class ResilientSegmenter:
             else:
                 raise
             self.gpu_fails = networks.provider == "cuda"
-            return self.fallback.segment(celsius)
+            return self._by_warmth(celsius)
         self._succeeded((self._clock.monotonic_ns() - start_ns) / NS_PER_S)
-        return segmentation
+        return replace(segmentation, by=networks.name)
+
+    def _by_warmth(self, celsius: NDArray[np.float32]) -> Segmentation:
+        return replace(self.fallback.segment(celsius), by=self.fallback.name)
 
     def _succeeded(self, took_s: float) -> None:
         self._failures = 0

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from daemon.messaging.announcer import Silence
 from daemon.networks import SHIPPED_DIR
+from daemon.opencv import one_thread
 from daemon.pipeline import Pipeline
 from daemon.rules import AlertRules
 from daemon.sampling import CameraFound, Sample
@@ -167,15 +167,11 @@ def test_from_raw_transfer_to_stored_observation(
     for raw in raws[:FRAMES_PER_COMMIT]:
         bench.step(raw)
     bare, at_once, step = [], [], []
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with one_thread():  # as the service does
         for raw in raws[FRAMES_PER_COMMIT:]:  # in turn, so that whatever else the machine does meets all alike
             bare.append(timed(lambda: [call() for call in calls]))
             at_once.append(timed(lambda: networks.outputs(picture)))
             step.append(timed(partial(bench.step, raw)))
-    finally:
-        cv2.setNumThreads(threads)
     assert bench.store.counts().frames == len(raws)
     ratio = median(step) / median(bare)
     print(  # noqa: T201
