@@ -232,7 +232,7 @@ class BrokenGpu:
         """Until the end of the test, whoever loads a model finds this GPU."""
         gpu = cls()
 
-        class Session(onnxruntime.InferenceSession):
+        class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
             def __init__(self, content: bytes, options: Any, *, providers: list[str], **others: Any) -> None:
                 self.on_gpu = "CUDAExecutionProvider" in providers
                 super().__init__(content, options, providers=providers, **others)
@@ -243,7 +243,8 @@ class BrokenGpu:
                 self.on_gpu = "CUDAExecutionProvider" in providers
                 super()._create_inference_session(["CPUExecutionProvider"], *others, **more)
                 if self.on_gpu:
-                    self._sess = _OnGpu(self._sess, gpu)
+                    core: Any = self._sess
+                    self._sess: Any = _OnGpu(core, gpu)
 
             def get_providers(self) -> list[str]:
                 return ["CUDAExecutionProvider", "CPUExecutionProvider"] if self.on_gpu else ["CPUExecutionProvider"]

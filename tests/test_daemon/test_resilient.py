@@ -185,7 +185,7 @@ def test_failures_in_between_good_frames_degrade_when_they_are_many(
 def test_networks_that_fail_now_and_then_are_taken_up_ever_more_rarely(make: Make, frame: ThermalFrame) -> None:
     clock = SimulatedClock(0)
     segmenter = make(clock)
-    waits = []
+    waits: list[float] = []
     for _ in range(4):
         fed_with_failures(segmenter, frame, good_after=1, frames=100)
         assert segmenter.state.mode is Mode.CLASSICAL
