@@ -15,9 +15,9 @@ from daemon.vision.onnx_file import ModelError
 from daemon.vision.segmenter import Hardware, NetworkSegmenter, load_model
 from drivers.vivarium.snapshot import Snapshot
 from export.checkpoint_card import card_of_network, measured
-from export.onnx import MOST_DIFFERENT, PARITY_FRAMES, epochs_of, export_onnx, parity, write_with_card
+from export.onnx import MOST_DIFFERENT, PARITY_FRAMES, export_onnx, parity, write_with_card
 from export.quantize import quantize
-from training.checkpoints import load
+from training.checkpoints import epochs_of, load
 
 CALIBRATION_SEED = 930_000
 """First of the scenes that set the scales of eight bits; these are neither trained nor judged on."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from training.checkpoints import RECIPE_KEY, untrained
+from training.checkpoints import HISTORY_KEY, RECIPE_KEY, untrained
+from training.history import History, history_to_json
 from training.losses import centre_loss, offset_loss, parts_loss
 from training.panoptic import OFFSET_UNIT_PX
 from training.pixel_measures import PixelMeasures, pixel_measures, pixel_metrics
@@ -43,11 +44,14 @@ class Learning(lightning.LightningModule):
     ----------
     recipe : Recipe
         What to train and how.
+    history : History, optional
+        What is to be said in checkpoints about code and data.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, history: History | None = None) -> None:
         super().__init__()
         self.recipe = recipe
+        self._history = history
         self.window = Window()
         self.network = untrained(recipe)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -120,14 +124,20 @@ class Learning(lightning.LightningModule):
         self.measures = {}
         for name in self._metrics:
             metrics = self._metric(name)
-            if not any(metric.update_called for metric in metrics.values()):
+            seen = any(metric.update_called for metric in metrics.values())
+            if not self.trainer.strategy.reduce_boolean_decision(seen, all=False):
                 continue
+            if not seen:  # another process has such pictures, and waits for the counts of all
+                metrics.update(self._no_labels(), self._no_labels())
             measures = self.measures[name] = pixel_measures(metrics.compute())
             metrics.reset()
             for label, one in measures.classes.items():
                 self._note(f"val_iou_{label}_{name}", one.iou)
             self._note(f"val_miou_{name}", measures.mean_iou_parts, shown=name in (PLAIN, APART))
             self._note(f"val_animal_iou_{name}", measures.animal_iou)
+
+    def _no_labels(self) -> Tensor:
+        return torch.zeros((0, 1, 1), dtype=torch.long, device=self.device)
 
     def _metric(self, name: str) -> MetricCollection:
         return cast(MetricCollection, self._metrics[name])
@@ -151,8 +161,10 @@ class Learning(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the recipe beside the weights."""
+        """Keep the recipe beside the weights, and what they went through."""
         checkpoint[RECIPE_KEY] = recipe_to_json(self.recipe)
+        if self._history is not None:
+            checkpoint[HISTORY_KEY] = history_to_json(self._history)
 
 
 def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

@@ -83,7 +83,7 @@ def divided(specs: Sequence[str], *, seed: int) -> Divided:
     scenes_weight, portions, held_back = 0.0, [], []
     for text in specs:
         spec = SourceSpec.parse(text)
-        weight = _weight(spec)
+        weight = spec.weight
         if spec.place == FRESH_SCENES:
             scenes_weight += weight
             continue
@@ -105,12 +105,13 @@ def divided(specs: Sequence[str], *, seed: int) -> Divided:
     return Divided(material=Material(scenes_weight=scenes_weight, portions=tuple(portions)), held_back=tuple(held_back))
 
 
-def _weight(spec: SourceSpec) -> float:
-    text = spec.one("weight") or "1"
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = 0.0
-    if not weight > 0:
-        raise DataError(f"{spec.place}: expected a positive weight, got {text!r}")
-    return weight
+def scenes_share(specs: Sequence[str]) -> float:
+    """Share of the pictures that are of fresh scenes, 0 to 1.
+
+    Raises
+    ------
+    DataError
+        If a text is not understood.
+    """
+    parsed = [SourceSpec.parse(text) for text in specs]
+    return sum(spec.weight for spec in parsed if spec.place == FRESH_SCENES) / sum(spec.weight for spec in parsed)

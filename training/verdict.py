@@ -166,7 +166,7 @@ def _ends_right(
     true: Mask,
     found: Mask | None,
 ) -> bool | None:
-    """Whether the found head lies nearer to the true head than to the true tail, and the found tail the other way round.
+    """Whether the found head lies nearer to the true head than to the true tail, and the found tail nearer to the tail.
 
     None where one of the four is missing.
     """
