@@ -1,6 +1,7 @@
 """How a network learns: the loss of a step, the figures of an epoch, the learning rate (a Lightning module)."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -127,17 +128,15 @@ class Learning(lightning.LightningModule):
             seen = any(metric.update_called for metric in metrics.values())
             if not self.trainer.strategy.reduce_boolean_decision(seen, all=False):
                 continue
-            if not seen:  # another process has such pictures, and waits for the counts of all
-                metrics.update(self._no_labels(), self._no_labels())
-            measures = self.measures[name] = pixel_measures(metrics.compute())
+            with warnings.catch_warnings():
+                if not seen:  # another process has such pictures, and waits for the counts of all
+                    warnings.filterwarnings("ignore", ".*was called before the ``update`` method", UserWarning)
+                measures = self.measures[name] = pixel_measures(metrics.compute())
             metrics.reset()
             for label, one in measures.classes.items():
                 self._note(f"val_iou_{label}_{name}", one.iou)
             self._note(f"val_miou_{name}", measures.mean_iou_parts, shown=name in (PLAIN, APART))
             self._note(f"val_animal_iou_{name}", measures.animal_iou)
-
-    def _no_labels(self) -> Tensor:
-        return torch.zeros((0, 1, 1), dtype=torch.long, device=self.device)
 
     def _metric(self, name: str) -> MetricCollection:
         return cast(MetricCollection, self._metrics[name])
