@@ -36,8 +36,8 @@ def open_source(
         a recording or a folder of recordings (`RecordingSource`), a JSON file (`CocoSource`). Behind it options as
         `?key=value&key=value`: `labels` (`1=tail,2=body,3=head`; for COCO `NAME=part`), `range` (`LOW,HIGH`, °C of
         false colours) or `reading` (`X,Y,C`, two or more), `palette`, `masks`, `images` (folders), `animals=1` (each
-        picture of a folder shows one), `weight` (in a mix), `session` (a regular expression that finds the session in
-        the names of pictures, or `folder`: each folder below is one), `fps` (frames per second that the numbers in names
+        picture of a folder shows one), `weight` (in a mix), `session` (a regular expression that finds the session
+        in names of pictures, or `folder`: each folder below is one), `fps` (frames per second that the numbers in names
         count), `block_s` (see `training.material.divided`).
     labels : str, optional
         For those without labels of their own.

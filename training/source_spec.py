@@ -85,8 +85,8 @@ class SourceSpec:
             pattern = None if session in (None, _BY_FOLDER) else re.compile(session or "")
         except re.error as error:
             raise DataError(
-                f"{self.place}: expected session=folder, or session=REGEX such as session=night[0-9]+, got {session!r}: "
-                f"{error}"
+                f"{self.place}: expected session=folder, or session=REGEX such as session=night[0-9]+, got "
+                f"{session!r}: {error}"
             ) from error
         return NameRule(session=pattern, by_folder=session == _BY_FOLDER, fps=self._positive("fps", "25"))
 
