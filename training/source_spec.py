@@ -16,7 +16,8 @@ DEFAULT_SCENES = 500
 
 SPEC_HELP = (
     "scenes or scenes:FIRST+COUNT; a folder of pictures and masks; a recording (.mkv) or a folder of them, with masks; "
-    "a COCO panoptic .json. With options behind it: FOLDER?labels=1=tail,2=body,3=head&range=20,40&weight=2"
+    "a COCO panoptic .json. With options behind it: FOLDER?labels=1=tail,2=body,3=head&range=20,40&weight=2, "
+    "FOLDER?session=rat[0-9]+&fps=25"
 )
 """For the help of commands."""
 
