@@ -29,7 +29,9 @@ def _command(folder: Path, *more: str) -> list[str]:
 
 
 def _loaded(folder: Path, kind: Kind) -> Model:
-    return load_model(folder / "models" / f"{kind}.onnx", Hardware(provider="cpu"), kind=kind)
+    model = load_model(folder / "models" / f"{kind}.onnx", Hardware(provider="cpu"))
+    assert model.card.kind == kind
+    return model
 
 
 @pytest.mark.slow
