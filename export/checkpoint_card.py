@@ -117,6 +117,8 @@ def _in_words(history: History, done: int | None, planned: int | None) -> str:
             said += " the same by another state of the program"
         else:
             said += f" {_material(stretch.data)}, {stretch.pictures_per_epoch} pictures an epoch"
+    if history.origin is None and first.code_hash == UNKNOWN:
+        said += "; what its weights were before is unknown"
     if history.origin is not None:
         origin = history.origin
         before = _in_words(origin.history, origin.epochs, None)
