@@ -97,7 +97,7 @@ def test_a_network_that_bears_it_is_written_in_eight_bits(tmp_path: Path) -> Non
     calibration = [each.celsius for each in painted(930_000, 6)]
     result = quantize(path, output, calibration=calibration, validation=painted(940_000, 12))
     assert result.good
-    assert result.before.mean_iou == 1.0
+    assert result.before.mean_iou > 0.99, "all but specks, which are no animals"
     assert result.before.pq is None
     assert result.lost_iou < MOST_LOST_IOU
     found, card = read_onnx(output), load_model(output, Hardware(provider="cpu")).card
@@ -117,7 +117,7 @@ def test_a_network_that_does_not_is_refused_with_the_figures_and_nothing_is_writ
         "int8.onnx: not written: eight bits may cost 0.005 of the mean IoU and 0.005 of the PQ on 12 scenes, got mean"
         in said
     )
-    assert "all convolutions in eight bits; mean IoU 1." in said
+    assert "all convolutions in eight bits; mean IoU 0.99" in said
     assert "first and last convolutions in float" in said
     assert not output.exists()
     assert [each.name for each in tmp_path.iterdir()] == ["float.onnx"]
