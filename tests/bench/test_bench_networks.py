@@ -37,6 +37,7 @@ from drivers.clock import NS_PER_S, SimulatedClock, SystemClock
 from drivers.decoder import FrameDecoder
 from drivers.frame import RawFrame
 from drivers.simulated import SimulatedCamera
+from tests.bench.limits import beside_limit
 
 ROUNDS = 60
 FRAMES_PER_COMMIT = 5
@@ -175,9 +176,10 @@ def test_from_raw_transfer_to_stored_observation(
     assert bench.store.counts().frames == len(raws)
     ratio = median(step) / median(bare)
     print(  # noqa: T201
-        f"\n{networks.name}: both networks {median(bare):.1f} ms one after the other on two threads, "
-        f"{median(at_once):.1f} ms at once on one each (limit {LIMIT_MS:g}); from transfer to stored observation "
-        f"{median(step):.1f} ms, {ratio:.2f} of the former (limit {LIMIT_RATIO})"
+        f"\n{networks.name}: both networks {median(bare):.1f} ms one after the other on two threads; "
+        f"at once on one each, as in the service, {beside_limit(median(at_once), LIMIT_MS, 'ms')}; "
+        f"from transfer to stored observation {median(step):.1f} ms, "
+        f"{beside_limit(ratio, LIMIT_RATIO)} of one after the other"
     )
 
 

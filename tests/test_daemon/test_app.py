@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 30.0
 POLL_S = 0.02
-STOP_WITHIN_S = 5.0
+STOP_WITHIN_S = 30.0
+"""Only against hanging, since the clock also counts what other programs take; tests/faults holds the 5 s."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

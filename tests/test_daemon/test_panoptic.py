@@ -91,6 +91,40 @@ def test_peaks_are_where_the_hills_are_the_clearest_first() -> None:
     np.testing.assert_allclose(places, [wanted[2], wanted[1]], atol=1.0)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("apart_cells", [1, 2, 3, 4, 6])
+def test_equal_tops_on_one_hill_are_one_centre(stride: int, apart_cells: int) -> None:
+    """Eight bits make neighbouring heights equal; between two of them may lie one that is a step lower."""
+    heat = np.zeros((HEIGHT // stride, WIDTH // stride), np.float32)
+    row, column = heat.shape[0] // 2, heat.shape[1] // 2
+    heat[row - 3 : row + 4, column - 3 : column + 10] = 0.5
+    heat[row, column : column + apart_cells + 1] = 203 / 255
+    heat[row, [column, column + apart_cells]] = 204 / 255
+    places = peaks(CentreMap(centre=heat, offset=np.zeros((2, *heat.shape), np.float32), stride=stride))
+    middle = ((column + apart_cells / 2 + 0.5) * stride - 0.5, (row + 0.5) * stride - 0.5)
+    np.testing.assert_allclose(places, [middle])
+
+
+def test_an_animal_whose_hill_has_equal_tops_stays_whole(
+    two: tuple[Labels, Labels, dict[int, tuple[float, float]]],
+) -> None:
+    instances, parts, centres = two
+    maps = centre_map(instances, centres)
+    coarse = (np.minimum(maps.centre, 0.8) * 255).round() / np.float32(255)
+    rows, columns = np.nonzero(coarse == coarse.max())
+    coarse[rows, columns] -= np.float32(2 / 255) * ((rows + columns) % 2 == 0)
+    found = grouped(parts, CentreMap(centre=coarse.astype(np.float32), offset=maps.offset, stride=2))
+    np.testing.assert_array_equal(found.parts, parts)
+    assert found.instances.max() == 2
+    assert np.mean(found.instances != instances) < 0.002
+
+
+def test_two_equal_hills_with_a_dip_between_stay_two() -> None:
+    instances = np.zeros((HEIGHT, WIDTH), np.uint8)
+    found = peaks(centre_map(instances, {1: (100.5, 80.5), 2: (114.5, 80.5)}))
+    np.testing.assert_allclose(sorted(found), [(100.5, 80.5), (114.5, 80.5)], atol=1.0)
+
+
 def test_nothing_is_found_in_nothing() -> None:
     nothing = np.zeros((HEIGHT, WIDTH), np.uint8)
     for centres in (None, centre_map(nothing, {}), centre_map(nothing, {1: (50.0, 50.0)})):
