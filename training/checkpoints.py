@@ -157,7 +157,9 @@ def _is_branch(name: str) -> bool:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch's words are about its developers
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: it is torn, or none") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
     if not isinstance(stored, Mapping):
         raise CheckpointError(f"{path}: expected a dictionary, got {type(stored).__name__}")

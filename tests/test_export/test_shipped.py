@@ -11,7 +11,7 @@ import pytest
 from daemon.vision.segmenter import Hardware, Model, load_model
 from drivers.errors import ConfigError
 from export.shipped import Shipment, make_shipped
-from training.checkpoints import history_of
+from training.checkpoints import CheckpointError, history_of
 from training.history import version_of
 from training.recipe import Kind, Preset, Recipe, changed, preset
 from training.train import Run
@@ -97,5 +97,5 @@ def test_what_a_broken_training_left_is_not_taken_for_one(tmp_path: Path) -> Non
     shipment = Shipment(recipe=_recipe(), run=Run(folder=tmp_path), output=tmp_path / "models")
     (tmp_path / "panoptic" / "checkpoints").mkdir(parents=True)
     (tmp_path / "panoptic" / "checkpoints" / "last.ckpt").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
         make_shipped(shipment, lambda _words: None)
