@@ -98,6 +98,10 @@ format: $(VENV)/.installed-dev ## Format the code and repair what can be repaire
 bench: $(VENV)/.installed-dev $(VENV)/.libraries ## Measure the speed of what has a limit
 	$(BIN)/python -m pytest tests/bench --benchmark-columns=median,iqr,max,rounds
 
+.PHONY: models
+models: $(VENV)/.installed-dev $(VENV)/.libraries ## Make the shipped networks anew, from nothing (days; goes on where it was stopped)
+	$(BIN)/vivarium export shipped
+
 .PHONY: fuzz
 fuzz: $(VENV)/.installed-dev $(VENV)/.libraries ## Send malformed frames and commands by the million, configs and requests
 	VIVARIUM_MALFORMED_FRAMES=1000000 VIVARIUM_MALFORMED_COMMANDS=1000000 VIVARIUM_COMMANDS_THROUGH_BROKER=100000 \

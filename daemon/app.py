@@ -4,7 +4,6 @@ import importlib.metadata
 import logging
 import platform
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -19,6 +18,7 @@ from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.caretaker import Caretaker, ballast_of, database_file, make_room_to_start, set_aside_event
 from daemon.credentials import mqtt_password
+from daemon.current_run import CurrentRun, boot_id
 from daemon.disk_files import set_aside_files
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
@@ -43,11 +43,13 @@ from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.publisher import Publisher
-from daemon.networks import file_hashes, open_networks
+from daemon.networks import Networks, Preparation
+from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline
 from daemon.recorder import BlockRecorder, enter_unknown
+from daemon.reload import NOT_READY, Reloader, first_networks
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
 from daemon.schedule import block_at, check_plan, next_block
@@ -59,9 +61,7 @@ from daemon.store.repository import RecordingState, StoredBlock, open_store
 from daemon.store.retention import Sacrifice
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.vision.onnx_file import ModelError
 from daemon.vision.resilient import ResilientSegmenter
-from daemon.vision.segmenter import NetworkSegmenter
 from daemon.vision_events import VisionEvents
 from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
@@ -97,15 +97,15 @@ SIDECARS_LOOKED_BACK_DAYS = 1
 """Sidecars of so many days are read at the start, 10 ms each: a power cut damages what was written last."""
 
 TICK_S = 1.0
+SOON_S = 0.1
+"""A tick while networks are made ready: who gave the command waits."""
+
 STATUS_INTERVAL_S = 10.0
 STOP_S = 4.0
 """How long all threads together may take to finish their work when the service stops."""
 
 _LAST_CHANCE_S = 0.2
 """What a thread is given when the others have used up the time."""
-
-_LIVE_SECTIONS = ("alerts", "disk", "log", "schedule", "vision")
-"""Sections of the config that take effect without interrupting capture."""
 
 
 class ServiceError(VivariumError):
@@ -141,6 +141,8 @@ class Service:
         Why these settings are the last good ones, and not those of the config.
     on_reloaded : callable
         Told when a changed config is in force without a restart of the parts.
+    networks : Networks, optional
+        Warm, from the service before; what the settings name is loaded when left out.
     """
 
     def __init__(
@@ -154,10 +156,14 @@ class Service:
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
         config_problem: str | None = None,
         on_reloaded: Callable[[], None] = lambda: None,
+        networks: Networks | None = None,
     ) -> None:
-        self.settings = settings
+        self._first_settings = settings
         self._config_problem = config_problem
         self._on_reloaded = on_reloaded
+        self._first_networks = networks
+        self._may_measure = threading.Event()
+        self._reloader: Reloader | None = None
         self._password = mqtt_password
         self._clock = clock or SystemClock()
         self._manager = manager or ServiceManager(None)
@@ -176,6 +182,22 @@ class Service:
         self._inbox = Inbox(self._commands)
         self._reload_order = OrderSlot()
         self._web: WebServer | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._first_settings if self._reloader is None else self._reloader.settings
+
+    @property
+    def networks(self) -> Networks | None:
+        """Those in force; None before they are ready."""
+        networks = None if self._reloader is None else self._reloader.in_force
+        return None if networks is None or networks.why_none == NOT_READY else networks
+
+    @property
+    def handed_over(self) -> Networks | None:
+        """What the next service starts with after `Outcome.RELOAD`."""
+        return None if self._reloader is None else self._reloader.handed_over
 
     @property
     def web_port(self) -> int | None:
@@ -203,16 +225,21 @@ class Service:
             settings.box.data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"box.data_dir: {settings.box.data_dir} cannot be made: {error.strerror}") from error
+        self._stack.enter_context(one_thread())
         self._stack.enter_context(DataDirectoryLock(settings.box.data_dir))
+        first = first_networks(settings, self._first_networks)  # while the database is opened and capture begins
+        self._stack.callback(first.end, _LAST_CHANCE_S)
         self._set_aside_before = set_aside_files(settings.box.data_dir, database_file(settings))
         self._give_way_if_full()
         self.store = self._stack.enter_context(
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
         last_seen_ns = self.store.last_sign_of_life_utc_ns()
-        self._segmenter = self._stack.enter_context(self._open_segmenter())
-        self._run_id = self._begin_run(self._started_utc_ns, self._segmenter.networks)
-        self._stack.callback(self._end_run)
+        classical = ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
+        self._segmenter = self._stack.enter_context(ResilientSegmenter(None, classical, clock=clock, why=NOT_READY))
+        self._run = CurrentRun(self.store, clock, version=VERSION, fallback=classical.name)
+        self._run.begin(settings, at_utc_ns=self._started_utc_ns)
+        self._stack.callback(self._run.end)
         self._tidy_up(last_seen_ns)
         self._start_heartbeats()
         self._start_messaging()
@@ -239,26 +266,24 @@ class Service:
             segmenter=self._segmenter,
         )
         self._start_web()
+        self._reloader = self._stack.enter_context(self._make_reloader(first))
+        self._reloader.warm_up()
+        self._may_measure.set()
 
-    def _open_segmenter(self) -> ResilientSegmenter:
-        """The networks, warm, or what stands in for them: a model that cannot be used keeps nothing from capture."""
-        measure, why_none, degraded = self.settings.measure, None, False
-        networks: NetworkSegmenter | None = None
-        try:
-            found = open_networks(self.settings.vision, most=measure.animals)
-            networks, why_none = found.segmenter, found.why_none
-        except ModelError as error:
-            why_none, degraded = str(error), True
-            logger.error("%s; animals are found without networks", error)
-        else:
-            if networks is None:
-                logger.warning("animals are found by their warmth alone: %s", why_none)
-        return ResilientSegmenter(
-            networks,
-            ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px),
+    def _make_reloader(self, first: Preparation) -> Reloader:
+        return Reloader(
+            self.settings,
+            first=first,
+            run=self._run,
+            segmenter=self._segmenter,
+            worker=self._worker,
+            keeper=self._keeper,
+            caretaker=self._caretaker,
+            board=self._board,
             clock=self._clock,
-            why_none=why_none,
-            degraded=degraded,
+            tell=self._manager.tell,
+            changed=lambda: self._publish_info(self._capture.camera_info),
+            on_reloaded=self._on_reloaded,
         )
 
     def _give_way_if_full(self) -> None:
@@ -274,35 +299,6 @@ class Service:
             logger.error("the disk cannot be looked at: %s", error)
         if self._freed_at_start:
             logger.warning("the disk is full at the start: %d files gave way", len(self._freed_at_start))
-
-    def _begin_run(self, at_utc_ns: int, networks: NetworkSegmenter | None) -> int:
-        return self.store.start_run(
-            version=VERSION,
-            config_hash=self.settings.config_hash(),
-            config_json=self.settings.to_json(),
-            segmenter=self._segmenter.fallback.name if networks is None else networks.name,
-            models={} if networks is None else networks.hashes,
-            host=platform.node(),
-            boot_id=boot_id(),
-            started_utc_ns=at_utc_ns,
-        )
-
-    def _change_run(self, networks: NetworkSegmenter | None, change: Callable[[], None]) -> None:
-        """A run has one config and the same models: what is stored after a change of them belongs to a new run."""
-        now_ns = self._clock.utc_ns()
-        try:
-            self.store.end_run(self._run_id, ended_utc_ns=now_ns, reason="reloaded")
-            self._run_id = self._begin_run(now_ns, networks)
-        except StoreError as error:
-            logger.error("the changed config is not in the database: %s", error)
-        self._worker.begin_run(self._run_id, change)
-        self._publish_info(self._capture.camera_info)
-
-    def _end_run(self) -> None:
-        try:
-            self.store.end_run(self._run_id, ended_utc_ns=self._clock.utc_ns(), reason="stopped")
-        except StoreError as error:
-            logger.error("the end of this run is not in the database: %s", error)
 
     def _tidy_up(self, last_seen_ns: int | None) -> None:
         """Close what an earlier run left open."""
@@ -325,12 +321,12 @@ class Service:
                     block.key,
                     at_utc_ns=now_ns,
                     reason_for_unaccounted=SERVICE_DOWN,
-                    run_id=self._run_id,
+                    run_id=self._run.id,
                     ending=partial(block_finished, block.key, at_utc_ns=now_ns),
                     tell=event_message,
                 )
         if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
-            self.store.open_gap(run_id=self._run_id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
+            self.store.open_gap(run_id=self._run.id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
 
     def _mend_sidecars(self, since_day: date) -> None:
         """A sidecar that cannot be read is made anew; a recording that cannot be either is known as damaged."""
@@ -391,7 +387,7 @@ class Service:
                 box=self.settings.box.name,
                 version=VERSION,
                 started_utc_ns=self._started_utc_ns,
-                run=self._run_id,
+                run=self._run.id,
                 config_sha256=self.settings.config_hash(),
                 segmenter=self._segmenter.name,
                 camera=camera,
@@ -416,7 +412,7 @@ class Service:
                 sample_interval_s=1 / settings.measure.outside_rate_hz if settings.measure.outside_rate_hz else 0.0,
             ),
             store=self.store,
-            run_id=self._run_id,
+            run_id=self._run.id,
             clock=clock,
             announcer=MqttAnnouncer(self._publisher) if self._publisher else Silence(),
             commit_interval_s=settings.database.commit_interval_s,
@@ -444,8 +440,17 @@ class Service:
             self._thread("recorder", lambda: recorder.run(records), records.close)
             sinks.append(lambda item: void(records.put(item)))
         # After the recorder, and so ended before it: a recording can be entered when its block has been.
-        self._thread("worker", lambda: self._worker.run(self._samples), self._samples.close)
+        self._thread("worker", self._measure, self._stop_measuring)
         self._sampler = Sampler(sinks, outside_rate_hz=settings.measure.outside_rate_hz)
+
+    def _measure(self) -> None:
+        """What capture brings before the networks are ready waits in the hand-off."""
+        self._may_measure.wait()
+        self._worker.run(self._samples)
+
+    def _stop_measuring(self) -> None:
+        self._samples.close()
+        self._may_measure.set()
 
     def _start_caretaker(self) -> None:
         publisher = self._publisher
@@ -453,7 +458,7 @@ class Service:
             self.settings,
             store=self.store,
             clock=self._clock,
-            run_id=lambda: self._run_id,
+            run_id=lambda: self._run.id,
             told=lambda: publisher.notify() if publisher else None,
             set_aside_before=self._set_aside_before,
             still_open=self.store.open_events(),
@@ -618,18 +623,22 @@ class Service:
         ServiceError
             If a part has failed.
         """
+        reloader = self._reloader
+        if reloader is None:
+            raise ServiceError("the service has not been started")
         self._manager.tell(READY=1, STATUS="starting")
         next_status_ns = self._clock.monotonic_ns()
         while True:
             if signals.stop:
                 self._manager.tell(STOPPING=1)
                 return Outcome.STOPPED, self.settings
-            order = self._reload_order.take()
+            order, new = self._reload_order.take(), None
             if signals.reload or order is not None:
                 signals.reload = False
-                new = self._reload(load, order or Order())
-                if new is not None:
-                    return Outcome.RELOAD, new
+                new = reloader.request(load, order or Order())
+            new = new or reloader.step()
+            if new is not None:
+                return Outcome.RELOAD, new
             failed = self._failed or self._dead()
             if failed:
                 raise ServiceError(f"failed: {', '.join(failed)}")
@@ -641,60 +650,7 @@ class Service:
             if now_ns >= next_status_ns:
                 next_status_ns = now_ns + round(STATUS_INTERVAL_S * NS_PER_S)
                 self._report()
-            signals.wait(TICK_S)
-
-    def _reload(self, load: Callable[[], Settings], order: Order) -> Settings | None:
-        """Apply a changed config as far as that goes without interruption; the settings when it does not."""
-        self._manager.tell(RELOADING=1, MONOTONIC_USEC=self._clock.monotonic_ns() // 1000)
-        try:
-            new = load()
-            check_plan(new.schedule)
-            interrupts = new.model_copy(update={name: getattr(self.settings, name) for name in _LIVE_SECTIONS})
-            if interrupts != self.settings:
-                logger.info("the config has changed in a way that needs a restart of the parts")
-                order.answer(OrderOutcome("done", message="the parts of the service start anew with the new config"))
-                return new
-            networks, change_networks = self._new_networks(new)
-            self._keeper.replace_plan(new.schedule, new.zone)
-        except (ConfigError, ModelError) as error:
-            what = "config" if isinstance(error, ConfigError) else "model"
-            self._board.config_problem = str(error)
-            logger.error("the new %s is refused, the old one stays in force: %s", what, error)
-            order.answer(OrderOutcome("failed", what, f"the old {what} stays in force: {error}"))
-        else:
-            configure_logging(new.log)
-            self.settings = self._board.settings = new
-
-            def change() -> None:
-                change_networks()
-                self._worker.rules.settings = new.alerts
-
-            self._change_run(networks, change)
-            self._caretaker.settings = new
-            self._board.config_problem = None
-            self._on_reloaded()
-            logger.info("the config was read again")
-            order.answer(OrderOutcome("done"))
-        self._manager.tell(READY=1)
-        return None
-
-    def _new_networks(self, new: Settings) -> tuple[NetworkSegmenter | None, Callable[[], None]]:
-        """The networks of a config, and what puts them in force; nothing where those in force are the same files.
-
-        Raises
-        ------
-        ModelError
-            If one cannot be used: then nothing has changed.
-        """
-        before = self._segmenter.networks
-        same = file_hashes(new.vision) == ({} if before is None else before.hashes)
-        if same and new.vision == self.settings.vision and not self._segmenter.state.degraded:
-            return before, lambda: None
-        found = open_networks(new.vision, most=new.measure.animals)
-        logger.info(
-            "other networks are in force: %s", found.why_none if found.segmenter is None else found.segmenter.name
-        )
-        return found.segmenter, lambda: self._segmenter.adopt(found.segmenter, found.why_none)
+            signals.wait(SOON_S if reloader.busy else TICK_S)
 
     def _dead(self) -> list[str]:
         """Threads that have ended though nobody asked them to: nothing but a new process brings them back."""
@@ -766,12 +722,6 @@ class Service:
         return self._board.read()
 
 
-def boot_id() -> str:
-    """What the kernel calls this boot; the host's name where there is no such thing."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else socket.gethostname()
-
-
 def run_service(
     config: Path,
     environment: Mapping[str, str],
@@ -803,6 +753,8 @@ def run_service(
     manager = ServiceManager(environment.get("NOTIFY_SOCKET"))
     heartbeat = None if heartbeat_path is None else Heartbeat(heartbeat_path, version=VERSION)
     fallback: Settings | None = None
+    networks: Networks | None = None
+    networks_before: Networks | None = None
     with Signals() as signals:
         while True:
             try:
@@ -813,13 +765,14 @@ def run_service(
                     heartbeat=heartbeat,
                     config_problem=problem,
                     on_reloaded=kept.keep,
+                    networks=networks,
                 ) as service:
                     if problem is None:
                         kept.keep()
                         logger.info("strong-vivarium %s runs with %s", VERSION, config)
                     else:
                         logger.error("%s; strong-vivarium %s runs with %s", problem, VERSION, last_good)
-                    fallback = None
+                    fallback = networks_before = None
                     outcome, new = service.supervise(signals, lambda: load_settings(config))
             except VivariumError as error:  # also a port that is taken, or a database that cannot be opened
                 if fallback is None and problem is None and isinstance(error, ConfigError):
@@ -828,12 +781,13 @@ def run_service(
                     raise
                 problem = str(error)
                 logger.error("the new config does not start, back to the old one: %s", error)
-                settings, fallback = fallback, None
+                settings, fallback, networks = fallback, None, networks_before
                 configure_logging(settings.log)
                 continue
             if outcome is not Outcome.RELOAD:
                 return outcome
             settings, fallback, problem = new, service.settings, None
+            networks, networks_before = service.handed_over, service.networks
             configure_logging(settings.log)
 
 

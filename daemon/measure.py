@@ -34,6 +34,7 @@ def measure(
     block_key: str | None,
     planned_utc_ns: int | None,
     left_out: str | None = None,
+    segmenter: str | None = None,
 ) -> FrameObservation:
     """Positions, areas and temperatures of every numbered animal in a frame.
 
@@ -51,6 +52,8 @@ def measure(
         The block and the planned moment this frame stands for, handed through.
     left_out : str, optional
         Why nothing is measured on a frame that could be.
+    segmenter : str, optional
+        Name of who made the segmentation, handed through.
 
     Raises
     ------
@@ -85,6 +88,7 @@ def measure(
         not_measured=reason,
         block_key=block_key,
         planned_utc_ns=planned_utc_ns,
+        segmenter=segmenter,
     )
 
 

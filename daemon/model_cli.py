@@ -47,14 +47,18 @@ def _facts(found: OnnxFile) -> Iterator[tuple[str, str]]:
     yield "nodes", ", ".join(f"{count} {name}" for name, count in found.operators.items())
 
 
+def _short(hashes: str) -> str:
+    return ", ".join(each[:12] for each in hashes.split(", "))
+
+
 def _card(card: ModelCard) -> Iterator[tuple[str, str]]:
     yield "name", f"{card.name} {card.version}, a {card.kind} model, {card.precision}"
     stride = "" if card.stride is None else f", centres and offsets on every {card.stride}. pixel"
     yield "input", f"{card.input_height} x {card.input_width} pixels of {card.input_unit}{stride}"
     yield "labels", ", ".join(f"{number} {label}" for number, label in enumerate(card.labels))
     trained = card.trained_on
-    seeds = f", seeds {trained.seeds}, generator {trained.generator_hash[:12]}" if trained.seeds else ""
-    yield "trained on", f"{trained.text}; {trained.scenes:,} scenes{seeds}; code {card.code_hash[:12]}"
+    seeds = f", seeds {trained.seeds}, generator {_short(trained.generator_hash)}" if trained.seeds else ""
+    yield "trained on", f"{trained.text}; {trained.scenes:,} scenes{seeds}; code {_short(card.code_hash)}"
     figures = ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items())
     yield "measured", f"{figures} on {card.measured_on}" if figures else "nothing"
     yield from (("limit", limit) for limit in card.limits)

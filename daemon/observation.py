@@ -60,3 +60,5 @@ class FrameObservation:
     """Key of the block that planned this frame; None outside blocks."""
     planned_utc_ns: int | None
     """The planned moment this frame stands for; None outside blocks."""
+    segmenter: str | None = None
+    """Name of what found the animals; None where nothing was measured, or where it was stored before this was noted."""

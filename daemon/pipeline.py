@@ -61,9 +61,11 @@ class Pipeline:
             empty = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
             segmentation = Segmentation(parts=empty, instances=empty.copy())
             numbers: dict[int, int] = {}
+            by = None
         else:
             segmentation = self.segmenter.segment(frame.celsius)
             numbers = self._numbering.number(segmentation)
+            by = segmentation.by or self.segmenter.name
         observation = measure(
             frame,
             segmentation,
@@ -72,5 +74,6 @@ class Pipeline:
             block_key=block_key,
             planned_utc_ns=planned_utc_ns,
             left_out=left_out,
+            segmenter=by,
         )
         return Measured(observation=observation, segmentation=segmentation, numbers=numbers)

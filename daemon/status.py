@@ -37,6 +37,9 @@ ReasonCode = Literal[
     "set_aside",
     "networks_away",
     "networks_slow",
+    "networks_missing",
+    "model_refused",
+    "change_waits",
     "no_broker",
 ]
 
@@ -68,6 +71,9 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "set_aside": "damaged and set aside: {}",
     "networks_away": "animals are found without the networks: {}",
     "networks_slow": "one frame of {} is measured: the networks are too slow for all",
+    "networks_missing": "animals are found by a part of the networks: {}",
+    "model_refused": "the networks of the config are refused, the old ones stay in force: {}",
+    "change_waits": "other networks or alert rules wait for the database: {}",
     "no_broker": "the broker is not reached",
 }
 
@@ -148,7 +154,9 @@ class VisionStatus(_Part):
     degraded: bool = False
     """Whether that is worse than what the config asks for."""
     reason: str | None = None
-    """Why it is not the networks on every frame."""
+    """Why it is not all networks on every frame."""
+    left_out: int = 0
+    """Frames that could have been measured and were not because the networks are too slow, since the start."""
     segmenter: str = ""
     """Names and versions."""
     models: dict[str, str] = {}
@@ -253,6 +261,8 @@ def judge(
         act.append(Reason(code="not_recorded", detail=recording_error))
     if vision.degraded and vision.mode == "classical":
         act.append(Reason(code="networks_away", detail=vision.reason or ""))
+    elif vision.degraded and vision.mode == "networks":
+        look.append(Reason(code="networks_missing", detail=vision.reason or ""))
     elif vision.degraded:
         look.append(Reason(code="networks_slow", detail=str(vision.one_frame_of)))
     if not_measured not in (None, MODEL_SLOW):

@@ -71,6 +71,10 @@ class StatusBoard:
         self._segmenter = segmenter
         self.config_problem = config_problem
         """Why the last good config is in force; None when it is the one that was asked for."""
+        self.model_refused: str | None = None
+        """Why the networks of the config are not those in force; None when they are."""
+        self.change_waits: str | None = None
+        """Why a change of networks or rules is not yet in force; None when nothing waits."""
         self._started_monotonic_ns = clock.monotonic_ns()
 
     def read(self) -> Status:
@@ -128,6 +132,10 @@ class StatusBoard:
         """What a start found damaged; what was set aside is said for a day, the event of it stays."""
         problem = self.config_problem
         notices = [] if problem is None else [Reason(code="config_damaged", detail=problem)]
+        if self.model_refused is not None:
+            notices.append(Reason(code="model_refused", detail=self.model_refused))
+        if self.change_waits is not None:
+            notices.append(Reason(code="change_waits", detail=self.change_waits))
         if self._clock.monotonic_ns() - self._started_monotonic_ns < _DAY_NS:
             notices += [Reason(code="set_aside", detail=each) for each in self._caretaker.set_aside]
         return tuple(notices)
@@ -182,6 +190,7 @@ class StatusBoard:
             one_frame_of=state.every,
             degraded=state.degraded,
             reason=state.reason,
+            left_out=segmenter.left_out_frames,
             segmenter=segmenter.name,
             models={} if networks is None else networks.hashes,
             provider=None if networks is None else networks.provider,

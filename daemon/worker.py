@@ -510,5 +510,6 @@ def block_finished(key: str, coverage: Coverage, at_utc_ns: int, state: BlockSta
             "expected": coverage.expected,
             "captured": coverage.captured,
             **{f"missing_{reason}": count for reason, count in sorted(coverage.missing_by_reason.items())},
+            **{f"unmeasured_{reason}": count for reason, count in sorted(coverage.unmeasured_by_reason.items())},
         },
     )

@@ -155,19 +155,3 @@ def parity(network: nn.Module, path: Path, frames: Sequence[NDArray[np.float32]]
         different += int(np.count_nonzero(got != wanted))
         pixels += got.size
     return Parity(frames=len(frames), pixels=pixels, different=different)
-
-
-def epochs_of(checkpoint: Path) -> int | None:
-    """How many epochs a checkpoint of ours was trained for; None where it does not say.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read.
-    """
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"{checkpoint}: cannot be read: {error.strerror}") from error
-    epoch = stored.get("epoch")
-    return epoch + 1 if isinstance(epoch, int) else None

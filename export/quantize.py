@@ -17,9 +17,12 @@ from daemon.vision.onnx_file import ModelError, read_onnx
 from daemon.vision.segmenter import Hardware, NetworkSegmenter, load_model
 from drivers.vivarium.snapshot import Snapshot
 from export.onnx import write_with_card
+from training.instance_measures import overlaps, panoptic_quality
 
 MOST_LOST_IOU = 0.005
 """So much of the mean IoU of the parts may be lost."""
+MOST_LOST_PQ = 0.005
+"""So much of the panoptic quality of the animals may be lost, where a model tells them apart."""
 
 _OPERATORS = ["Conv", "MaxPool", "Concat", "Resize"]
 """What is quantized: the convolutions, and what lies between them, so that nothing is unpacked on the way."""
@@ -28,29 +31,47 @@ Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How good a model is on scenes."""
+
+    mean_iou: float
+    """Of the parts."""
+    pq: float | None
+    """Panoptic quality of the animals; None for a model that does not tell them apart."""
+
+    def __str__(self) -> str:
+        return f"mean IoU {self.mean_iou:.4f}" + ("" if self.pq is None else f" and PQ {self.pq:.4f}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
     """What was gained and lost."""
 
     ends_in_float: bool
     """Whether the first and the last convolutions were left in float."""
-    before: float
-    """Mean IoU of the parts in float."""
-    after: float
-    """The same in eight bits."""
+    before: Scores
+    """In float."""
+    after: Scores
+    """In eight bits."""
 
     @property
-    def lost(self) -> float:
+    def lost_iou(self) -> float:
         """Of the mean IoU."""
-        return self.before - self.after
+        return self.before.mean_iou - self.after.mean_iou
+
+    @property
+    def lost_pq(self) -> float:
+        """Of the panoptic quality; 0 where there is none."""
+        return (self.before.pq or 0.0) - (self.after.pq or 0.0)
 
     @property
     def good(self) -> bool:
         """Whether that is little enough."""
-        return self.lost < MOST_LOST_IOU
+        return self.lost_iou < MOST_LOST_IOU and self.lost_pq < MOST_LOST_PQ
 
     def __str__(self) -> str:
         ends = "first and last convolutions in float" if self.ends_in_float else "all convolutions in eight bits"
-        return f"mean IoU {self.before:.4f} -> {self.after:.4f}, {ends}"
+        return f"{self.before} -> {self.after}, {ends}"
 
 
 def quantize(path: Path, output: Path, *, calibration: Sequence[Field], validation: Sequence[Snapshot]) -> Quantized:
@@ -76,29 +97,44 @@ def quantize(path: Path, output: Path, *, calibration: Sequence[Field], validati
         If too much is lost either way, with the figures; or a file cannot be used.
     """
     card = card_of(read_onnx(path).metadata, str(path))
-    before = _mean_iou(path, validation)
+    before = scores(path, validation)
     tried = []
     with tempfile.TemporaryDirectory() as folder:
         for ends_in_float in (False, True):
             made = Path(folder) / f"{path.stem}-{ends_in_float:d}.onnx"
             _quantize(path, made, card, calibration, ends_in_float=ends_in_float)
-            result = Quantized(ends_in_float=ends_in_float, before=before, after=_mean_iou(made, validation))
+            result = Quantized(ends_in_float=ends_in_float, before=before, after=scores(made, validation))
             if result.good:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 output.write_bytes(made.read_bytes())
                 return result
             tried.append(str(result))
     raise ModelError(
-        f"{output}: not written: eight bits may cost {MOST_LOST_IOU} of the mean IoU on {len(validation)} scenes, got "
-        f"{'; '.join(tried)}: export without --int8, or train longer"
+        f"{output}: not written: eight bits may cost {MOST_LOST_IOU} of the mean IoU and {MOST_LOST_PQ} of the PQ on "
+        f"{len(validation)} scenes, got {'; '.join(tried)}: export without --int8, or train longer"
     )
 
 
-def _mean_iou(path: Path, validation: Sequence[Snapshot]) -> float:
+def scores(path: Path, validation: Sequence[Snapshot]) -> Scores:
+    """Judge a file by the labels and animals that the service would make of its outputs.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be used.
+    """
     model = load_model(path, Hardware(provider="cpu"))
     is_unet = model.card.kind == "unet"
     segmenter = NetworkSegmenter(unet=model if is_unet else None, panoptic=None if is_unet else model)
-    return part_iou(segmenter, validation).get("mean", 0.0)
+    quality = None
+    if not is_unet:
+        quality = panoptic_quality(
+            [overlaps(each.frame.instances, segmenter.segment(each.celsius).instances) for each in validation]
+        )
+    return Scores(
+        mean_iou=part_iou(segmenter, validation).get("mean", 0.0),
+        pq=None if is_unet else 1.0 if quality is None else quality.pq,
+    )
 
 
 def _quantize(path: Path, output: Path, card: ModelCard, calibration: Sequence[Field], *, ends_in_float: bool) -> None:

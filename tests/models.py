@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 HEIGHT, WIDTH = 192, 256
 OPSET = 17
@@ -212,3 +215,60 @@ class _Graph:
         self.node("Min", ["sum", "one"], "anything")
         self.node("Unsqueeze", ["anything", "channel"], "presence")
         self.node("Mul", ["bell", "presence"], "centre")
+
+
+class BrokenGpu:
+    """What onnxruntime looks like with a GPU that works, fails or does not start; what runs is its CPU.
+
+    Its own Python code is what is told of the failure, by the error that its core raises for one.
+    """
+
+    def __init__(self) -> None:
+        self.starts = True
+        self.works = True
+
+    @classmethod
+    def install(cls, monkeypatch: pytest.MonkeyPatch) -> "BrokenGpu":
+        """Until the end of the test, whoever loads a model finds this GPU."""
+        gpu = cls()
+
+        class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
+            def __init__(self, content: bytes, options: Any, *, providers: list[str], **others: Any) -> None:
+                self.on_gpu = "CUDAExecutionProvider" in providers
+                super().__init__(content, options, providers=providers, **others)
+
+            def _create_inference_session(self, providers: list[str], *others: Any, **more: Any) -> None:
+                if "CUDAExecutionProvider" in providers and not gpu.starts:
+                    raise RuntimeError("CUDA failure 999: unknown error")
+                self.on_gpu = "CUDAExecutionProvider" in providers
+                super()._create_inference_session(["CPUExecutionProvider"], *others, **more)
+                if self.on_gpu:
+                    core: Any = self._sess
+                    self._sess: Any = _OnGpu(core, gpu)
+
+            def get_providers(self) -> list[str]:
+                return ["CUDAExecutionProvider", "CPUExecutionProvider"] if self.on_gpu else ["CPUExecutionProvider"]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)  # it prints where the libraries are missing
+        monkeypatch.setattr("daemon.vision.segmenter.missing_gpu", lambda: None)
+        monkeypatch.setattr("daemon.networks.missing_gpu", lambda: None)
+        return gpu
+
+
+class _OnGpu:
+    """The core of a session."""
+
+    def __init__(self, session: Any, gpu: BrokenGpu) -> None:
+        self._session, self._gpu = session, gpu
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, *arguments: Any) -> Any:
+        if not self._gpu.works:
+            raise states.EPFail(
+                "[ONNXRuntimeError] : 11 : EP_FAIL : Non-zero status code returned while running Conv node: "
+                "CUDA failure 700: an illegal memory access was encountered"
+            )
+        return self._session.run(*arguments)

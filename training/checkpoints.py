@@ -10,12 +10,15 @@ from torch import Tensor
 
 from drivers.errors import VivariumError
 from training.deployed import Deployed, DeployedPublished
+from training.history import History, Origin, history_from_json, untold, version_of
 from training.panoptic import PanopticNet
 from training.recipe import Kind, Recipe, recipe_from_json
 from training.unet import CLASSES, UNet, UNetShape
 
 RECIPE_KEY = "recipe"
 """In our checkpoints; its value is JSON."""
+HISTORY_KEY = "history"
+"""Likewise; absent in those from before it was kept."""
 _NETWORK = "network."
 _TRUNK = "trunk."
 PUBLISHED_KEY = "model_state_dict"
@@ -70,6 +73,56 @@ def recipe_of(path: Path) -> Recipe:
         raise CheckpointError(f"{path}: expected a checkpoint of `vivarium train`: {error}") from error
 
 
+def history_of(path: Path) -> History:
+    """What a checkpoint of ours went through; of an older one what its recipe says.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or is none of ours.
+    """
+    return _history(_read(path), path)
+
+
+def epochs_of(path: Path) -> int | None:
+    """How many epochs a checkpoint of ours was trained for; None where it does not say.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read.
+    """
+    return _epochs(_read(path))
+
+
+def origin_of(path: Path) -> Origin:
+    """A checkpoint of ours as what another training begins with.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or is none of ours.
+    """
+    stored = _read(path)
+    history = _history(stored, path)
+    kind = recipe_from_json(stored[RECIPE_KEY]).kind
+    return Origin(version=version_of(path), kind=str(kind), epochs=_epochs(stored), history=history)
+
+
+def _history(stored: Mapping[str, Any], path: Path) -> History:
+    try:
+        if HISTORY_KEY in stored:
+            return history_from_json(stored[HISTORY_KEY])
+        return untold(recipe_from_json(stored[RECIPE_KEY]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected a checkpoint of `vivarium train`: {error}") from error
+
+
+def _epochs(stored: Mapping[str, Any]) -> int | None:
+    epoch = stored.get("epoch")
+    return epoch + 1 if isinstance(epoch, int) else None
+
+
 def start_from(network: UNet | PanopticNet, path: Path) -> None:
     """Give a network the weights of another training; a U-Net takes the trunk of a panoptic network, and gives one.
 
@@ -104,7 +157,9 @@ def _is_branch(name: str) -> bool:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch's words are about its developers
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: it is torn, or none") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
     if not isinstance(stored, Mapping):
         raise CheckpointError(f"{path}: expected a dictionary, got {type(stored).__name__}")

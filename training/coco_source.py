@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from daemon.vision.parts import BodyPart
 from drivers.false_colour import FalseColourScale
-from training.folder_source import moment_of_name
 from training.label_map import doubtful_heads
+from training.name_moments import NameRule, moments_of_names
 from training.picture_files import PictureReader, on_frame, read_segment_ids, stretched
 from training.samples import DataError, Moment, Sample
 
@@ -101,6 +101,8 @@ class CocoSource:
         Folder of the PNG files; the one called as the JSON file, or else beside it, when left out.
     scale : FalseColourScale, optional
         What is known about the colours of pictures without degrees.
+    names : NameRule
+        How the names tell sessions and times.
 
     Raises
     ------
@@ -116,6 +118,7 @@ class CocoSource:
         images: Path | None = None,
         masks: Path | None = None,
         scale: FalseColourScale | None = None,
+        names: NameRule = NameRule(),  # noqa: B008 - frozen
     ) -> None:
         self._file = file
         content = _content(file)
@@ -143,6 +146,8 @@ class CocoSource:
             self._items.append(item)
         if not self._items:
             raise DataError(f"{file}: expected at least one annotation, got none")
+        within = (item.picture.relative_to(images).with_suffix("") for item in self._items)
+        self._moments = moments_of_names([path.as_posix() for path in within], names)
         self._pictures = PictureReader(self._items[0].picture, scale)
         looked_at = [self._labels(item)[0].astype(np.uint8) for item in self._items[:_LOOKED_AT]]
         if doubt := doubtful_heads(looked_at):
@@ -171,8 +176,8 @@ class CocoSource:
         )
 
     def moment(self, index: int) -> Moment:
-        """See `Source`: from the name of the picture."""
-        return moment_of_name(self._items[index].picture.stem)
+        """See `Source`; from the name of the picture and its folder, see `training.name_moments`."""
+        return self._moments[index]
 
     def _labels(self, item: _Item) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Parts, and numbers of the animals, at the size of the PNG."""

@@ -36,7 +36,9 @@ def open_source(
         a recording or a folder of recordings (`RecordingSource`), a JSON file (`CocoSource`). Behind it options as
         `?key=value&key=value`: `labels` (`1=tail,2=body,3=head`; for COCO `NAME=part`), `range` (`LOW,HIGH`, °C of
         false colours) or `reading` (`X,Y,C`, two or more), `palette`, `masks`, `images` (folders), `animals=1` (each
-        picture of a folder shows one), `weight` (in a mix).
+        picture of a folder shows one), `weight` (in a mix), `session` (a regular expression that finds the session
+        in names of pictures, or `folder`: each folder below is one), `fps` (frames per second that the numbers in names
+        count), `block_s` (see `training.material.divided`).
     labels : str, optional
         For those without labels of their own.
     length : int, optional
@@ -66,6 +68,7 @@ def open_source(
 def _open(spec: SourceSpec, labels: str | None, first_seed: int, count: int) -> Source:
     numbers = spec.scene_numbers
     if numbers is not None or spec.place == "scenes":
+        _require_no_names(spec, "scenes have no names")
         return SceneSource(*(numbers or (first_seed, count)))
     path = Path(spec.place)
     if not path.exists():
@@ -73,13 +76,27 @@ def _open(spec: SourceSpec, labels: str | None, first_seed: int, count: int) -> 
     said = spec.one("labels") or labels
     masks, images = (Path(folder) if folder else None for folder in (spec.one("masks"), spec.one("images")))
     if path.suffix.lower() == ".json":
-        return CocoSource(path, categories=_categories(said), images=images, masks=masks, scale=spec.scale)
+        return CocoSource(
+            path, categories=_categories(said), images=images, masks=masks, scale=spec.scale, names=spec.names
+        )
     recordings = [path] if path.suffix.lower() == ".mkv" else sorted(path.glob("*.mkv")) if path.is_dir() else []
     if recordings:
+        _require_no_names(spec, "a recording is a session and has its own times")
         return RecordingSource(recordings, masks)
     if not path.is_dir():
         raise DataError(f"{path}: expected {SPEC_HELP}")
-    return FolderSource(path, LabelMap.parse(said) if said else None, spec.scale, single=spec.single)
+    label_map = LabelMap.parse(said) if said else None
+    folders = sorted(each for each in path.iterdir() if each.is_dir()) if spec.names.by_folder else [path]
+    if not folders:
+        raise DataError(f"{path}: expected a folder for each session (session=folder), got none")
+    sources = [FolderSource(each, label_map, spec.scale, single=spec.single, names=spec.names) for each in folders]
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)
+
+
+def _require_no_names(spec: SourceSpec, why: str) -> None:
+    given = [key for key in ("session", "fps") if spec.one(key) is not None]
+    if given:
+        raise DataError(f"{spec.place}: {' and '.join(given)} say how names of pictures are read; {why}")
 
 
 def _categories(said: str | None) -> dict[str, str] | None:

@@ -1,7 +1,6 @@
 """A folder of pictures, each with a mask of its parts and perhaps one of its animals."""
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from drivers.false_colour import FalseColourScale
 from drivers.placement import Placement
 from training.label_map import OWN_LABELS, LabelMap, doubtful_heads
+from training.name_moments import NameRule, moments_of_names
 from training.picture_files import SUFFIXES, PictureReader, on_frame, read_labels, stretched
 from training.samples import DataError, Moment, Sample
 
@@ -49,6 +49,8 @@ class FolderSource:
         What is known about the colours of pictures without degrees.
     single : bool
         Each picture shows one animal, and all parts in it are its own; masks of animals are not looked for.
+    names : NameRule
+        How the names tell sessions and times.
 
     Raises
     ------
@@ -63,10 +65,12 @@ class FolderSource:
         scale: FalseColourScale | None = None,
         *,
         single: bool = False,
+        names: NameRule = NameRule(),  # noqa: B008 - frozen
     ) -> None:
         self._single = single
         self._folder = folder
         self._pairs = _pairs(folder)
+        self._moments = moments_of_names([pair.picture.stem for pair in self._pairs], names)
         self._labels = labels
         if labels is None and any(not pair.mask.stem.endswith(_OWN_MASK) for pair in self._pairs):
             raise DataError(
@@ -107,18 +111,12 @@ class FolderSource:
         )
 
     def moment(self, index: int) -> Moment:
-        """See `Source`: what stands before the number in a name is the session, the number the place in it."""
-        return moment_of_name(self._pairs[index].picture.stem)
+        """See `Source`; from the name of the picture, see `training.name_moments`."""
+        return self._moments[index]
 
     def _parts(self, pair: _Pair, mask: NDArray[np.int64]) -> NDArray[np.uint8]:
         own = pair.mask.stem.endswith(_OWN_MASK) and self._labels is None
         return (OWN_LABELS if own else self._labels or OWN_LABELS).apply(mask, str(pair.mask))
-
-
-def moment_of_name(stem: str) -> Moment:
-    """Session and place from a name such as `night3_000017`."""
-    session, number = re.fullmatch(r"(.*?)[-_ ]*([0-9]*)", stem, re.DOTALL).groups()  # type: ignore[union-attr]
-    return Moment(session=session, position_s=float(number or 0))
 
 
 def require_agreement(parts: NDArray[np.int64], instances: NDArray[np.int64], file: Path) -> None:

@@ -1,6 +1,7 @@
 """How a network learns: the loss of a step, the figures of an epoch, the learning rate (a Lightning module)."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from training.checkpoints import RECIPE_KEY, untrained
+from training.checkpoints import HISTORY_KEY, RECIPE_KEY, untrained
+from training.history import History, history_to_json
 from training.losses import centre_loss, offset_loss, parts_loss
 from training.panoptic import OFFSET_UNIT_PX
 from training.pixel_measures import PixelMeasures, pixel_measures, pixel_metrics
@@ -43,11 +45,14 @@ class Learning(lightning.LightningModule):
     ----------
     recipe : Recipe
         What to train and how.
+    history : History, optional
+        What is to be said in checkpoints about code and data.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, history: History | None = None) -> None:
         super().__init__()
         self.recipe = recipe
+        self._history = history
         self.window = Window()
         self.network = untrained(recipe)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -120,9 +125,13 @@ class Learning(lightning.LightningModule):
         self.measures = {}
         for name in self._metrics:
             metrics = self._metric(name)
-            if not any(metric.update_called for metric in metrics.values()):
+            seen = any(metric.update_called for metric in metrics.values())
+            if not self.trainer.strategy.reduce_boolean_decision(seen, all=False):
                 continue
-            measures = self.measures[name] = pixel_measures(metrics.compute())
+            with warnings.catch_warnings():
+                if not seen:  # another process has such pictures, and waits for the counts of all
+                    warnings.filterwarnings("ignore", ".*was called before the ``update`` method", UserWarning)
+                measures = self.measures[name] = pixel_measures(metrics.compute())
             metrics.reset()
             for label, one in measures.classes.items():
                 self._note(f"val_iou_{label}_{name}", one.iou)
@@ -151,8 +160,10 @@ class Learning(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the recipe beside the weights."""
+        """Keep the recipe beside the weights, and what they went through."""
         checkpoint[RECIPE_KEY] = recipe_to_json(self.recipe)
+        if self._history is not None:
+            checkpoint[HISTORY_KEY] = history_to_json(self._history)
 
 
 def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

@@ -1,5 +1,6 @@
 """What a training learns from: fresh scenes, labelled pictures of others, or a mix with weights."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ import numpy as np
 from training.datasets import SourceSpec, open_source
 from training.labelled import Labelled, synthetic
 from training.mixed import PartOfSource
+from training.recording_source import RecordingSource
 from training.samples import DataError, Source
 from training.scenes import SceneSource
-from training.split import moments_of, split_by_session, split_by_time
+from training.split import Split, moments_of, split_by_session, split_by_time
 
 FIRST_VALIDATION_SEED = 900_000
 """Scenes below are for training, from here on for watching it, from `dice.FIRST_TEST_SEED` on for judging."""
@@ -18,7 +20,13 @@ FIRST_VALIDATION_SEED = 900_000
 FRESH_SCENES = "scenes"
 VALIDATION_SHARE = 0.2
 _BLOCK_S = 600.0
-_GAP_S = 60.0
+"""Where the times of pictures are known ..."""
+_BLOCKS = 10
+"""... and where only their numbers are, so many blocks."""
+_GAP_SHARE = 0.1
+"""Of a block: what lies so near to pictures that are held back is not learned from."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +74,10 @@ class Divided:
 
 
 def divided(specs: Sequence[str], *, seed: int) -> Divided:
-    """Open what a training is to learn from, and hold back a fifth of it by session, or by blocks of 10 minutes.
+    """Open what a training is to learn from, and hold back a fifth of it: by session, or by blocks of time.
+
+    Sessions are split where there are several and no `block_s=` is given. Otherwise blocks are: of `block_s`, or of ten
+    minutes, or, where nobody says how many frames are a second, tenths of the session.
 
     Parameters
     ----------
@@ -83,7 +94,7 @@ def divided(specs: Sequence[str], *, seed: int) -> Divided:
     scenes_weight, portions, held_back = 0.0, [], []
     for text in specs:
         spec = SourceSpec.parse(text)
-        weight = _weight(spec)
+        weight = spec.weight
         if spec.place == FRESH_SCENES:
             scenes_weight += weight
             continue
@@ -93,11 +104,7 @@ def divided(specs: Sequence[str], *, seed: int) -> Divided:
                 f"{text}: scenes from {FIRST_VALIDATION_SEED} on are for watching and judging; "
                 "nothing may be trained on them"
             )
-        moments = moments_of(source)
-        if len({moment.session for moment in moments}) > 1:
-            split = split_by_session(moments, share=VALIDATION_SHARE, seed=seed)
-        else:
-            split = split_by_time(moments, share=VALIDATION_SHARE, block_s=_BLOCK_S, gap_s=_GAP_S, seed=seed)
+        split = _split(spec, source, seed)
         portions.append(Portion(source=PartOfSource(source, split.training), weight=weight))
         held_back.append(PartOfSource(source, split.validation))
     if not scenes_weight and not portions:
@@ -105,12 +112,38 @@ def divided(specs: Sequence[str], *, seed: int) -> Divided:
     return Divided(material=Material(scenes_weight=scenes_weight, portions=tuple(portions)), held_back=tuple(held_back))
 
 
-def _weight(spec: SourceSpec) -> float:
-    text = spec.one("weight") or "1"
+def _split(spec: SourceSpec, source: Source, seed: int) -> Split:
+    moments = moments_of(source)
+    sessions = {moment.session for moment in moments}
+    if len(sessions) > 1 and spec.block_s is None:
+        if len(sessions) == len(moments) and not isinstance(source, SceneSource):
+            logger.warning(
+                "%s: by its name each picture is a session of its own; if some of them are neighbours say which belong "
+                "together, for instance session=folder or session=night[0-9]+",
+                spec.place,
+            )
+        return split_by_session(moments, share=VALIDATION_SHARE, seed=seed)
+    has_times = isinstance(source, RecordingSource) or spec.names.fps is not None
+    if has_times:
+        block_s = spec.block_s or _BLOCK_S
+    elif spec.block_s is not None:
+        raise DataError(f"{spec.place}: block_s needs fps=, the frames in a second: names hold numbers and no times")
+    else:
+        places = [moment.position_s for moment in moments]
+        block_s = (max(places) - min(places) + 1) / _BLOCKS
     try:
-        weight = float(text)
-    except ValueError:
-        weight = 0.0
-    if not weight > 0:
-        raise DataError(f"{spec.place}: expected a positive weight, got {text!r}")
-    return weight
+        return split_by_time(moments, share=VALIDATION_SHARE, block_s=block_s, gap_s=_GAP_SHARE * block_s, seed=seed)
+    except DataError as error:
+        raise DataError(f"{spec.place}: {error}; see session=, fps= and block_s= in docs/training.md") from error
+
+
+def scenes_share(specs: Sequence[str]) -> float:
+    """Share of the pictures that are of fresh scenes, 0 to 1.
+
+    Raises
+    ------
+    DataError
+        If a text is not understood.
+    """
+    parsed = [SourceSpec.parse(text) for text in specs]
+    return sum(spec.weight for spec in parsed if spec.place == FRESH_SCENES) / sum(spec.weight for spec in parsed)

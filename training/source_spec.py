@@ -1,11 +1,14 @@
 """The short text that names a source of labelled pictures, with its options."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from drivers.errors import MaterialError
 from drivers.false_colour import FalseColourScale, Reading
+from training.name_moments import NameRule
 from training.samples import DataError
 
 DEFAULT_SCENES = 500
@@ -13,11 +16,13 @@ DEFAULT_SCENES = 500
 
 SPEC_HELP = (
     "scenes or scenes:FIRST+COUNT; a folder of pictures and masks; a recording (.mkv) or a folder of them, with masks; "
-    "a COCO panoptic .json. With options behind it: FOLDER?labels=1=tail,2=body,3=head&range=20,40&weight=2"
+    "a COCO panoptic .json. With options behind it: FOLDER?labels=1=tail,2=body,3=head&range=20,40&weight=2, "
+    "FOLDER?session=rat[0-9]+&fps=25"
 )
 """For the help of commands."""
 
-_KEYS = ("labels", "range", "reading", "palette", "masks", "images", "animals", "weight")
+_KEYS = ("labels", "range", "reading", "palette", "masks", "images", "animals", "weight", "session", "fps", "block_s")
+_BY_FOLDER = "folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,31 @@ class SourceSpec:
         if weight is None or not weight > 0:
             raise DataError(f"{self.place}: expected a positive weight, got {text!r}")
         return weight
+
+    @property
+    def names(self) -> NameRule:
+        """How names of pictures are read."""
+        session = self.one("session")
+        try:
+            pattern = None if session in (None, _BY_FOLDER) else re.compile(session or "")
+        except re.error as error:
+            raise DataError(
+                f"{self.place}: expected session=folder, or session=REGEX such as session=night[0-9]+, got "
+                f"{session!r}: {error}"
+            ) from error
+        return NameRule(session=pattern, by_folder=session == _BY_FOLDER, fps=self._positive("fps", "25"))
+
+    @property
+    def block_s(self) -> float | None:
+        """Length of the blocks of time that are held back; None where nothing is said."""
+        return self._positive("block_s", "600")
+
+    def _positive(self, key: str, example: str) -> float | None:
+        text = self.one(key)
+        value = None if text is None else _number(text)
+        if text is not None and (value is None or not 0 < value < math.inf):
+            raise DataError(f"{self.place}: expected a positive number such as {key}={example}, got {text!r}")
+        return value
 
     @property
     def single(self) -> bool:

@@ -62,6 +62,8 @@ class Stream:
 
     pictures_per_epoch: int
     stride: int
+    batch: int = 1
+    """Workers make whole batches: so many pictures each, or a multiple of it."""
     uses: int = 2
     """Pictures made of each scene on the average, each time differently."""
     seed: int = 0
@@ -100,8 +102,9 @@ class SceneStream(IterableDataset[Batch]):
         shares = self._ranks * workers
         share = self._rank * workers + own
         epoch, self._epoch = self._epoch, self._epoch + 1
-        pictures = -(-self._stream.pictures_per_epoch // shares)
-        scenes = -(-pictures // self._stream.uses)
+        batches = -(-self._stream.pictures_per_epoch // self._ranks) // self._stream.batch
+        pictures = (batches // workers + (own < batches % workers)) * self._stream.batch
+        scenes = -(-(-(-batches // workers) * self._stream.batch) // self._stream.uses)  # of the busiest worker
         rng = np.random.default_rng((self._stream.seed, epoch, share))
         first = self._stream.seed + (epoch * shares + share) * scenes
         material, pool = self._stream.material, deque[Labelled](maxlen=_POOL_SCENES)

@@ -1,6 +1,7 @@
 """A training as a folder: Lightning's trainer with its logs, checkpoints, and the way back after a kill."""
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from drivers.errors import ConfigError
-from training.checkpoints import recipe_of, start_from
+from training.checkpoints import CheckpointError, epochs_of, history_of, origin_of, recipe_of, start_from
 from training.epoch_files import EpochFiles
+from training.history import History, begun, gone_on, history_to_json
 from training.learning import WATCHED, Learning, averaging
 from training.material import FIRST_VALIDATION_SEED, Divided, divided
 from training.mixed import PartOfSource
@@ -34,6 +36,7 @@ from training.scenes import SceneSource
 from training.synthetic import Batch, FixedPictures, SceneStream, Stream
 
 RECIPE_NAME = "recipe.json"
+HISTORY_NAME = "history.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 
@@ -43,6 +46,8 @@ _EXPECTED = (
     "Checkpoint directory .* exists and is not empty",  # when going on
     ".*find a batch size",
 )
+logger = logging.getLogger(__name__)
+
 _CLIP = 1.0
 """Longest gradient: a batch of strange pictures must not undo the weights."""
 
@@ -117,6 +122,7 @@ class Pictures(lightning.LightningDataModule):
             Stream(
                 pictures_per_epoch=recipe.pictures_per_epoch,
                 stride=recipe.shape.stem,
+                batch=recipe.batch,
                 uses=recipe.scene_uses,
                 seed=recipe.seed,
                 material=self._divided.material,
@@ -157,7 +163,7 @@ def _at_most(source: Source, count: int) -> Source:
 def train(recipe: Recipe, run: Run) -> Outcome:
     """Train, or go on with a training that was stopped or killed.
 
-    The folder holds `recipe.json`, `logs/version_N/metrics.csv` (one N per start) and
+    The folder holds `recipe.json`, `history.json`, `logs/version_N/metrics.csv` (one N per start) and
     `tensorboard/` (the curves), `checkpoints/` (one per epoch, and
     `last.ckpt`) and `epochs/NNN/metrics_multiclass.json`.
 
@@ -179,11 +185,13 @@ def train(recipe: Recipe, run: Run) -> Outcome:
     material = divided(recipe.data, seed=recipe.seed)
     torch.set_num_threads(run.threads)
     lightning.seed_everything(recipe.seed, verbose=False)
-    learning = Learning(recipe)
+    history = _history(recipe, run)
+    learning = Learning(recipe, history)
     if run.start is not None:
         start_from(learning.network, run.start)
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / RECIPE_NAME).write_text(recipe_to_json(recipe) + "\n", encoding="utf-8")
+    (run.folder / HISTORY_NAME).write_text(history_to_json(history) + "\n", encoding="utf-8")
     with _quiet():
         try:
             trainer = _trainer(recipe, run)
@@ -220,13 +228,44 @@ def stored_recipe(run: Run) -> Recipe:
     return recipe_of(run.last)
 
 
+def _history(recipe: Recipe, run: Run) -> History:
+    if not run.resume:
+        return begun(recipe, None if run.start is None else origin_of(run.start))
+    return gone_on(history_of(run.last), recipe, epochs_of(run.last) or 0)
+
+
 def _require_place(run: Run) -> None:
+    if run.resume:
+        _mend_last(run)
     if run.resume and not run.last.is_file():
         raise ConfigError(f"{run.last}: there is no training to go on with; leave --resume away to begin one")
     if run.resume and run.start is not None:
         raise ConfigError("a training that goes on has weights already: give --resume or --from")
     if not run.resume and run.last.is_file():
         raise ConfigError(f"{run.folder}: there is a training already; go on with --resume or choose another folder")
+
+
+def _mend_last(run: Run) -> None:
+    """Put the newest sound checkpoint in the place of a last one that a kill or a power cut has torn."""
+    if not run.last.is_file() or _is_sound(run.last):
+        return
+    for path in sorted(
+        run.last.parent.glob("epoch=*.ckpt"), key=lambda file: (len(file.name), file.name), reverse=True
+    ):
+        if _is_sound(path):
+            logger.warning("%s is damaged; going on from %s", run.last, path.name)
+            copy = run.last.with_suffix(".mended")
+            shutil.copyfile(path, copy)
+            copy.replace(run.last)
+            return
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        recipe_of(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _trainer(recipe: Recipe, run: Run) -> lightning.Trainer:

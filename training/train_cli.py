@@ -96,7 +96,7 @@ def train_command(
     if recipe.kind is not kind:
         raise ConfigError(f"{run.folder}: a training of the {recipe.kind} network, not of {kind}")
     recipe = changed(recipe, **{name: value for name, value in wanted.items() if value is not None})
-    recipe = _overridden(recipe, settings or [])
+    recipe = with_settings(recipe, settings or [])
     outcome = train(recipe, run)
     if outcome.is_first_process:
         typer.echo(
@@ -105,7 +105,14 @@ def train_command(
         )
 
 
-def _overridden(recipe: Recipe, settings: list[str]) -> Recipe:
+def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
+    """The recipe with what `--set` says.
+
+    Raises
+    ------
+    ConfigError
+        If that does not fit.
+    """
     try:
         return overridden(recipe, settings)
     except ValueError as error:

@@ -166,7 +166,10 @@ def _ends_right(
     true: Mask,
     found: Mask | None,
 ) -> bool | None:
-    """Whether the found head lies nearer to the true head than to the true tail; None where one of them is missing."""
+    """Whether the found head lies nearer to the true head than to the true tail, and the found tail nearer to the tail.
+
+    None where one of the four is missing.
+    """
     if found is None:
         return None
     masks = (
@@ -177,8 +180,12 @@ def _ends_right(
     )
     if not all(mask.any() for mask in masks):
         return None
-    head, tail, found_head, _ = (np.argwhere(mask).mean(axis=0) for mask in masks)
-    return bool(np.linalg.norm(found_head - head) < np.linalg.norm(found_head - tail))
+    head, tail, found_head, found_tail = (np.argwhere(mask).mean(axis=0) for mask in masks)
+    return _is_nearer(found_head, head, tail) and _is_nearer(found_tail, tail, head)
+
+
+def _is_nearer(point: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return bool(np.linalg.norm(point - one) < np.linalg.norm(point - other))
 
 
 def _temperatures(truth: Sample, found_parts: NDArray[np.uint8], matched: list[_Match]) -> Iterable[PartTemperature]:

@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from operator import ne
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
-from daemon.store.schema import BlockState, block, planned_sample, run
+from daemon.store.schema import BlockState, block, frame, planned_sample, run
 from drivers.errors import StoreRejectedError
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class Coverage:
     """Planned moments."""
     captured: int
     missing_by_reason: Mapping[str, int]
+    unmeasured_by_reason: Mapping[str, int] = field(default_factory=dict)
+    """Captured moments whose frame was not measured; counted for single blocks only."""
 
     @property
     def missing(self) -> int:
@@ -312,7 +314,12 @@ def _settle(connection: Connection, stored: StoredBlock, *, state: BlockState, a
 def coverage(connection: Connection, stored: StoredBlock) -> Coverage:
     """See `Store.coverage`."""
     counts = _counts(connection, planned_sample.c.block_id == stored.block_id)
-    return Coverage(expected=stored.expected, captured=counts.pop(None, 0), missing_by_reason=_named(counts))
+    return Coverage(
+        expected=stored.expected,
+        captured=counts.pop(None, 0),
+        missing_by_reason=_named(counts),
+        unmeasured_by_reason=_unmeasured(connection, stored),
+    )
 
 
 def coverage_since(connection: Connection, since_utc_ns: int) -> Coverage:
@@ -331,6 +338,16 @@ def _counts(connection: Connection, *conditions: ColumnElement[bool]) -> dict[st
         .group_by(planned_sample.c.missing_reason)
     )
     return {reason: count for reason, count in connection.execute(statement)}
+
+
+def _unmeasured(connection: Connection, stored: StoredBlock) -> dict[str, int]:
+    statement = (
+        select(frame.c.not_measured, func.count())
+        .join(planned_sample, planned_sample.c.frame_id == frame.c.id)
+        .where(planned_sample.c.block_id == stored.block_id, frame.c.not_measured.is_not(None))
+        .group_by(frame.c.not_measured)
+    )
+    return _named({reason: count for reason, count in connection.execute(statement)})
 
 
 def _named(counts: Mapping[str | None, int]) -> dict[str, int]:

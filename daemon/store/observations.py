@@ -118,6 +118,7 @@ def _frame_row(each: FrameObservation, run_id: int, camera_id: int, calibration_
         "shutter_celsius": each.shutter_celsius,
         "background_celsius": each.background_celsius,
         "not_measured": each.not_measured,
+        "segmenter": each.segmenter,
     }
 
 
@@ -221,6 +222,7 @@ def block_observations(connection: Connection, stored: StoredBlock) -> list[Fram
             frame.c.shutter_celsius.label("frame_shutter_celsius"),
             frame.c.background_celsius,
             frame.c.not_measured,
+            frame.c.segmenter,
             planned_sample.c.planned_utc_ns,
             *(calibration.columns[name] for name in CALIBRATION_VALUES),
         )
@@ -285,6 +287,7 @@ def _observation(row: AnyRow, block_key: str, animals: tuple[AnimalObservation, 
         not_measured=row.not_measured,
         block_key=block_key,
         planned_utc_ns=row.planned_utc_ns,
+        segmenter=row.segmenter,
     )
 
 

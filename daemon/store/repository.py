@@ -115,6 +115,7 @@ class Store:
         boot_id: str,
         started_utc_ns: int,
         models: Mapping[str, str] | None = None,
+        after: int | None = None,
     ) -> int:
         """Begin a run of the service; everything stored later names it.
 
@@ -132,8 +133,12 @@ class Store:
             Now.
         models : mapping of str to str
             Hashes of the models by their names.
+        after : int, optional
+            A run that ends with this beginning, because something is reloaded: both, or nothing.
         """
         with self._database.writing("start a run") as connection:
+            if after is not None:
+                runs.end_run(connection, after, ended_utc_ns=started_utc_ns, reason="reloaded")
             return runs.start_run(
                 connection,
                 version=version,
@@ -145,6 +150,17 @@ class Store:
                 boot_id=boot_id,
                 started_utc_ns=started_utc_ns,
             )
+
+    def name_segmenter(self, run_id: int, *, segmenter: str, models: Mapping[str, str]) -> None:
+        """Say what does the segmenting in a run that was begun before it was known.
+
+        Raises
+        ------
+        StoreRejectedError
+            If the run has frames already.
+        """
+        with self._database.writing("name the segmenter") as connection:
+            runs.name_segmenter(connection, run_id, segmenter=segmenter, models=models)
 
     def end_run(self, run_id: int, *, ended_utc_ns: int, reason: str) -> None:
         """End a run in an orderly way; one that died has no end."""

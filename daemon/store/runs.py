@@ -43,12 +43,26 @@ def start_run(
         config_hash=config_hash,
         config_json=config_json,
         segmenter=segmenter,
-        models_json=json.dumps(dict(models), separators=(",", ":"), sort_keys=True),
+        models_json=_json(models),
         host=host,
         boot_id=boot_id,
         started_utc_ns=started_utc_ns,
     )
     return connection.execute(statement.returning(run.c.id)).scalar_one()
+
+
+def name_segmenter(connection: Connection, run_id: int, *, segmenter: str, models: Mapping[str, str]) -> None:
+    """See `Store.name_segmenter`."""
+    measured = connection.execute(select(frame.c.id).where(frame.c.run_id == run_id).limit(1)).scalar()
+    if measured is not None:
+        raise StoreRejectedError(f"run {run_id} has frames: they were not measured by {segmenter}")
+    statement = update(run).where(run.c.id == run_id).values(segmenter=segmenter, models_json=_json(models))
+    if connection.execute(statement).rowcount != 1:
+        raise StoreRejectedError(f"cannot name the segmenter of run {run_id}: there is no such run")
+
+
+def _json(models: Mapping[str, str]) -> str:
+    return json.dumps(dict(models), separators=(",", ":"), sort_keys=True)
 
 
 def end_run(connection: Connection, run_id: int, *, ended_utc_ns: int, reason: str) -> None:

@@ -236,6 +236,9 @@ class _Frame(TypedColumns):
     background_celsius: Named[float | None] = Column(Real)
     not_measured: Named[str | None] = Column(Text)
     """Why nothing was measured; NULL when the part observations are what was seen."""
+    segmenter: Named[str | None] = Column(Text)
+    """What found the animals in this frame: the run's networks, or what stands in for them. NULL where nothing was
+    measured, and in rows from before revision 0003: then it may have been either."""
 
 
 frame = Table(

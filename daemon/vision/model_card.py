@@ -49,7 +49,8 @@ class TrainedOn(_Frozen):
     seeds: str
     """Of the synthetic scenes: first and last, or a list; empty without such."""
     generator_hash: str
-    """SHA-256 over the sources of the scene generator; empty without synthetic scenes."""
+    """SHA-256 over the sources of the scene generator at the time; several with commas between where it changed on
+    the way, "unknown" where nobody wrote it down, empty without synthetic scenes."""
 
 
 class ModelCard(_Frozen):
@@ -72,7 +73,7 @@ class ModelCard(_Frozen):
     precision: Literal["float32", "int8"]
     trained_on: TrainedOn
     code_hash: Text
-    """SHA-256 over the sources that made and trained the network."""
+    """SHA-256 over the sources that made and trained the network, at that time; several, or "unknown", likewise."""
     metrics: Mapping[str, float]
     """What was measured of this very file."""
     measured_on: str

@@ -7,6 +7,7 @@ these very functions, so that what is measured there is what runs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,6 +24,12 @@ CENTRE_LEAST = 0.3
 
 CENTRE_RADIUS_PX = 6.0
 """Of two peaks nearer to each other than this only the higher is a centre: the trunk of a small mouse is wider."""
+
+_LEAST_DIP = 0.02
+"""Two animals have a dip between their peaks; a ridge that falls by less, a few steps of eight bits, is one top."""
+
+_MOST_TOPS = 64
+"""So many tops are looked at, the highest first; a map with more is noise."""
 
 LEAST_ANIMAL_PX = 80
 """Fewer pixels are no animal: a fifth of the smallest mouse."""
@@ -131,10 +138,43 @@ def peaks(centres: CentreMap) -> list[tuple[float, float]]:
     heat = centres.centre
     highest = cv2.dilate(heat, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     tops = ((heat >= highest) & (heat >= CENTRE_LEAST)).astype(np.uint8)
-    _, _, _, middles = cv2.connectedComponentsWithStats(tops, connectivity=8)
-    found = [(float(x), float(y)) for x, y in middles[1:]]  # a top of equal cells is one
-    found.sort(key=lambda point: -float(heat[round(point[1]), round(point[0])]))
-    return [(_full(x, centres.stride), _full(y, centres.stride)) for x, y in found[:MOST_ANIMALS]]
+    count, labels, _, middles = cv2.connectedComponentsWithStats(tops, connectivity=8)
+    heights = np.zeros(count, np.float32)
+    heights[labels] = heat  # the cells of a top touch each other, so they are equal
+    heights[0] = -np.inf
+    groups: list[list[_Top]] = []
+    for index in np.argsort(-heights, kind="stable")[: min(count - 1, _MOST_TOPS)].tolist():
+        top = _Top(x=float(middles[index][0]), y=float(middles[index][1]), height=float(heights[index]))
+        group = next((group for group in groups if _is_one_top(heat, group[0], top, reach)), None)
+        if group is None:
+            groups.append([top])
+        elif top.height > group[0].height - _LEAST_DIP:
+            group.append(top)
+    return [
+        (
+            _full(sum(top.x for top in group) / len(group), centres.stride),
+            _full(sum(top.y for top in group) / len(group), centres.stride),
+        )
+        for group in groups[:MOST_ANIMALS]
+    ]
+
+
+class _Top(NamedTuple):
+    """Where a heat map is highest, in cells, and how high."""
+
+    x: float
+    y: float
+    height: float
+
+
+def _is_one_top(heat: Field, clearer: _Top, other: _Top, reach: int) -> bool:
+    """Whether two tops are one animal's: equal ones side by side, as eight bits make them, or ends of one ridge."""
+    if max(abs(clearer.x - other.x), abs(clearer.y - other.y)) <= reach:
+        return True
+    steps = 1 + round(max(abs(clearer.x - other.x), abs(clearer.y - other.y)))
+    columns = np.linspace(clearer.x, other.x, steps + 1).round().astype(np.intp)
+    rows = np.linspace(clearer.y, other.y, steps + 1).round().astype(np.intp)
+    return bool(heat[rows, columns].min() > other.height - _LEAST_DIP)
 
 
 def _full(cell: float, stride: int) -> float:

@@ -26,6 +26,9 @@ class Segmentation:
     instances: NDArray[np.uint8]
     """Shape (height, width): 0 background, otherwise the number of the animal within this frame, from 1."""
 
+    by: str | None = None
+    """Name of who found it, where that is not always the segmenter that was asked; None where it is."""
+
     def __post_init__(self) -> None:
         for name, labels in (("parts", self.parts), ("instances", self.instances)):
             if labels.dtype != np.uint8 or labels.ndim != 2 or labels.shape != self.parts.shape:

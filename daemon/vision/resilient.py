@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 from typing import Self
@@ -40,6 +40,12 @@ RUN_LIMIT_S = 5.0
 MOST_FAILURES = 3
 """After so many failures in a row the networks give way to the AI-free path."""
 
+WINDOW = 30
+"""Latest frames over which failures are counted that do not come in a row."""
+
+MOST_FAILURES_OF_WINDOW = 6
+"""After so many of them, a fifth, they give way as well: what is lost is not random, but certain pictures."""
+
 FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 600.0
 """Then they are tried again on one frame, after twice the time at each further try, up to this."""
@@ -69,7 +75,7 @@ class VisionState:
     every: int
     """One frame of so many is measured."""
     reason: str | None
-    """Why it is not the networks on every frame; None when it is."""
+    """Why it is not all networks on every frame; None when it is."""
     degraded: bool
     """Whether that is worse than what was asked for."""
 
@@ -167,10 +173,10 @@ class ResilientSegmenter:
         The AI-free path.
     clock : Clock
         Its monotonic time counts for load and retries.
-    why_none : str, optional
-        Why there are no networks.
+    why : str, optional
+        Why there are no networks, or not all that were asked for.
     degraded : bool
-        Whether networks were asked for and are missing.
+        Whether that is worse than what was asked for.
     """
 
     def __init__(
@@ -179,7 +185,7 @@ class ResilientSegmenter:
         fallback: Segmenter,
         *,
         clock: Clock,
-        why_none: str | None = None,
+        why: str | None = None,
         degraded: bool = False,
     ) -> None:
         self._networks = networks
@@ -187,20 +193,21 @@ class ResilientSegmenter:
         self._clock = clock
         self._deadline = _Deadline()
         self._failures = 0
+        self._failed: deque[bool] = deque(maxlen=WINDOW)
+        """Whether each of the latest frames failed."""
         self._retry_at_ns = 0
         self._retry_s = FIRST_RETRY_S
         self._since_measured = 0
         self._load = Load()
         self.cost_s: float | None = None
         """What the networks take for one frame, median of the latest; None before they have run."""
-        self.state = self._state_of(networks, why_none, degraded=degraded)
+        self.left_out_frames = 0
+        """Frames that could have been measured and were not, since the start."""
+        self.gpu_fails = False
+        """Whether they gave way because they fail on a GPU: others, on the CPU, may do."""
+        self._at_best = _at_best(networks, why, degraded=degraded)
+        self.state = self._at_best
         """How the animals are found at present."""
-
-    @staticmethod
-    def _state_of(networks: NetworkSegmenter | None, why_none: str | None, *, degraded: bool = False) -> VisionState:
-        if networks is not None:
-            return VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
-        return VisionState(mode=Mode.CLASSICAL, every=1, reason=why_none, degraded=degraded)
 
     def __enter__(self) -> Self:
         self._deadline.start()
@@ -220,13 +227,15 @@ class ResilientSegmenter:
         networks = self._networks
         return self.fallback.name if networks is None else networks.name
 
-    def adopt(self, networks: NetworkSegmenter | None, why_none: str | None = None) -> None:
-        """Use other networks, or none, from the next frame on."""
+    def adopt(self, networks: NetworkSegmenter | None, why: str | None = None, *, degraded: bool = False) -> None:
+        """Use other networks, or none, from the next frame on; `why` and `degraded` as at the start."""
         self._networks = networks
         self._load.forget()
         self.cost_s = None
         self._failures, self._retry_s = 0, FIRST_RETRY_S
-        self.state = self._state_of(networks, why_none)
+        self._failed.clear()
+        self.gpu_fails = False
+        self.state = self._at_best = _at_best(networks, why, degraded=degraded)
 
     def left_out(self, frame: ThermalFrame) -> str | None:
         """Why a frame that could be measured is not to be; None when it is."""
@@ -235,6 +244,7 @@ class ResilientSegmenter:
             return None
         self._since_measured += 1
         if self._since_measured < self.state.every:
+            self.left_out_frames += 1
             return MODEL_SLOW
         self._since_measured = 0
         return None
@@ -249,7 +259,7 @@ class ResilientSegmenter:
         """
         networks = self._networks
         if networks is None or (self.state.mode is Mode.CLASSICAL and self._clock.monotonic_ns() < self._retry_at_ns):
-            return self.fallback.segment(celsius)
+            return self._by_warmth(celsius)
         start_ns = self._clock.monotonic_ns()
         try:
             with self._deadline.limit(networks):
@@ -257,18 +267,26 @@ class ResilientSegmenter:
         except Exception as error:  # whatever networks make of a frame: capture and measuring go on
             took_s = (self._clock.monotonic_ns() - start_ns) / NS_PER_S
             self._failures += 1
+            self._failed.append(True)
             if took_s > RUN_LIMIT_S:
                 self._give_way(f"the networks took more than {RUN_LIMIT_S:g} s for one frame")
             elif self._failures >= MOST_FAILURES or self.state.mode is Mode.CLASSICAL:
                 self._give_way(f"the networks fail: {error}")
+            elif (failed := self._failed.count(True)) >= MOST_FAILURES_OF_WINDOW:
+                self._give_way(f"the networks failed on {failed} of the latest {len(self._failed)} frames: {error}")
             else:
                 raise
-            return self.fallback.segment(celsius)
+            self.gpu_fails = networks.provider == "cuda"
+            return self._by_warmth(celsius)
         self._succeeded((self._clock.monotonic_ns() - start_ns) / NS_PER_S)
-        return segmentation
+        return replace(segmentation, by=networks.name)
+
+    def _by_warmth(self, celsius: NDArray[np.float32]) -> Segmentation:
+        return replace(self.fallback.segment(celsius), by=self.fallback.name)
 
     def _succeeded(self, took_s: float) -> None:
         self._failures = 0
+        self._failed.append(False)
         every = self._load.run(took_s)
         self.cost_s = self._load.cost_s or took_s
         takes = f"the networks take {1000 * self.cost_s:.0f} ms for one frame"
@@ -276,13 +294,13 @@ class ResilientSegmenter:
             self._give_way(f"{takes}, too long even for one of {MOST_EVERY} frames")
             self._load.forget()
             return
-        if self._load.judged:
+        if self._load.judged and len(self._failed) == WINDOW:
             self._retry_s = FIRST_RETRY_S
         if every == self.state.every and self.state.mode is not Mode.CLASSICAL:
             return
         if every == 1:
             logger.info("the networks measure every frame again")
-            self.state = self._state_of(self._networks, None)
+            self.state = self._at_best
             return
         logger.warning("%s: one frame of %d is measured", takes, every)
         self._since_measured = 0
@@ -292,6 +310,13 @@ class ResilientSegmenter:
         """Measure without the networks until the next try."""
         if self.state.mode is not Mode.CLASSICAL:
             logger.error("%s; animals are found without them, and they are tried again", reason)
+        self._failed.clear()
         self._retry_at_ns = self._clock.monotonic_ns() + round(self._retry_s * NS_PER_S)
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
         self.state = VisionState(mode=Mode.CLASSICAL, every=1, reason=reason, degraded=True)
+
+
+def _at_best(networks: NetworkSegmenter | None, why: str | None, *, degraded: bool) -> VisionState:
+    """How animals are found as long as nothing is slow or fails."""
+    mode = Mode.CLASSICAL if networks is None else Mode.NETWORKS
+    return VisionState(mode=mode, every=1, reason=why, degraded=degraded)

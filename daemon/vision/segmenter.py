@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,12 @@ _FATAL_ONLY = 4
 
 _LONGEST_REASON = 300
 _ROUNDING = 1e-3
+
+TRIAL_LIMIT_S = 60.0
+"""A model whose trial takes longer is given up: no frame would ever be measured by it."""
+
+_LOOK_S = 0.1
+"""How often the thread that breaks off a trial looks."""
 
 _KINDS: Mapping[str, Any] = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
@@ -135,10 +142,16 @@ class Model:
             running.terminate = True
 
 
-def load_model(path: Path, hardware: Hardware, *, kind: Literal["unet", "panoptic"] | None = None) -> Model:
+def load_model(
+    path: Path,
+    hardware: Hardware,
+    *,
+    kind: Literal["unet", "panoptic"] | None = None,
+    given_up: threading.Event | None = None,
+) -> Model:
     """Load a model, compare its card with its graph, and try it.
 
-    The trial warms it up: the next run is as fast as all later ones.
+    The trial warms it up: the next run is as fast as all later ones. It is broken off after `TRIAL_LIMIT_S`.
 
     Parameters
     ----------
@@ -148,11 +161,13 @@ def load_model(path: Path, hardware: Hardware, *, kind: Literal["unet", "panopti
         What it is to run on.
     kind : str, optional
         What it must be; any kind when left out.
+    given_up : threading.Event, optional
+        Breaks the trial off when nobody wants the model any more.
 
     Raises
     ------
     ModelError
-        If it is no ONNX file, not what its card or the contract says, or fails in the trial.
+        If it is no ONNX file, not what its card or the contract says, or fails in the trial or does not end it.
     """
     file = read_onnx(path)
     card = card_of(file.metadata, str(path))
@@ -168,8 +183,37 @@ def load_model(path: Path, hardware: Hardware, *, kind: Literal["unet", "panopti
         origin=str(path),
     )
     model = Model(file, card, session, threads)
-    _try(model)
+    with _limited(model, given_up or threading.Event()):
+        _try(model)
     return model
+
+
+@contextmanager
+def _limited(model: Model, given_up: threading.Event) -> Iterator[None]:
+    """Break off what the model is in when it takes too long, or nobody wants it any more."""
+    over, late = threading.Event(), threading.Event()
+    until_s = time.monotonic() + TRIAL_LIMIT_S
+
+    def watch() -> None:
+        while not over.wait(_LOOK_S):
+            if time.monotonic() > until_s:
+                late.set()
+            if late.is_set() or given_up.is_set():
+                model.interrupt()
+
+    watcher = threading.Thread(target=watch, name="model-trial", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except ModelError as error:
+        if not late.is_set():
+            raise
+        raise ModelError(
+            f"{model.path}: the trial of {model.card.title} took more than {TRIAL_LIMIT_S:g} s: it is too slow here"
+        ) from error
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _session(file: OnnxFile, hardware: Hardware, threads: int) -> onnxruntime.InferenceSession:
@@ -182,10 +226,29 @@ def _session(file: OnnxFile, hardware: Hardware, threads: int) -> onnxruntime.In
     wanted: Provider = "cpu" if hardware.provider == "cpu" or missing_gpu() else "cuda"
     if wanted == "cuda":
         onnxruntime.preload_dlls()
+    if wanted == "cuda":
+        try:
+            return _made(file, options, "cuda")
+        except Exception as error:  # see `Model.run`
+            logger.warning("%s does not start on the GPU: %s", file.path, _first_line(error))
     try:
-        return onnxruntime.InferenceSession(file.content, options, providers=_PROVIDERS[wanted])
+        return _made(file, options, "cpu")
     except Exception as error:  # see `Model.run`
         raise ModelError(f"{file.path}: onnxruntime refuses the model: {_first_line(error)}") from error
+
+
+def _made(file: OnnxFile, options: onnxruntime.SessionOptions, provider: Provider) -> onnxruntime.InferenceSession:
+    # Its own way from a GPU that fails to the CPU prints, and loads the model anew in the middle of a frame: we do it
+    # ourselves, beside what runs.
+    return onnxruntime.InferenceSession(file.content, options, providers=_PROVIDERS[provider], enable_fallback=0)
+
+
+def be_nice() -> None:
+    """Let all other threads go before the calling one, and before those that it starts (Linux)."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):  # a sandbox may forbid it: a network that is not nice is still one
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 class _Beside(Generic[Result]):
@@ -195,15 +258,12 @@ class _Beside(Generic[Result]):
         self._work = work
         self._results: list[Result] = []
         self._errors: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, name="network")
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            if sys.platform == "linux":
-                thread = threading.get_native_id()
-                with suppress(OSError):  # a sandbox may forbid it: a network that is not nice is still one
-                    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+            be_nice()
             self._results.append(self._work())
         except BaseException as error:  # handed to who waits for it
             self._errors.append(error)
@@ -249,7 +309,7 @@ class NetworkSegmenter:
     """Finds animals and their parts with one network or both; fulfils `daemon.vision.parts.Segmenter`.
 
     With both, labels are merged and animals told apart by the panoptic one. With a U-Net alone each connected piece is
-    an animal. Both run at the same time, the second in a thread of its own: two networks on a core each take less time
+    an animal. Both run at the same time, each in a nice thread of its own: two networks on a core each take less time
     than one after the other on two cores, and a thread costs a tenth of a millisecond.
 
     Parameters
@@ -270,7 +330,8 @@ class NetworkSegmenter:
         if not self.models:
             raise ModelError("expected a unet, a panoptic model or both, got none")
         self._unet, self._panoptic = unet, panoptic
-        self._most = most
+        self.most = most
+        """How many animals there are at most."""
         card = self.models[0].card
         self._height, self._width = card.input_height, card.input_width
         for model in self.models:
@@ -294,6 +355,10 @@ class NetworkSegmenter:
     def provider(self) -> Provider:
         """What really runs them; the CPU when it has a part in it."""
         return "cuda" if all(model.provider == "cuda" for model in self.models) else "cpu"
+
+    def of_most(self, most: int) -> "NetworkSegmenter":
+        """The same networks for another number of animals."""
+        return NetworkSegmenter(unet=self._unet, panoptic=self._panoptic, most=most)
 
     def interrupt(self) -> None:
         """Make a `segment` that another thread is in fail soon."""
@@ -332,14 +397,10 @@ class NetworkSegmenter:
         ModelError
             If one fails; both have ended then.
         """
-        first, *others = self.models
-        beside = [_Beside(partial(model.run, frames)) for model in others]
-        try:
-            outputs = {first.card.kind: first.run(frames)}
-        finally:
-            for each in beside:
-                each.wait()
-        return outputs | {model.card.kind: each.result() for model, each in zip(others, beside, strict=True)}
+        beside = [_Beside(partial(model.run, frames)) for model in self.models]
+        for each in beside:
+            each.wait()
+        return {model.card.kind: each.result() for model, each in zip(self.models, beside, strict=True)}
 
     def _segment(self, frames: Field) -> list[Segmentation]:
         outputs = self.outputs(frames)
@@ -355,7 +416,7 @@ class NetworkSegmenter:
         if self._panoptic is not None and self._panoptic.card.stride is not None:
             found = outputs["panoptic"]
             centres = CentreMap(centre=found["centre"][0], offset=found["offset"], stride=self._panoptic.card.stride)
-        return grouped(labels.parts, centres, most=self._most)
+        return grouped(labels.parts, centres, most=self.most)
 
 
 def _one(arrays: Mapping[str, NDArray[Any]], index: int) -> dict[str, NDArray[Any]]:

@@ -13,9 +13,11 @@ from daemon.vision.classical import ClassicalSegmenter
 from drivers.clock import SimulatedClock
 from drivers.frame import ThermalFrame
 from drivers.simulated import SimulatedCamera
+from tests.bench.limits import told_beside_limit
 
 DISTINCT_FRAMES = 16
 BETWEEN_FRAMES_S = 37.0
+LIMIT_MS = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -45,5 +47,6 @@ def test_segment_number_and_measure_one_frame(benchmark: BenchmarkFixture, frame
         observation = benchmark(one)
     finally:
         cv2.setNumThreads(threads)
+    told_beside_limit(benchmark, LIMIT_MS)
     assert len(observation.animals) == 1
     assert len(observation.animals[0].parts) == 3

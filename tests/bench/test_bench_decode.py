@@ -6,7 +6,6 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from drivers.decoder import FrameDecoder
@@ -14,11 +13,12 @@ from drivers.frame import FrameFlag, RawFrame, ThermalFrame
 from drivers.nuc import HostCorrection
 from drivers.t2s_protocol import IMAGE_HEIGHT, build_transfer, parse_metadata, picture_statistics
 from drivers.thermometry import calibration_of, temperature_table
+from tests.bench.limits import told_beside_limit
 
 DISTINCT_FRAMES = 64
 FRAME_NS = 40_000_000
-LIMIT_S = 0.3e-3
-V2_LIMIT_S = 0.8e-3
+LIMIT_MS = 0.3
+V2_LIMIT_MS = 0.8
 
 
 def distinct_transfers(transfer: np.ndarray[tuple[int, ...], np.dtype[np.uint16]], *, statistics: bool) -> list[bytes]:
@@ -39,16 +39,6 @@ def raw_frames(payloads: list[bytes]) -> Iterator[RawFrame]:
         yield RawFrame(sequence=sequence, captured_utc_ns=now_ns, captured_monotonic_ns=now_ns, payload=payload)
 
 
-def hold(benchmark: BenchmarkFixture, limit_s: float) -> None:
-    """Fail if a frame takes longer."""
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        median_s = benchmark.stats.stats.median
-        if median_s > limit_s:
-            pytest.fail(
-                f"decoding one frame takes {median_s * 1e3:.3f} ms in the median, the limit is {limit_s * 1e3:.1f} ms"
-            )
-
-
 def test_decode_and_table_look_up(benchmark: BenchmarkFixture, golden: Path) -> None:
     decoder = FrameDecoder()
     frames = raw_frames(distinct_transfers(np.load(golden / "g2_eps095_d1.npz")["frame"], statistics=True))
@@ -59,7 +49,7 @@ def test_decode_and_table_look_up(benchmark: BenchmarkFixture, golden: Path) -> 
     frame = benchmark(decode_the_next)
     assert frame.flags == FrameFlag.NONE  # every picture was a fresh one
     assert decoder.rejected.total() == 0
-    hold(benchmark, LIMIT_S)
+    told_beside_limit(benchmark, LIMIT_MS)
 
 
 def test_building_the_table(benchmark: BenchmarkFixture, golden: Path) -> None:
@@ -79,4 +69,4 @@ def test_decode_with_the_host_correction_of_a_v2(benchmark: BenchmarkFixture, go
 
     frame = benchmark(decode_the_next)
     assert FrameFlag.UNCERTAIN not in frame.flags
-    hold(benchmark, V2_LIMIT_S)
+    told_beside_limit(benchmark, V2_LIMIT_MS)

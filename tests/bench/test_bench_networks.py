@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from daemon.messaging.announcer import Silence
 from daemon.networks import SHIPPED_DIR
+from daemon.opencv import one_thread
 from daemon.pipeline import Pipeline
 from daemon.rules import AlertRules
 from daemon.sampling import CameraFound, Sample
@@ -37,6 +37,7 @@ from drivers.clock import NS_PER_S, SimulatedClock, SystemClock
 from drivers.decoder import FrameDecoder
 from drivers.frame import RawFrame
 from drivers.simulated import SimulatedCamera
+from tests.bench.limits import beside_limit
 
 ROUNDS = 60
 FRAMES_PER_COMMIT = 5
@@ -167,21 +168,18 @@ def test_from_raw_transfer_to_stored_observation(
     for raw in raws[:FRAMES_PER_COMMIT]:
         bench.step(raw)
     bare, at_once, step = [], [], []
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with one_thread():  # as the service does
         for raw in raws[FRAMES_PER_COMMIT:]:  # in turn, so that whatever else the machine does meets all alike
             bare.append(timed(lambda: [call() for call in calls]))
             at_once.append(timed(lambda: networks.outputs(picture)))
             step.append(timed(partial(bench.step, raw)))
-    finally:
-        cv2.setNumThreads(threads)
     assert bench.store.counts().frames == len(raws)
     ratio = median(step) / median(bare)
     print(  # noqa: T201
-        f"\n{networks.name}: both networks {median(bare):.1f} ms one after the other on two threads, "
-        f"{median(at_once):.1f} ms at once on one each (limit {LIMIT_MS:g}); from transfer to stored observation "
-        f"{median(step):.1f} ms, {ratio:.2f} of the former (limit {LIMIT_RATIO})"
+        f"\n{networks.name}: both networks {median(bare):.1f} ms one after the other on two threads; "
+        f"at once on one each, as in the service, {beside_limit(median(at_once), LIMIT_MS, 'ms')}; "
+        f"from transfer to stored observation {median(step):.1f} ms, "
+        f"{beside_limit(ratio, LIMIT_RATIO)} of one after the other"
     )
 
 

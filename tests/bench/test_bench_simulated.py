@@ -7,19 +7,25 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.scene import Scene
 from drivers.simulated import SimulatedCamera
+from tests.bench.limits import told_beside_limit
 
 NIGHT_UTC_S = 1_790_046_000
+LIMIT_SCENE_MS = 4.0
+LIMIT_FRAME_MS = 8.0
+"""From scene to degrees."""
 
 
 def test_one_moment_of_the_scene(benchmark: BenchmarkFixture) -> None:
     scene, ticks = Scene(1), count()
     frame = benchmark(lambda: scene.at(NIGHT_UTC_S + next(ticks) * 0.04))
+    told_beside_limit(benchmark, LIMIT_SCENE_MS)
     assert len(frame.truths) == 3
 
 
 def test_one_frame_rendered_encoded_and_decoded(benchmark: BenchmarkFixture) -> None:
     with SimulatedCamera.create(clock=SimulatedClock(NIGHT_UTC_S * NS_PER_S)) as camera:
         frame = benchmark(lambda: camera.read(timeout_s=1))
+    told_beside_limit(benchmark, LIMIT_FRAME_MS)
     assert frame.sequence > 0
 
 

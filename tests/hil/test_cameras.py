@@ -14,6 +14,8 @@ pytestmark = pytest.mark.timeout(1800)
 
 COARSE = "--coarse-packets"
 DRIFT_LIMIT_CELSIUS, MIN_INTERVAL_S, AGE_S = 0.25, 15.0, 15.0
+SEEN_WITHIN_S = 0.15
+"""An age is counted from frame to frame, 8 a second; the camera dates a cycle by its command."""
 POWERED_UP_S = 15.0
 """A cold v1 shows its shutter at first, and calibrates itself twice by then."""
 STEADY_AFTER_S = 3.0
@@ -119,7 +121,7 @@ def test_a_warm_camera_is_recalibrated_by_age(cameras: Results) -> None:
     cycles_s = seen["cycles_s"][1:]  # the first belongs to the start-up
     say(f"cycles {[round(after - before, 1) for before, after in pairwise(cycles_s)]} s apart")
     assert len(cycles_s) >= 2
-    assert all(AGE_S <= after - before < AGE_S + 2 for before, after in pairwise(cycles_s))
+    assert all(AGE_S - SEEN_WITHIN_S <= after - before < AGE_S + 2 for before, after in pairwise(cycles_s))
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,11 @@ def test_check_fails_with_its_reason(
     assert words in printed
 
 
-def test_the_networks_alone_are_the_smaller_share_of_the_time(segmenter: NetworkSegmenter) -> None:
+def test_speed_tells_the_median_the_slowest_and_the_networks_alone(segmenter: NetworkSegmenter) -> None:
     quick = speed(segmenter, [each.celsius for each in scenes(3, 0)])
     assert quick.frames == 3
-    assert 0 < quick.network_ms < quick.slowest_ms
-    assert quick.median_ms <= quick.slowest_ms
+    assert quick.network_ms > 0
+    assert 0 < quick.median_ms <= quick.slowest_ms
 
 
 def test_iou_is_that_of_all_pixels_together(segmenter: NetworkSegmenter) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from daemon.vision.resilient import (
     MODEL_SLOW,
     MOST_EVERY,
     MOST_FAILURES,
+    MOST_FAILURES_OF_WINDOW,
     Load,
     Mode,
     ResilientSegmenter,
@@ -154,8 +155,72 @@ def test_a_failure_is_told_and_the_next_frame_may_do(make: Make, frame: ThermalF
         for _ in range(MOST_FAILURES - 1):
             with pytest.raises(ModelError):
                 segmenter.segment(fatal())
-        assert segmenter.segment(frame.celsius).parts.any()
+        for _ in range(18):
+            assert segmenter.segment(frame.celsius).parts.any()
     assert segmenter.state == VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
+
+
+def fed_with_failures(segmenter: ResilientSegmenter, frame: ThermalFrame, *, good_after: int, frames: int) -> None:
+    """Two pictures that fail, and then some that do not, again and again until the networks give way."""
+    for index in range(frames):
+        picture = frame.celsius if index % (2 + good_after) >= 2 else fatal()
+        with suppress(ModelError):
+            segmenter.segment(picture)
+        if segmenter.state.mode is Mode.CLASSICAL:
+            return
+
+
+@pytest.mark.parametrize(("good_after", "degrades"), [(1, True), (4, True), (18, False)])
+def test_failures_in_between_good_frames_degrade_when_they_are_many(
+    make: Make, frame: ThermalFrame, good_after: int, degrades: bool
+) -> None:
+    segmenter = make(SimulatedClock(0))
+    fed_with_failures(segmenter, frame, good_after=good_after, frames=100)
+    assert segmenter.state.degraded is degrades
+    assert (segmenter.state.mode is Mode.CLASSICAL) is degrades
+    if degrades:
+        assert f"the networks failed on {MOST_FAILURES_OF_WINDOW} of the latest" in str(segmenter.state.reason)
+
+
+def test_networks_that_fail_now_and_then_are_taken_up_ever_more_rarely(make: Make, frame: ThermalFrame) -> None:
+    clock = SimulatedClock(0)
+    segmenter = make(clock)
+    waits: list[float] = []
+    for _ in range(4):
+        fed_with_failures(segmenter, frame, good_after=1, frames=100)
+        assert segmenter.state.mode is Mode.CLASSICAL
+        gave_way_ns = clock.monotonic_ns()
+        while segmenter.state.mode is Mode.CLASSICAL:
+            clock.advance(5)
+            segmenter.segment(frame.celsius)
+        waits.append((clock.monotonic_ns() - gave_way_ns) / NS_PER_S)
+    assert waits == [60, 120, 240, 480]
+
+
+def test_each_picture_says_who_found_the_animals(make: Make, frame: ThermalFrame) -> None:
+    segmenter = make(SimulatedClock(0))
+    assert segmenter.segment(frame.celsius).by == "thresholds-1"
+    for _ in range(MOST_FAILURES - 1):
+        with pytest.raises(ModelError):
+            segmenter.segment(fatal())
+    assert segmenter.segment(fatal()).by == "classical-1"
+    assert segmenter.segment(frame.celsius).by == "classical-1"
+    assert segmenter.name == "thresholds-1"  # of the run
+
+
+def test_less_than_was_asked_for_stays_degraded_after_frames_were_left_out(make: Make, frame: ThermalFrame) -> None:
+    clock = SimulatedClock(0)
+    segmenter = make(clock)
+    segmenter.adopt(segmenter.networks, "the other one is missing", degraded=True)
+    feed, networks = Feed(segmenter, frame, clock), networks_of(segmenter)
+    networks.cost_s = 0.1
+    told = [feed.next(0.04) for _ in range(120)]
+    assert segmenter.state.mode is Mode.THINNED
+    assert segmenter.left_out_frames == told.count(MODEL_SLOW) > 0
+    networks.cost_s = 0.001
+    for _ in range(120):
+        feed.next(0.04)
+    assert segmenter.state == VisionState(mode=Mode.NETWORKS, every=1, reason="the other one is missing", degraded=True)
 
 
 def test_after_several_failures_the_ai_free_path_measures_and_the_networks_come_back(

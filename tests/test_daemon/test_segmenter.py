@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,15 @@ from numpy.typing import NDArray
 from daemon.vision.onnx_file import ModelError
 from daemon.vision.parts import BodyPart
 from daemon.vision.segmenter import NICE, Hardware, Model, NetworkSegmenter, load_model, missing_gpu, thread_count
-from tests.models import write_model
+from tests.models import BrokenGpu, write_model
 
 CPU = Hardware(provider="cpu", threads=2)
+
+
+@pytest.fixture
+def broken_gpu(monkeypatch: pytest.MonkeyPatch) -> BrokenGpu:
+    """In place of a GPU, which no test machine has."""
+    return BrokenGpu.install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +192,46 @@ def test_threads_of_the_networks_give_way_and_the_callers_does_not(tmp_path: Pat
 
     before = tasks()
     model = load_model(write_model(tmp_path / "model.onnx"), Hardware(provider="cpu", threads=3))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # only against hanging
     while len(new := tasks() - before) != 2:  # the loading thread ends, two of the pool stay: the caller is the third
         assert time.monotonic() < deadline, f"expected 2 threads, got {new}"
     assert {os.getpriority(os.PRIO_PROCESS, int(task)) for task in new} == {
         os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + NICE
     }
     assert model.threads == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_each_of_two_networks_with_one_thread_runs_in_a_nice_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Hardware(provider="cpu", threads=1)
+    both = {kind: load_model(write_model(tmp_path / kind, kind), one) for kind in ("unet", "panoptic")}
+    nice: list[int] = []
+    run = Model.run
+
+    def noted(model: Model, celsius: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return run(model, celsius)
+
+    monkeypatch.setattr(Model, "run", noted)
+    NetworkSegmenter(unet=both["unet"], panoptic=both["panoptic"]).segment(picture())
+    NetworkSegmenter(unet=both["unet"], panoptic=None).segment(picture())
+    assert nice == 3 * [os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + NICE]
+
+
+def test_a_trial_that_does_not_end_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.vision.segmenter.TRIAL_LIMIT_S", 0.3)
+    path = write_model(tmp_path / "endless.onnx", slow_steps=10_000_000)
+    with pytest.raises(ModelError, match=r"endless\.onnx: the trial of thresholds-1 took more than 0\.3 s"):
+        load_model(path, CPU)
+
+
+def test_a_trial_that_nobody_waits_for_any_more_is_broken_off(tmp_path: Path) -> None:
+    given_up = threading.Event()
+    given_up.set()
+    with pytest.raises(ModelError, match="terminate flag"):
+        load_model(write_model(tmp_path / "endless.onnx", slow_steps=10_000_000), CPU, given_up=given_up)
 
 
 @pytest.mark.parametrize(
@@ -215,3 +255,26 @@ def test_a_missing_gpu_is_no_error_and_makes_no_noise(tmp_path: Path, capfd: pyt
     model.run(picture()[np.newaxis])
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_gpu_that_does_not_start_is_left_for_the_cpu_without_noise(
+    tmp_path: Path, broken_gpu: BrokenGpu, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken_gpu.starts = False
+    model = load_model(write_model(tmp_path / "model.onnx"), Hardware(provider="auto", threads=1))
+    assert model.provider == "cpu"
+    assert "model.onnx does not start on the GPU: " in caplog.text
+    assert capfd.readouterr().out == ""
+
+
+def test_a_gpu_that_fails_on_a_frame_is_told_and_not_exchanged_in_the_middle_of_it(
+    tmp_path: Path, broken_gpu: BrokenGpu, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(write_model(tmp_path / "model.onnx"), Hardware(provider="auto", threads=1))
+    assert model.provider == "cuda"
+    broken_gpu.works = False
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"model\.onnx: thresholds-1 fails: .*CUDA failure 700"):
+            model.run(picture()[np.newaxis])
+    assert model.provider == "cuda"
+    assert capfd.readouterr().out == ""

@@ -101,6 +101,12 @@ def camera(**changes: Any) -> CameraStatus:
             ["networks_slow"],
             id="the networks are slow, said once",
         ),
+        pytest.param(
+            {"vision": VisionStatus(mode="networks", degraded=True, reason="one is missing")},
+            Verdict.LOOK,
+            ["networks_missing"],
+            id="a network is missing",
+        ),
         pytest.param({"disk": DiskStatus(low=True)}, Verdict.ACT, ["low_disk"], id="low disk"),
         pytest.param(
             {"disk": DiskStatus(low=True), "open_alerts": ("disk_low",)},

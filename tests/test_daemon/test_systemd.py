@@ -211,5 +211,19 @@ def matches(rule: str, key: str, attributes: dict[str, str]) -> bool:
 @pytest.mark.parametrize("unit", [UNIT, TEMPLATE])
 def test_cameras_may_be_opened_whose_driver_comes_after_the_service(unit: Path) -> None:
     # A name of /proc/devices is looked up once, when the service starts: tests/hil cut the power and found it blind.
-    allowed = re.findall(r"(?m)^DeviceAllow=(\S+) (\w+)$", unit.read_text())
-    assert dict(allowed) == {"char-81": "rw", "char-189": "rw"}
+    assert allowed(unit) - GPU == {("char-81", "rw"), ("char-189", "rw")}
+
+
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE])
+def test_a_gpu_may_be_opened(unit: Path) -> None:
+    assert allowed(unit) >= GPU
+    assert "DevicePolicy=closed" in settings(unit)
+
+
+GPU = {("char-195", "rw"), ("char-nvidia-uvm", "rw")}
+"""Linux' list of devices names the first, Documentation/admin-guide/devices.txt; the other is in /proc/devices."""
+
+
+def allowed(unit: Path) -> set[tuple[str, str]]:
+    """Devices beside those of every program, and what may be done with them."""
+    return set(re.findall(r"(?m)^DeviceAllow=(\S+) (\w+)$", unit.read_text()))

@@ -14,7 +14,7 @@ from daemon.cli import app
 from daemon.vision.parts import BodyPart
 from drivers.false_colour import FalseColourScale
 from drivers.vivarium.snapshot import random_scene
-from training.folder_source import FolderSource, moment_of_name
+from training.folder_source import FolderSource
 from training.label_map import LabelMap
 from training.samples import DataError, Moment
 
@@ -234,17 +234,3 @@ def test_a_raw_transfer_is_decoded(tmp_path: Path, golden: Path) -> None:
     sample = FolderSource(tmp_path, PUBLISHED)[0]
     assert sample.celsius.shape == (192, 256)
     assert -20 < float(np.nanmedian(sample.celsius)) < 120
-
-
-@pytest.mark.parametrize(
-    ("stem", "session", "number"),
-    [
-        pytest.param("night3_000017", "night3", 17, id="underscore"),
-        pytest.param("rat_frame_00001", "rat_frame", 1, id="published"),
-        pytest.param("990003", "", 990003, id="number alone"),
-        pytest.param("box-a-7", "box-a", 7, id="hyphen"),
-        pytest.param("still", "still", 0, id="no number"),
-    ],
-)
-def test_session_and_place_come_from_the_name(stem: str, session: str, number: int) -> None:
-    assert moment_of_name(stem) == Moment(session=session, position_s=number)

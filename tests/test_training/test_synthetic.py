@@ -8,9 +8,11 @@ import torch
 
 from drivers.vivarium.dice import FIRST_TEST_SEED
 from training import material as material_module
+from training import synthetic as synthetic_module
 from training.augmentation import Augmentation
 from training.labelled import Labelled
 from training.material import FIRST_VALIDATION_SEED, Material
+from training.recipe import Kind, Preset, changed, preset
 from training.scenes import SceneSource
 from training.synthetic import Batch, FixedPictures, SceneStream, Stream
 
@@ -58,6 +60,34 @@ def test_epochs_and_processes_draw_scenes_of_their_own(drawn: _Drawn) -> None:
             fresh.append(set(drawn.seeds[48:]))  # the first ones fill the pool
     assert all(len(seeds) == 100 for seeds in fresh)
     assert len(set.union(*fresh)) == 400
+
+
+@dataclass
+class _Worker:
+    num_workers: int
+    id: int
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 3), (2, 3), (1, 5), (3, 2)])
+def test_an_epoch_has_as_many_batches_as_the_recipe_says_whoever_makes_them(
+    drawn: _Drawn, monkeypatch: pytest.MonkeyPatch, ranks: int, workers: int
+) -> None:
+    recipe = changed(preset(Preset.QUICK, Kind.UNET), pictures_per_epoch=100)
+    settings = Stream(pictures_per_epoch=100, stride=2, batch=recipe.batch, uses=2)
+    seen: list[set[int]] = []
+    for rank in range(ranks):
+        batches = 0
+        for worker in range(max(1, workers)):
+            known = _Worker(workers, worker) if workers else None
+            monkeypatch.setattr(synthetic_module, "get_worker_info", lambda known=known: known)
+            for epoch in range(2):
+                drawn.seeds.clear()
+                pictures = len(_epoch(SceneStream(settings, epoch=epoch, rank=rank, ranks=ranks)))
+                assert pictures % recipe.batch == 0
+                seen.append(set(drawn.seeds[-(pictures // 2) :] if pictures else ()))
+                batches += pictures // recipe.batch if epoch == 0 else 0
+        assert batches == recipe.batches(ranks)
+    assert len(set.union(*seen)) == sum(map(len, seen)), "each scene falls to one of them"
 
 
 def test_no_scene_for_watching_or_judging_is_ever_learned_from(drawn: _Drawn) -> None:

@@ -15,7 +15,9 @@ import torch
 
 from daemon.vision.parts import BodyPart
 from drivers.errors import ConfigError
-from training.checkpoints import load
+from drivers.vivarium.truth import Contact
+from training.checkpoints import history_of, load
+from training.history import history_from_json, sources_hash
 from training.material import FIRST_VALIDATION_SEED
 from training.pixel_measures import pixel_measures, pixel_metrics
 from training.recipe import Kind, Preset, preset
@@ -36,8 +38,8 @@ def _command(*words: str) -> list[str]:
     return [sys.executable, "-m", "daemon", "train", *words]
 
 
-def _run(*words: str) -> str:
-    done = subprocess.run(_command(*words), capture_output=True, text=True, timeout=_WAIT_S, check=False)
+def _run(*words: str, within_s: float = _WAIT_S) -> str:
+    done = subprocess.run(_command(*words), capture_output=True, text=True, timeout=within_s, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -119,6 +121,33 @@ def test_two_processes_train_one_network_together(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "epochs" / "000" / "metrics_multiclass.json").read_text(encoding="utf-8"))
     pixels = sum(map(sum, record["confusion"]["pixels_true_by_row"]))
     assert pixels == WATCHED_SCENES * 192 * 256  # counted by both, added up
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(_WAIT_S)
+def test_processes_that_watch_with_different_pictures_wait_for_each_other(tmp_path: Path) -> None:
+    """Of two scenes only the second has its animals apart, and each process is shown one."""
+    contacts = [SceneSource(FIRST_VALIDATION_SEED, 2)[index].contact for index in range(2)]
+    assert [contact is Contact.APART for contact in contacts] == [False, True]
+    words = ("--epochs", "1", "--devices", "2", "--accelerator", "cpu", "--set", "validation_scenes=2")
+    _run(*_small(tmp_path, *words), within_s=300)
+    record = json.loads((tmp_path / "epochs" / "000" / "metrics_multiclass_apart.json").read_text(encoding="utf-8"))
+    assert sum(map(sum, record["confusion"]["pixels_true_by_row"])) == 192 * 256
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(_WAIT_S)
+def test_a_torn_last_checkpoint_is_mended_and_what_came_before_is_remembered(tmp_path: Path) -> None:
+    _run(*_small(tmp_path, "--epochs", "1"))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    history = history_of(last)
+    assert [one.generator_hash for one in history.stretches] == [sources_hash(["drivers/vivarium"])]
+    assert history_from_json((tmp_path / "history.json").read_text(encoding="utf-8")) == history
+    last.write_bytes(last.read_bytes()[:1000])
+    _run(*_small(tmp_path, "--resume", "--epochs", "2", "--seed", "5", "--workers", "3"))
+    assert [(one.first_epoch, one.seed) for one in history_of(last).stretches] == [(0, 0), (1, 5)]
+    stored = torch.load(last, weights_only=True)
+    assert (stored["epoch"], stored["global_step"]) == (1, 8), "three workers share four batches"
 
 
 def test_a_training_is_not_begun_over_another_one(tmp_path: Path) -> None:

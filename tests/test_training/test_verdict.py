@@ -135,6 +135,19 @@ def test_a_head_at_the_tail_is_at_the_wrong_end() -> None:
     assert verdict.animals.ends_right == (False, True)
 
 
+@pytest.mark.parametrize("moved", [BodyPart.HEAD, BodyPart.TAIL], ids=["head", "tail"])
+def test_both_ends_must_be_right(moved: BodyPart) -> None:
+    parts, instances = two()
+    first, wrong = instances == 1, parts.copy()
+    wrong[first & (parts == moved)] = BodyPart.BODY
+    end = first & (parts == (BodyPart.HEAD if moved is BodyPart.TAIL else BodyPart.TAIL))
+    rows, columns = np.nonzero(end)
+    wrong[rows[: len(rows) // 2], columns[: len(rows) // 2]] = moved  # beside the other one, which stays
+    verdict = judge(truth(parts, instances), Found(parts=wrong, instances=instances))
+    assert verdict.animals is not None
+    assert verdict.animals.ends_right == (False, True)
+
+
 def test_an_animal_is_as_sure_as_its_pixels_are_on_average() -> None:
     parts, instances = two()
     confidence = np.full(SHAPE, 0.9, np.float32)

@@ -13,6 +13,7 @@ import pytest
 from daemon.observation import FrameObservation
 from daemon.schedule import PlannedBlock
 from daemon.store.repository import BlockState, Coverage, Store, open_store
+from daemon.worker import block_finished
 from drivers.clock import NS_PER_S
 from drivers.errors import StoreRejectedError
 
@@ -223,6 +224,19 @@ def test_an_unknown_block_is_refused(store: Store, add: Add, observation: MakeOb
 def test_a_frame_with_half_a_plan_is_refused(store: Store, add: Add, observation: MakeObservation) -> None:
     with pytest.raises(StoreRejectedError, match="expected block_key and planned_utc_ns both or none"):
         add(replace(observation(0), planned_utc_ns=5))
+
+
+def test_frames_that_were_left_out_are_captured_and_counted_as_unmeasured(
+    store: Store, ids: Ids, add: Add, planned_block: MakeBlock, observation: MakeObservation
+) -> None:
+    block = planned_block()
+    store.open_block(block, run_id=ids[0], at_utc_ns=block.start_utc_ns)
+    reasons = [None, "model_slow", "model_slow", "shutter"]
+    add(*(replace(observation(n, block_key=block.key), not_measured=why) for n, why in enumerate(reasons)))
+    coverage = store.coverage(block.key)
+    assert (coverage.captured, dict(coverage.unmeasured_by_reason)) == (4, {"model_slow": 2, "shutter": 1})
+    told = block_finished(block.key, coverage, block.end_utc_ns).data
+    assert (told["captured"], told["unmeasured_model_slow"], told["unmeasured_shutter"]) == (4, 2, 1)
 
 
 def test_coverage_of_the_last_hours_is_over_all_blocks(

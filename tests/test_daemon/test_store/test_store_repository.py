@@ -57,6 +57,42 @@ def topics(store: Store) -> list[str]:
     return [queued.topic.removeprefix("event/") for queued in store.queued_messages(after_id=0, limit=1000)]
 
 
+def test_a_frame_names_who_found_the_animals(
+    store: Store, ids: Ids, add: Add, observation: MakeObservation, planned_block: Callable[..., PlannedBlock]
+) -> None:
+    block = planned_block()
+    store.open_block(block, run_id=ids[0], at_utc_ns=block.start_utc_ns)
+    names = ["unet-1+panoptic-1", "classical-1", None]
+    add(*(replace(observation(n, block_key=block.key), segmenter=name) for n, name in enumerate(names)))
+    assert [each.segmenter for each in store.block_observations(block.key)] == names
+
+
+def test_a_run_is_told_its_networks_only_before_anything_was_measured(
+    store: Store, ids: Ids, add: Add, observation: MakeObservation, database_path: Path
+) -> None:
+    store.name_segmenter(ids[0], segmenter="unet-1", models={"unet": "ab"})
+    named = [("unet-1", '{"unet":"ab"}')]
+    assert rows_of(database_path, "SELECT segmenter, models_json FROM run") == named
+    add(observation(0))
+    with pytest.raises(StoreRejectedError, match="has frames: they were not measured by unet-2"):
+        store.name_segmenter(ids[0], segmenter="unet-2", models={})
+    with pytest.raises(StoreRejectedError, match="there is no such run"):
+        store.name_segmenter(77, segmenter="unet-2", models={})
+    assert rows_of(database_path, "SELECT segmenter, models_json FROM run") == named
+
+
+def test_a_run_ends_with_the_beginning_of_the_next_or_not_at_all(store: Store, ids: Ids, database_path: Path) -> None:
+    values = {"version": "1", "config_hash": "", "config_json": "{}", "host": "", "boot_id": "", "started_utc_ns": 9}
+    with pytest.raises(StoreRejectedError):
+        store.start_run(**{**values, "after": ids[0], "segmenter": None})  # type: ignore[arg-type]
+    assert rows_of(database_path, "SELECT id, end_reason FROM run") == [(ids[0], None)]
+    new = store.start_run(**{**values, "after": ids[0], "segmenter": "unet-1"})  # type: ignore[arg-type]
+    assert rows_of(database_path, "SELECT id, ended_utc_ns, end_reason FROM run") == [
+        (ids[0], 9, "reloaded"),
+        (new, None, None),
+    ]
+
+
 def test_observations_are_read_as_they_were_written(
     store: Store, ids: Ids, add: Add, observation: MakeObservation, planned_block: Callable[..., PlannedBlock]
 ) -> None:

@@ -1,6 +1,7 @@
 """Tables, their constraints, and the way from an older schema to the newest."""
 
 import logging
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -24,11 +25,16 @@ STAMP = "20261118T110640Z"
 
 
 def schema_of(path: Path) -> dict[str, str]:
-    """The SQL of all tables and indexes, each line alone, in any order of lines."""
+    """The SQL of all tables and indexes, each line alone, in any order of lines.
+
+    A column that was added to a table stands in one line with the last one before it.
+    """
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     return {
-        name: "\n".join(sorted(line.strip().rstrip(",") for line in sql.splitlines()))
+        name: "\n".join(
+            sorted(line.strip().rstrip(",") for line in re.sub(r"(?m), (?=\w+ [A-Z]+, *$)", "\n", sql).splitlines())
+        )
         for name, sql in rows
         if name != "alembic_version"
     }
@@ -80,7 +86,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
             ("camera", "1, 'simulated', 'T2S+', 'S1', '1.0', 'seed 1', 'v1', 25.0"),
             ("calibration", f"1, 1, 6000, {', '.join(['0.5'] * 13)}"),
             ("block", "1, 1, 'k', 'night', '2026-11-18', 0, 10, 1, 10, 'open', NULL, NULL, 0, NULL"),
-            ("frame", "1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL"),
+            ("frame", "1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL, NULL"),
         ):
             connection.execute(f"INSERT INTO {table} VALUES ({values})")
         yield connection
@@ -267,6 +273,24 @@ def test_an_older_database_is_copied_and_then_upgraded(
     assert rows_of(copy, "SELECT id, host FROM run") == [(1, "box")]
     assert str(copy) in caplog.text
     assert upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations) is None
+
+
+def test_what_measured_the_frames_of_an_older_database_is_not_known(
+    url: str, database_path: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(MIGRATIONS, older, ignore=shutil.ignore_patterns("__pycache__", "r0003_*"))
+    upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=older)
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        for table, values in (
+            ("run", "1, '0.1.0', 'abc', '{}', 'unet-1', '{}', 'box', 'boot', 0, NULL, NULL"),
+            ("camera", "1, 'simulated', 'T2S+', 'S1', '1.0', 'seed 1', 'v1', 25.0"),
+            ("calibration", f"1, 1, 6000, {', '.join(['0.5'] * 13)}"),
+            ("frame", "1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL"),
+        ):
+            connection.execute(f"INSERT INTO {table} VALUES ({values})")
+    assert upgrade(make_url(url), utc_ns=NOW_UTC_NS) is not None
+    assert rows_of(database_path, "SELECT id, run_id, segmenter FROM frame") == [(1, 1, None)]
 
 
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
