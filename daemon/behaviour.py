@@ -156,9 +156,7 @@ class Visits:
     def add(self, at_ns: int, within: bool) -> bool:
         """Whether this sample is an entry: in the zone, and the one before it, shortly before, was outside."""
         last, self._last = self._last, (at_ns, within)
-        return (
-            last is not None and within and not last[1] and 0 <= at_ns - last[0] <= LONGEST_STEP_S * NS_PER_S
-        )
+        return last is not None and within and not last[1] and 0 <= at_ns - last[0] <= LONGEST_STEP_S * NS_PER_S
 
     def latency_s(self, at_ns: int, within: bool, block: str | None, since_ns: int | None) -> float | None:
         """Time since the first sample of a block, at the first one that lies in the zone; otherwise None."""
@@ -309,9 +307,7 @@ def rhythm(values: Iterable[tuple[float, float]], *, light_hours: float, least_s
 
     day = [hour for hour in range(HOURS) if hour + 0.5 < light_hours]
     night = [hour for hour in range(HOURS) if hour + 0.5 >= light_hours]
-    return Rhythm(
-        hourly=hourly, minutes=tuple(map(len, by_hour)), day_mean=phase(day), night_mean=phase(night)
-    )
+    return Rhythm(hourly=hourly, minutes=tuple(map(len, by_hour)), day_mean=phase(day), night_mean=phase(night))
 
 
 def rest_disturbance(endings: float, resting_hours: float) -> float | None:

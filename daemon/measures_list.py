@@ -184,7 +184,8 @@ _LIST: tuple[Measure, ...] = (
     ),
     *_lengths("nearest_mm", "mm", "median of the distance of its trunk's centre to the nearest other animal's", OWN,
               f"{_HALF}, with another"),
-    _animal("seen_share", "1", "share of the samples due that show the animal, resolved", OWN, "always"),
+    _animal("seen_share", "1", "share of the samples that show the animal, resolved", OWN,
+            "at least 50% of the samples due were measured"),
     # The cage
     _cage("ambient_celsius", "Cel", "median over the samples of the median of all that is no animal", OWN,
           "at least 20% of the samples due, not settling after a shutter"),
@@ -193,10 +194,10 @@ _LIST: tuple[Measure, ...] = (
     _cage("nest_minus_ambient_celsius", "Cel", "mean over the samples of (nest - background): warmth kept in the nest",
           OWN, "as nest_celsius"),
     _cage("reference_offset_celsius", "Cel", "median over the samples of what was added to each reading so that the "
-          "reference patches have their known temperature", "own; comparison with a reference in the scene", 
+          "reference patches have their known temperature", "own; comparison with a reference in the scene",
           "at least 20% of the samples due have a reference in sight"),
     _cage("animals_seen", "1", "mean over the samples of the number of animals told apart", OWN,
-          "at least 50% of the samples due"),
+          "at least 50% of the samples due were measured"),
     _cage("frames_coverage", "1", "share of the samples due that were measured", OWN, "always"),
 )  # fmt: skip
 

@@ -23,8 +23,8 @@ DRIFT_CELSIUS_PER_CELSIUS = 1.2
 """Change of a reading per degree of the detector since the last shutter event; measured there, too."""
 
 EMISSIVITY_UNCERTAINTY = 0.015
-"""Standard uncertainty of the emissivity of coat and skin against the one set: ears of pigs 0.978, their hairy shoulders
-0.946 (Soerensen et al. 2014, Comput Electron Agric 109:52), human skin 0.98."""
+"""Standard uncertainty of the emissivity of coat and skin against the one set: ears of pigs 0.978, their hairy
+shoulders 0.946 (Soerensen et al. 2014, Comput Electron Agric 109:52), human skin 0.98."""
 
 LENS_SIGMA_PX = 0.8
 """Blur of a lens that is focused by hand, Gaussian sigma; an ideal one has 0.6."""
@@ -64,8 +64,8 @@ Series = Mapping[int, float]
 class TemperatureUncertainty:
     """Standard uncertainty of a part's mean temperature by its causes, °C.
 
-    What the camera is off as a whole (the class of camera says ±2 °C) is not in it: it does not change an animal against
-    itself. A reference in the scene removes that as well.
+    What the camera is off as a whole (±2 °C is usual for its class) is not in it: it does not change an animal
+    against itself. A reference in the scene removes that as well.
     """
 
     noise: float
@@ -163,7 +163,7 @@ def mixed_share(width: float) -> float:
 
     Notes
     -----
-    A strip of width w behind a Gaussian blur of sigma s keeps erf(w / (2 sqrt(2) s)) of its contrast on its middle line;
+    A strip of width w behind a Gaussian blur of sigma s keeps erf(w / (2 sqrt(2) s)) of its contrast on its middle;
     s² is the lens's 0.8² and the pixel's 1/12. A tail 3 px wide loses 7.8 %, one of 2 px 24 %, a body none.
     """
     sigma = math.sqrt(LENS_SIGMA_PX**2 + PIXEL_VARIANCE_PX2)
@@ -194,8 +194,8 @@ def heat_loss_index_uncertainty(index: float, excess_celsius: float, *, tail: fl
 
     Notes
     -----
-    First-order propagation (JCGM 100:2008, 5.1.2) of H = (t - a) / (b - a) with a's own uncertainty neglected: it is the
-    median of many thousand pixels. u² = (u_t² + H² u_b²) / (b - a)².
+    First-order propagation (JCGM 100:2008, 5.1.2) of H = (t - a) / (b - a) with a's own uncertainty neglected: it is
+    the median of many thousand pixels. u² = (u_t² + H² u_b²) / (b - a)².
     """
     return math.hypot(tail, index * body) / excess_celsius
 
@@ -203,8 +203,9 @@ def heat_loss_index_uncertainty(index: float, excess_celsius: float, *, tail: fl
 def skin_max_30min(maxima: Series, minute: int) -> float | None:
     """Mean of the per-minute skin maxima of the 30 minutes that end with this one.
 
-    The proxy of van der Vinne et al. 2020 (mice): it follows the rhythm of an animal's core temperature and says nothing
-    about its height. At the last minute of a block of 30 minutes it is the block's value. None with fewer than 20 minutes.
+    The proxy of van der Vinne et al. 2020 (mice): it follows the rhythm of an animal's core temperature and says
+    nothing about its height. At the last minute of a block of 30 minutes it is the block's value. None with fewer than
+    20 minutes.
     """
     values = _between(maxima, minute - PROXY_MINUTES + 1, minute)
     return fmean(values) if len(values) >= LEAST_PROXY_MINUTES else None

@@ -7,8 +7,10 @@ import numpy as np
 
 from daemon.measure import measure, unmeasurable
 from daemon.observation import FrameObservation
+from daemon.reference import References
 from daemon.track import NearestNumbering
 from daemon.vision.parts import Segmentation, Segmenter
+from daemon.vision.shape import Mask
 from drivers.frame import ThermalFrame
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 
@@ -37,6 +39,10 @@ class Pipeline:
         Size of a pixel at the animals' distance.
     left_out : callable
         Why a frame that could be measured is not to be; None when it is.
+    references : References, optional
+        Patches of known temperature in the scene.
+    nests : (height, width) bool, optional
+        Pixels of the zones that are nests.
     """
 
     def __init__(
@@ -46,11 +52,15 @@ class Pipeline:
         animals: int,
         mm_per_px: float | None,
         left_out: Callable[[ThermalFrame], str | None] = lambda _frame: None,
+        references: References | None = None,
+        nests: Mask | None = None,
     ) -> None:
         self.segmenter = segmenter
         self._left_out = left_out
         self._numbering = NearestNumbering(animals)
         self._mm_per_px = mm_per_px
+        self._references = references
+        self._nests = nests
 
     def process(
         self, frame: ThermalFrame, *, block_key: str | None = None, planned_utc_ns: int | None = None
@@ -61,9 +71,11 @@ class Pipeline:
             empty = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
             segmentation = Segmentation(parts=empty, instances=empty.copy())
             numbers: dict[int, int] = {}
+            offset = None
         else:
             segmentation = self.segmenter.segment(frame.celsius)
             numbers = self._numbering.number(segmentation)
+            offset = None if self._references is None else self._references.offset(frame, segmentation.instances)
         observation = measure(
             frame,
             segmentation,
@@ -72,5 +84,7 @@ class Pipeline:
             block_key=block_key,
             planned_utc_ns=planned_utc_ns,
             left_out=left_out,
+            offset=offset,
+            nests=self._nests,
         )
         return Measured(observation=observation, segmentation=segmentation, numbers=numbers)

@@ -39,9 +39,9 @@ def posture_of(parts: Mapping[BodyPart, Places]) -> Posture | None:
 
     Notes
     -----
-    The base of the tail is the centre of the tenth of its pixels nearest to the body's centre; where no tail is seen, the
-    body's pixel farthest from the head's centre. The way along three straight lines is shorter than the spine of a bent
-    animal, but bends with it: own definition, cheap enough for every frame.
+    The base of the tail is the centre of the tenth of its pixels nearest to the body's centre; where no tail is seen,
+    the body's pixel farthest from the head's centre. The way along three straight lines is shorter than the spine of a
+    bent animal, but bends with it: own definition, cheap enough for every frame.
     """
     head, body, tail = (parts.get(part) for part in BodyPart)
     if head is None or body is None:
