@@ -42,12 +42,16 @@ from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.payloads import event_message, health_payload, info_payload
+from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.publisher import Publisher
+from daemon.minute_value import MinuteValue
+from daemon.minute_values import MINUTE_NS, REMEMBERED_MINUTES, collector_of
 from daemon.networks import file_hashes, open_networks
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
-from daemon.pipeline import Pipeline
+from daemon.pipeline import Pipeline, nests_of
 from daemon.recorder import BlockRecorder, enter_unknown
+from daemon.reference import References
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
 from daemon.schedule import block_at, check_plan, next_block
@@ -366,6 +370,7 @@ class Service:
 
     def _start_messaging(self) -> None:
         mqtt = self.settings.mqtt
+        self._probes = ProbeReadings(each.topic for each in self.settings.reference if each.topic is not None)
         if not mqtt.enabled:
             return
         if mqtt.broker == "embedded":
@@ -381,6 +386,7 @@ class Service:
                 clock=self._clock,
                 beat=partial(self._beats.beat, "publisher"),
                 on_command=self._inbox.put if mqtt.commands else None,
+                probes=self._probes,
             )
         )
         self._publish_info()
@@ -407,7 +413,10 @@ class Service:
                 animals=settings.measure.animals,
                 mm_per_px=settings.measure.mm_per_px,
                 left_out=self._segmenter.left_out,
+                references=References(settings.reference, self._probes.celsius),
+                nests=nests_of(settings.zones),
             ),
+            minutes=collector_of(lambda: self.settings, earlier=self._earlier_minutes()),
             vision=VisionEvents(lambda: self._segmenter.state),
             rules=AlertRules(
                 settings.alerts,
@@ -446,6 +455,11 @@ class Service:
         # After the recorder, and so ended before it: a recording can be entered when its block has been.
         self._thread("worker", lambda: self._worker.run(self._samples), self._samples.close)
         self._sampler = Sampler(sinks, outside_rate_hz=settings.measure.outside_rate_hz)
+
+    def _earlier_minutes(self) -> list[MinuteValue]:
+        """What the measures of several minutes look back on."""
+        now_ns = self._clock.utc_ns()
+        return list(self.store.minute_values(since_utc_ns=now_ns - REMEMBERED_MINUTES * MINUTE_NS, until_utc_ns=now_ns))
 
     def _start_caretaker(self) -> None:
         publisher = self._publisher

@@ -27,7 +27,7 @@ from daemon.physiology import (
     width_px,
 )
 from daemon.schedule import blocks_between
-from daemon.settings import ScheduleSettings, ZoneSettings
+from daemon.settings import ScheduleSettings, Settings, ZoneSettings
 from daemon.vision.parts import BodyPart
 from drivers.clock import NS_PER_S
 from drivers.frame import FrameFlag
@@ -56,6 +56,29 @@ def samples_due(minute_utc_ns: int, schedule: ScheduleSettings, zone: ZoneInfo, 
             due += within_s * min(1.0, NS_PER_S / block.period_ns)
             outside_s -= within_s
     return due + max(outside_s, 0.0) * min(1.0, outside_rate_hz)
+
+
+def collector_of(settings: Callable[[], Settings], *, earlier: Iterable[MinuteValue] = ()) -> "MinuteCollector":
+    """What a box collects.
+
+    Parameters
+    ----------
+    settings : callable
+        Those in force: the schedule may change while the box goes on.
+    earlier : iterable of MinuteValue
+        Of the minutes before.
+    """
+
+    def due(minute_utc_ns: int) -> float:
+        now = settings()
+        return samples_due(minute_utc_ns, now.schedule, now.zone, now.measure.outside_rate_hz)
+
+    first = settings()
+    collector = MinuteCollector(
+        animals=first.measure.animals, zones=first.zones, mm_per_px=first.measure.mm_per_px, due=due
+    )
+    collector.remember(earlier)
+    return collector
 
 
 @dataclass(slots=True)

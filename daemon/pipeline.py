@@ -1,13 +1,14 @@
 """One frame to one observation: segment, number, measure. The service and the offline analysis share it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from daemon.measure import measure, unmeasurable
 from daemon.observation import FrameObservation
-from daemon.reference import References
+from daemon.reference import References, polygon_mask
+from daemon.settings import ZoneSettings
 from daemon.track import NearestNumbering
 from daemon.vision.parts import Segmentation, Segmenter
 from daemon.vision.shape import Mask
@@ -24,6 +25,12 @@ class Measured:
     """Empty where the frame was not measured."""
     numbers: Mapping[int, int] = field(default_factory=dict)
     """Instance in the segmentation -> number of the animal in the observation."""
+
+
+def nests_of(zones: Iterable[ZoneSettings]) -> Mask | None:
+    """Pixels of all zones that are nests, (192, 256) bool; None without one."""
+    masks = [polygon_mask(zone.polygon) for zone in zones if zone.kind == "nest"]
+    return np.logical_or.reduce(masks) if masks else None
 
 
 class Pipeline:

@@ -302,6 +302,11 @@ class Store:
         with self._database.reading("read the open blocks") as connection:
             return blocks.open_blocks(connection)
 
+    def blocks_within(self, since_utc_ns: int, until_utc_ns: int) -> list[StoredBlock]:
+        """Blocks that lie, or reach, between two times, in their order."""
+        with self._database.reading("read blocks") as connection:
+            return blocks.blocks_within(connection, since_utc_ns, until_utc_ns)
+
     def finished_block_keys(self, since_utc_ns: int) -> frozenset[str]:
         """Keys of the blocks that are over, finished or missed, and ended since then."""
         with self._database.reading("read the finished blocks") as connection:
