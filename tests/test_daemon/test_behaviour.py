@@ -1,6 +1,7 @@
 """Ways, rests, zones, maps and rhythms, by hand and by properties."""
 
 import math
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -26,7 +27,7 @@ from daemon.behaviour import (
 SECOND = 1_000_000_000
 
 
-def walk(places: list[Point], *, every_s: float = 1.0) -> list[Step]:
+def walk(places: Sequence[Point], *, every_s: float = 1.0) -> list[Step]:
     way = Way()
     found = [way.add(round(index * every_s * SECOND), place) for index, place in enumerate(places)]
     return [step for step in found if step is not None]
@@ -184,7 +185,7 @@ def test_maps_by_hand() -> None:
 
 
 def test_maps_at_25_frames_a_second_count_no_second_twice() -> None:
-    at_ns = np.arange(0, 10 * SECOND + 1, SECOND // 25, np.int64)
+    at_ns = np.arange(0, 10 * SECOND + 1, SECOND // 25).astype(np.int64)
     places = np.full((len(at_ns), 2), 20.0)
     assert position_maps(at_ns, places, size=(192, 256), cell_px=8).seconds.sum() == pytest.approx(10, abs=0.6)
 

@@ -1,4 +1,4 @@
-"""The worker stores the values of minutes with what they were made of, also over a database that refuses for a while."""
+"""The worker stores values of minutes with what they were made of, also when the database refuses for a while."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
