@@ -165,7 +165,9 @@ def _of_block(how: str, minutes: Sequence[MinuteValue], known: Sequence[float], 
         return last.value if last.minute_utc_ns == planned[-1] else None
     if not known:
         return None
-    return {"sum": sum, "max": max, "mean": fmean}[how](known)
+    if how == "mean":
+        return fmean(known)
+    return sum(known) if how == "sum" else max(known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
