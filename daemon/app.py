@@ -42,13 +42,17 @@ from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
 from daemon.messaging.payloads import event_message, health_payload, info_payload
+from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.publisher import Publisher
+from daemon.minute_value import MinuteValue
+from daemon.minute_values import MINUTE_NS, REMEMBERED_MINUTES, collector_of
 from daemon.networks import Networks, Preparation
 from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
-from daemon.pipeline import Pipeline
+from daemon.pipeline import Pipeline, nests_of
 from daemon.recorder import BlockRecorder, enter_unknown
+from daemon.reference import References
 from daemon.reload import NOT_READY, Reloader, first_networks
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
@@ -362,6 +366,7 @@ class Service:
 
     def _start_messaging(self) -> None:
         mqtt = self.settings.mqtt
+        self._probes = ProbeReadings(each.topic for each in self.settings.reference if each.topic is not None)
         if not mqtt.enabled:
             return
         if mqtt.broker == "embedded":
@@ -377,6 +382,7 @@ class Service:
                 clock=self._clock,
                 beat=partial(self._beats.beat, "publisher"),
                 on_command=self._inbox.put if mqtt.commands else None,
+                probes=self._probes,
             )
         )
         self._publish_info()
@@ -403,7 +409,10 @@ class Service:
                 animals=settings.measure.animals,
                 mm_per_px=settings.measure.mm_per_px,
                 left_out=self._segmenter.left_out,
+                references=References(settings.reference, self._probes.celsius),
+                nests=nests_of(settings.zones),
             ),
+            minutes=collector_of(lambda: self.settings, earlier=self._earlier_minutes()),
             vision=VisionEvents(lambda: self._segmenter.state),
             rules=AlertRules(
                 settings.alerts,
@@ -451,6 +460,11 @@ class Service:
     def _stop_measuring(self) -> None:
         self._samples.close()
         self._may_measure.set()
+
+    def _earlier_minutes(self) -> list[MinuteValue]:
+        """What the measures of several minutes look back on."""
+        now_ns = self._clock.utc_ns()
+        return list(self.store.minute_values(since_utc_ns=now_ns - REMEMBERED_MINUTES * MINUTE_NS, until_utc_ns=now_ns))
 
     def _start_caretaker(self) -> None:
         publisher = self._publisher

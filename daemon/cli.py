@@ -37,6 +37,7 @@ from daemon.heap import keep_heap_small
 from daemon.inspect import inspect_frame
 from daemon.installation import default_config
 from daemon.logs import configure_logging
+from daemon.measures_cli import measures_app
 from daemon.messaging.ask import give_command
 from daemon.messaging.watch import watch
 from daemon.model_cli import model_app
@@ -76,6 +77,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+app.add_typer(measures_app, name="measures")
 app.add_typer(model_app, name="model")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.posture import posture_of
+from daemon.reference import Offset, corrected
 from daemon.vision.parts import BodyPart, Segmentation
-from daemon.vision.shape import window
+from daemon.vision.shape import Mask, window
 from drivers.frame import FrameFlag, ThermalFrame
 
 _UNMEASURABLE = ((FrameFlag.SHUTTER, "shutter"), (FrameFlag.UNCERTAIN, "uncertain"))
@@ -18,6 +20,9 @@ _RIM_SHARE = np.float32(0.5)
 """How much of the fall of temperature before the outline goes on in it; see `unmixed_celsius`."""
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+LEAST_NEST_PX = 20
+"""With fewer free pixels nothing is said about the warmth of a nest."""
 
 
 def unmeasurable(flags: FrameFlag) -> str | None:
@@ -35,6 +40,8 @@ def measure(
     planned_utc_ns: int | None,
     left_out: str | None = None,
     segmenter: str | None = None,
+    offset: Offset | None = None,
+    nests: Mask | None = None,
 ) -> FrameObservation:
     """Positions, areas and temperatures of every numbered animal in a frame.
 
@@ -54,6 +61,10 @@ def measure(
         Why nothing is measured on a frame that could be.
     segmenter : str, optional
         Name of who made the segmentation, handed through.
+    offset : Offset, optional
+        What the references in the scene say is to be added to every degree.
+    nests : (height, width) bool, optional
+        Pixels of all zones that are nests.
 
     Raises
     ------
@@ -66,15 +77,18 @@ def measure(
     """
     reason = unmeasurable(frame.flags) or left_out
     animals: tuple[AnimalObservation, ...] = ()
-    background = None
+    background = nest = None
     if reason is None:
         if segmentation is None:
             raise ValueError(f"frame {frame.sequence} can be measured (flags {frame.flags!r}) but has no segmentation")
         if len(set(numbers.values())) != len(numbers):
             raise ValueError(f"each animal is one instance, got the numbers {dict(numbers)}")
+        frame = corrected(frame, offset)
         celsius = unmixed_celsius(frame.celsius, segmentation.instances)
         animals = _animals(celsius, segmentation, numbers, mm_per_px)
-        background = _median_or_none(frame.celsius[segmentation.instances == 0])
+        free = segmentation.instances == 0
+        background = _median_or_none(frame.celsius[free])
+        nest = None if nests is None else _nest_celsius(frame.celsius[nests & free])
     return FrameObservation(
         sequence=frame.sequence,
         captured_utc_ns=frame.captured_utc_ns,
@@ -89,7 +103,15 @@ def measure(
         block_key=block_key,
         planned_utc_ns=planned_utc_ns,
         segmenter=segmenter,
+        nest_celsius=nest,
+        reference_offset_celsius=offset.celsius if offset is not None and reason is None else None,
+        reference_uncertainty_celsius=offset.uncertainty if offset is not None and reason is None else None,
     )
+
+
+def _nest_celsius(free: NDArray[np.float32]) -> float | None:
+    known = free[np.isfinite(free)]
+    return float(known.mean(dtype=np.float64)) if known.size >= LEAST_NEST_PX else None
 
 
 def unmixed_celsius(celsius: NDArray[np.float32], instances: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -165,17 +187,26 @@ def _animals(
     found = []
     rows, columns = np.nonzero(segmentation.instances)
     instances, labels = segmentation.instances[rows, columns], segmentation.parts[rows, columns]
+    outline = _outline(segmentation.instances)[rows, columns]
     for instance, animal in sorted(numbers.items(), key=lambda pair: pair[1]):
         own = instances == instance
         if not own.any():
             continue
+        places = {part: np.flatnonzero(own & (labels == part)) for part in BodyPart}
+        places = {part: here for part, here in places.items() if here.size}
         parts = tuple(
-            _part(part, rows[here], columns[here], celsius, mm_per_px)
-            for part in BodyPart
-            if (here := own & (labels == part)).any()
+            _part(part, rows[here], columns[here], celsius, mm_per_px, outline_px=int(np.count_nonzero(outline[here])))
+            for part, here in places.items()
         )
-        found.append(AnimalObservation(animal=animal, parts=parts))
+        posture = posture_of({part: (rows[here], columns[here]) for part, here in places.items()})
+        found.append(AnimalObservation(animal=animal, parts=parts, posture=posture))
     return tuple(found)
+
+
+def _outline(instances: NDArray[np.uint8]) -> Mask:
+    """Pixels of animals with background among their eight neighbours; beyond the picture there is none."""
+    animal = (instances > 0).astype(np.uint8)
+    return np.asarray(animal > cv2.erode(animal, _NEIGHBOURS))
 
 
 def _part(
@@ -184,6 +215,8 @@ def _part(
     columns: NDArray[np.intp],
     celsius: NDArray[np.float32],
     mm_per_px: float | None,
+    *,
+    outline_px: int,
 ) -> PartObservation:
     values = celsius[rows, columns].astype(np.float64)
     values = np.sort(values[np.isfinite(values)])
@@ -203,6 +236,7 @@ def _part(
         p95_celsius=_percentile(values, 95) if some else None,
         min_celsius=float(values[0]) if some else None,
         max_celsius=float(values[-1]) if some else None,
+        outline_px=outline_px,
     )
 
 

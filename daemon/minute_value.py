@@ -16,7 +16,7 @@ class Measure:
     """What a number means."""
 
     name: str
-    """snake_case with the unit at its end where it has one, `tail_minus_ambient_celsius`: column, topic and config key."""
+    """snake_case, its unit at the end where it has one, `tail_minus_ambient_celsius`: column, topic and config key."""
     scope: Scope
     unit: str
     """UCUM-like: `Cel`, `mm/s`, `1` for a share."""

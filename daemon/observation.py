@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from daemon.posture import Posture
 from daemon.vision.parts import BodyPart
 from drivers.frame import FrameFlag
 from drivers.thermometry import Calibration
@@ -28,6 +29,8 @@ class PartObservation:
     p95_celsius: float | None
     min_celsius: float | None
     max_celsius: float | None
+    outline_px: int | None = None
+    """Pixels with background among their eight neighbours; None in what was stored before they were counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class AnimalObservation:
     """Its number, from 1."""
     parts: tuple[PartObservation, ...]
     """Those that were found, in the order of `BodyPart`."""
+    posture: Posture | None = None
+    """None without head or body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +67,9 @@ class FrameObservation:
     """The planned moment this frame stands for; None outside blocks."""
     segmenter: str | None = None
     """Name of what found the animals; None where nothing was measured, or where it was stored before this was noted."""
+    nest_celsius: float | None = None
+    """Mean of the nests' pixels that no animal covers, °C; None without a nest, or where hardly any are free."""
+    reference_offset_celsius: float | None = None
+    """What was added to every degree so that the reference patches have theirs; None where nothing was."""
+    reference_uncertainty_celsius: float | None = None
+    """Standard uncertainty of that."""

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import tzlocal
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from drivers.errors import ConfigError
+from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 from drivers.thermometry import EnvironmentOverrides
 
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
@@ -206,6 +207,8 @@ class ScheduleSettings(_Section):
     """Whether the times below are local clock time or zeitgeber time (ZT0 = lights on)."""
     lights_on: ClockTime = "07:00"
     """Local clock time of ZT0."""
+    light_hours: float = Field(12.0, ge=0, le=24)
+    """How long the lights are on; tells day from night in measures of the rhythm."""
     block_minutes: float = Field(30.0, gt=0, le=1440)
     """Length of a block."""
     rate_hz: float = Field(1.0, gt=0, le=25)
@@ -327,6 +330,54 @@ class TooColdSettings(LimitSettings):
     """Below this."""
 
 
+Coordinates = tuple[tuple[float, float], ...]
+
+
+def _polygon(points: Coordinates) -> Coordinates:
+    if len(points) < 3:
+        raise ValueError(f"expected at least three corners [x, y], got {len(points)}")
+    for x, y in points:
+        if not (0 <= x <= IMAGE_WIDTH - 1 and 0 <= y <= IMAGE_HEIGHT - 1):
+            raise ValueError(f"expected corners from [0, 0] to [{IMAGE_WIDTH - 1}, {IMAGE_HEIGHT - 1}], got [{x}, {y}]")
+    twice_area = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(points, (*points[1:], points[0]), strict=True))
+    if twice_area == 0:
+        raise ValueError("expected corners around an area, got a line")
+    return points
+
+
+PolygonSetting = Annotated[Coordinates, AfterValidator(_polygon)]
+
+
+class ZoneSettings(_Section):
+    """A part of the box that is watched: time in it, entries, latency; its polygon is in pixels of the camera."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    """Small letters, digits and _: part of the names of its measures, as in zone_NAME_share."""
+    kind: Literal["nest", "food", "water", "other"] = "other"
+    """food and water are entered by the nose, the others by the trunk; of a nest the warmth is measured."""
+    polygon: PolygonSetting
+    """Corners [x, y] in pixels, x from 0 to 255, y down from 0 to 191."""
+
+
+class ReferenceSettings(_Section):
+    """A patch of known temperature in the picture; it takes the camera's drift out of every degree."""
+
+    polygon: PolygonSetting
+    """Corners [x, y] in pixels, well inside the patch; matt, and not where animals lie."""
+    celsius: float | None = Field(None, ge=-20, le=120)
+    """Its temperature, where that is fixed; otherwise give topic."""
+    topic: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^#+\x00]+$")
+    """MQTT topic on which a contact probe publishes its temperature: a number, or JSON with temperature or value."""
+    uncertainty_celsius: float = Field(0.3, gt=0, le=5)
+    """Standard uncertainty of that temperature."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ReferenceSettings":
+        if (self.celsius is None) == (self.topic is None):
+            raise ValueError("a reference needs either celsius or topic")
+        return self
+
+
 class AlertSettings(_Section):
     """When somebody is told."""
 
@@ -368,9 +419,21 @@ class Settings(_Section):
     disk: DiskSettings = DiskSettings()
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
+    zones: tuple[ZoneSettings, ...] = Field((), alias="zone")
+    """Parts of the box; none by default."""
+    reference: tuple[ReferenceSettings, ...] = ()
+    """Patches of known temperature; none by default."""
     alerts: AlertSettings = AlertSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("zones")
+    @classmethod
+    def _zones_have_names_of_their_own(cls, zones: tuple[ZoneSettings, ...]) -> tuple[ZoneSettings, ...]:
+        names = [each.name for each in zones]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each zone needs a name of its own, got {', '.join(names)}")
+        return zones
 
     def resolved(self, directory: Path) -> "Settings":
         """The same as it holds on this machine now: relative paths count from `directory`, the zone has a name.
@@ -527,11 +590,16 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     for step in location:
         if isinstance(step, int):
             continue
-        found = _section_of(model.model_fields[step].annotation)
+        found = _section_of(_fields(model)[step].annotation)
         if found is None:
             return []
         model = found
-    return list(model.model_fields)
+    return list(_fields(model))
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Fields by the name of their key."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
@@ -557,7 +625,7 @@ def describe_keys() -> Iterator[KeyDescription]:
 
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[KeyDescription]:
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model).items():
         key = f"{prefix}{name}"
         section = _section_of(field.annotation)
         if section is not None:
@@ -604,7 +672,7 @@ def example_toml() -> str:
 
 def _example(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
     sections: list[tuple[str, type[BaseModel]]] = []
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model).items():
         section = _section_of(field.annotation)
         if section is not None and not get_args(field.annotation):
             sections.append((name, section))
@@ -612,7 +680,7 @@ def _example(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
         description = _meaning(field)
         default = field.get_default(call_default_factory=True)
         if section is not None:
-            keys = ", ".join(f"{key} = ..." for key in section.model_fields)
+            keys = ", ".join(f"{key} = ..." for key in _fields(section))
             lines.append(f"# {name} = [{{ {keys} }}]  # {description}")
         elif field.is_required() or default is None:
             lines.append(f"# {name} =  # {description}")

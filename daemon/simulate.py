@@ -16,9 +16,11 @@ from typing import Self
 from daemon.cameras import camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.messaging.announcer import Silence
+from daemon.minute_values import collector_of
 from daemon.networks import open_networks
-from daemon.pipeline import Pipeline
+from daemon.pipeline import Pipeline, nests_of
 from daemon.recorder import BlockRecorder
+from daemon.reference import References
 from daemon.rules import AlertRules
 from daemon.sampling import BlockEnded, Item, Sampler, carry_out
 from daemon.schedule import check_plan
@@ -121,6 +123,7 @@ class DaySimulation:
                     on_progress(self._clock.utc_ns())
                     self._skip(capture, sampler, timetable)
             sampler.end_block(at_utc_ns=self._clock.utc_ns())  # one that ends with the day, or goes on into the next
+            beside.do(worker.finish_minutes)
             beside.do(worker.write)
             beside.finish()
             recorder.close()
@@ -161,7 +164,14 @@ class DaySimulation:
             started_utc_ns=self.start_utc_ns,
         )
         worker = Worker(
-            pipeline=Pipeline(segmenter, animals=measure.animals, mm_per_px=measure.mm_per_px),
+            pipeline=Pipeline(
+                segmenter,
+                animals=measure.animals,
+                mm_per_px=measure.mm_per_px,
+                references=References(settings.reference),
+                nests=nests_of(settings.zones),
+            ),
+            minutes=collector_of(lambda: settings),
             rules=AlertRules(
                 settings.alerts,
                 animals=measure.animals,

@@ -30,6 +30,7 @@ from daemon.messaging.connection import (
 from daemon.messaging.incoming import IncomingMessage
 from daemon.messaging.outbox import OutboxStore
 from daemon.messaging.payloads import status_payload
+from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.window import OutboxWindow
 from daemon.settings import MqttSettings
 from drivers.clock import NS_PER_S, Clock, SystemClock
@@ -102,8 +103,10 @@ class Publisher:
     beat : callable
         Told again and again as long as the thread goes on, with and without a broker.
     on_command : callable, optional
-        Told every message on `topics.COMMANDS`, in the publisher's thread: it must not wait. Without it nothing is
-        listened for.
+        Told every message on `topics.COMMANDS`, in the publisher's thread: it must not wait. Without it no commands
+        are listened for.
+    probes : ProbeReadings, optional
+        Contact probes whose topics are listened to as well.
 
     Raises
     ------
@@ -121,6 +124,7 @@ class Publisher:
         clock: Clock | None = None,
         beat: Callable[[], None] = lambda: None,
         on_command: Callable[[IncomingMessage], None] | None = None,
+        probes: ProbeReadings | None = None,
     ) -> None:
         _check(settings)
         self._settings = settings
@@ -129,6 +133,7 @@ class Publisher:
         self._clock = clock or SystemClock()
         self._beat = beat
         self._on_command = on_command
+        self._probes = probes
         self._window = OutboxWindow(store, self._clock)
         self._random = random.Random()
 
@@ -352,6 +357,8 @@ class Publisher:
         self._window.restart()
         if self._on_command is not None:
             connection.subscribe(topics.absolute(self._box, topics.COMMANDS))
+        for topic in () if self._probes is None else self._probes.topics:
+            connection.subscribe(topic)
         with self._lock:
             reason: Literal["started", "reconnected"] = "started" if self._connections == 1 else "reconnected"
             self._retained[topics.STATUS] = status_payload("online", reason, at_utc_ns=self._since_utc_ns)
@@ -451,12 +458,16 @@ class Publisher:
     def _take_commands(self, connection: MqttConnection) -> None:
         while connection.received:
             message = connection.received.popleft()
+            if self._probes is not None and self._probes.take(message, self._clock.monotonic_ns()):
+                continue
             if self._on_command is not None:
                 self._on_command(message)
         refusal, connection.subscription_refusal = connection.subscription_refusal, None
         if refusal is not None:
-            error = f"the broker does not let us listen to {topics.absolute(self._box, topics.COMMANDS)}: {refusal}"
-            self._tell_error(error, "no commands are taken")
+            wanted = [] if self._on_command is None else [topics.absolute(self._box, topics.COMMANDS)]
+            wanted += [] if self._probes is None else self._probes.topics
+            error = f"the broker does not let us listen to {', '.join(wanted)}: {refusal}"
+            self._tell_error(error, "what is sent there is not taken")
 
     def _tell_refusal(self, refusal: str) -> None:
         error = f"the broker refuses messages below {topics.absolute(self._box, '')}: {refusal}"

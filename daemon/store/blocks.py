@@ -145,6 +145,12 @@ def open_blocks(connection: Connection) -> list[StoredBlock]:
     return _blocks(connection, _BLOCK.where(block.c.state == BlockState.OPEN).order_by(block.c.start_utc_ns))
 
 
+def blocks_within(connection: Connection, since_utc_ns: int, until_utc_ns: int) -> list[StoredBlock]:
+    """See `Store.blocks_within`."""
+    touching = (block.c.end_utc_ns > since_utc_ns, block.c.start_utc_ns < until_utc_ns)
+    return _blocks(connection, _BLOCK.where(*touching).order_by(block.c.start_utc_ns))
+
+
 def _blocks(connection: Connection, statement: Select[*tuple[Any, ...]]) -> list[StoredBlock]:
     return [
         StoredBlock(

@@ -11,6 +11,7 @@ from daemon.observation import AnimalObservation, FrameObservation, PartObservat
 from daemon.store.blocks import StoredBlock, accounted, known_block, settle_again
 from daemon.store.counters import FRAMES, PART_OBSERVATIONS, count
 from daemon.store.schema import CALIBRATION_VALUES, calibration, frame, part_observation, planned_sample
+from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes
 from daemon.vision.parts import BodyPart
 from drivers.errors import StoreRejectedError
 from drivers.frame import FrameFlag
@@ -70,6 +71,8 @@ def insert_observations(
     ]
     if parts:
         connection.execute(insert(part_observation), parts)
+    insert_shapes(connection, frame_ids, observations)
+    insert_scenes(connection, frame_ids, observations)
     _account(connection, observations, frame_ids)
     count(connection, FRAMES, len(frame_ids))
     count(connection, PART_OBSERVATIONS, len(parts))
@@ -238,7 +241,11 @@ def block_observations(connection: Connection, stored: StoredBlock) -> list[Fram
         .order_by(part_observation.c.frame_id, part_observation.c.animal, part_observation.c.part)
     )
     animals = {frame_id: _animals(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
-    return [_observation(row, stored.key, animals.get(row.frame_id, ())) for row in connection.execute(samples)]
+    found = {
+        row.frame_id: _observation(row, stored.key, animals.get(row.frame_id, ()))
+        for row in connection.execute(samples)
+    }
+    return list(frames_with_scene(connection, add_shapes(connection, found)).values())
 
 
 def _grouped(

@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from daemon.events import Event, NumberedEvent
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
+from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
-from daemon.store import blocks, outbox, pins, recordings, runs
+from daemon.store import blocks, minutes, outbox, pins, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
 from daemon.store.counters import (
     EVENTS,
@@ -315,6 +318,11 @@ class Store:
         with self._database.reading("read the open blocks") as connection:
             return blocks.open_blocks(connection)
 
+    def blocks_within(self, since_utc_ns: int, until_utc_ns: int) -> list[StoredBlock]:
+        """Blocks that lie, or reach, between two times, in their order."""
+        with self._database.reading("read blocks") as connection:
+            return blocks.blocks_within(connection, since_utc_ns, until_utc_ns)
+
     def finished_block_keys(self, since_utc_ns: int) -> frozenset[str]:
         """Keys of the blocks that are over, finished or missed, and ended since then."""
         with self._database.reading("read the finished blocks") as connection:
@@ -334,7 +342,7 @@ class Store:
         with self._database.reading("read the finished blocks") as connection:
             return blocks.accounted_until(connection)
 
-    # Observations, events, recordings
+    # Observations
 
     def add(
         self,
@@ -344,6 +352,7 @@ class Store:
         camera_id: int | None,
         events: Sequence[Event] = (),
         messages: Sequence[OutboxMessage] = (),
+        minute_values: Sequence[MinuteValue] = (),
         tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
     ) -> list[int]:
         """Store measured frames and what they led to, all or nothing.
@@ -361,6 +370,8 @@ class Store:
             What happened; each gets its number here.
         messages : sequence of OutboxMessage
             To be sent, for what is no event.
+        minute_values : sequence of MinuteValue
+            What was collected; of a minute that is stored already the value with more samples stays.
         tell : callable, optional
             Makes the message that tells of an event; stored together with it.
 
@@ -382,6 +393,7 @@ class Store:
                     camera_id=camera_id,
                     known_calibrations=self._calibration_ids,
                 )
+            minutes.insert_minute_values(connection, minute_values, run_id=run_id)
             self._insert_events(connection, events, messages, run_id=run_id, tell=tell)
         self._remember(new_calibrations)
         return frame_ids
@@ -415,6 +427,54 @@ class Store:
         """The captured moments of a block, as they were handed to `add`."""
         with self._database.reading(f"read the observations of block {key}") as connection:
             return block_observations(connection, blocks.known_block(connection, key))
+
+    # Values of minutes
+
+    def minute_values(
+        self,
+        *,
+        since_utc_ns: int,
+        until_utc_ns: int,
+        animals: Sequence[int | None] | None = None,
+        measures: Sequence[str] | None = None,
+    ) -> Iterator[MinuteValue]:
+        """Values of the minutes that begin from one time to before another, in the order of time, animal and measure.
+
+        Rows are read as they are asked for. `animals` are numbers, with None for the cage; left out, all of them.
+        """
+        with self._database.reading("read the values of minutes") as connection:
+            yield from minutes.minute_values(
+                connection, since_utc_ns=since_utc_ns, until_utc_ns=until_utc_ns, animals=animals, measures=measures
+            )
+
+    def replace_minute_values(
+        self,
+        values: Sequence[MinuteValue],
+        *,
+        since_utc_ns: int,
+        until_utc_ns: int,
+        animals: Sequence[int | None],
+        run_id: int,
+    ) -> None:
+        """Put values in place of all that are stored of these animals (None: the cage) in this time."""
+        with self._database.writing("replace the values of minutes") as connection:
+            minutes.replace_minute_values(
+                connection,
+                values,
+                since_utc_ns=since_utc_ns,
+                until_utc_ns=until_utc_ns,
+                animals=animals,
+                run_id=run_id,
+            )
+
+    def trunk_places(
+        self, animal: int, *, since_utc_ns: int, until_utc_ns: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """When and where the centre of an animal's trunk (head and body by area) was: (n,) UTC ns, (n, 2) pixels."""
+        with self._database.reading(f"read the places of animal {animal}") as connection:
+            return minutes.trunk_places(connection, animal, since_utc_ns=since_utc_ns, until_utc_ns=until_utc_ns)
+
+    # Events, recordings
 
     def open_events(self) -> list[Event]:
         """Conditions that were opened and not closed, oldest first."""

@@ -314,6 +314,81 @@ part_observation = Table(
 )
 
 
+class _ShapeObservation(TypedColumns):
+    """How one animal holds itself in one frame, and how much of each part lies on its outline."""
+
+    frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"), primary_key=True)
+    animal: Named[int] = Column(Whole, primary_key=True)
+    nose_x_px: Named[float | None] = Column(Real)
+    nose_y_px: Named[float | None] = Column(Real)
+    length_px: Named[float | None] = Column(Real)
+    curl: Named[float | None] = Column(Real)
+    head_outline_px: Named[int | None] = Column(Whole)
+    body_outline_px: Named[int | None] = Column(Whole)
+    tail_outline_px: Named[int | None] = Column(Whole)
+
+
+shape_observation = Table(
+    "shape_observation",
+    metadata,
+    _ShapeObservation,
+    CheckConstraint("animal >= 1", name="animal"),
+    CheckConstraint("curl >= 0 AND curl <= 1", name="curl"),
+    CheckConstraint(
+        " AND ".join(both_or_none("length_px", name) for name in ("curl", "nose_x_px", "nose_y_px")), name="posture"
+    ),
+    **CLUSTERED,
+)
+
+
+class _SceneObservation(TypedColumns):
+    """What one frame says beside its animals; frames about which there is nothing to say have no row."""
+
+    frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"), primary_key=True)
+    nest_celsius: Named[float | None] = Column(Real)
+    reference_offset_celsius: Named[float | None] = Column(Real)
+    """What was added to each of the frame's degrees."""
+    reference_uncertainty_celsius: Named[float | None] = Column(Real)
+
+
+scene_observation = Table(
+    "scene_observation",
+    metadata,
+    _SceneObservation,
+    CheckConstraint(both_or_none("reference_offset_celsius", "reference_uncertainty_celsius"), name="reference"),
+    **CLUSTERED,
+)
+
+
+class _MinuteValue(TypedColumns):
+    """One measure over one minute: a `daemon.minute_value.MinuteValue`."""
+
+    minute_utc_ns: Named[int] = Column(Whole, primary_key=True)
+    animal: Named[int] = Column(Whole, primary_key=True)
+    """0 for the cage: part of the key, which cannot be NULL."""
+    measure: Named[str] = Column(Text, primary_key=True)
+    run_id: Named[int] = Column(Whole, ForeignKey("run.id"))
+    value: Named[float | None] = Column(Real)
+    """NULL where too little was seen to say anything."""
+    uncertainty: Named[float | None] = Column(Real)
+    coverage: Named[float] = Column(Real)
+    samples: Named[int] = Column(Whole)
+
+
+minute_value = Table(
+    "minute_value",
+    metadata,
+    _MinuteValue,
+    CheckConstraint("minute_utc_ns % 60000000000 = 0", name="minute"),
+    CheckConstraint("animal >= 0", name="animal"),
+    CheckConstraint("coverage >= 0 AND coverage <= 1", name="coverage"),
+    CheckConstraint("samples >= 0", name="samples"),
+    CheckConstraint("uncertainty >= 0", name="uncertainty"),
+    Index("ix_minute_value_measure", "measure", "animal", "minute_utc_ns"),
+    **CLUSTERED,
+)
+
+
 class _Recording(TypedColumns):
     """A file of raw transfers; a block has several when writing was interrupted."""
 

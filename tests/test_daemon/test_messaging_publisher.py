@@ -5,16 +5,20 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from paho.mqtt import publish
 
 from daemon.messaging import topics
 from daemon.messaging.broker import EmbeddedBroker
+from daemon.messaging.incoming import IncomingMessage
 from daemon.messaging.outbox import QueuedMessage
+from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.publisher import MAX_WAITING_OBSERVATIONS, Publisher
 from daemon.messaging.window import WINDOW_MESSAGES
 from daemon.settings import MqttSettings
@@ -106,6 +110,27 @@ def test_everything_reaches_a_subscriber_outside(
     state = publisher.state
     assert (state.connected, state.protocol, state.last_error) == (True, "5", None)
     assert (state.published, state.in_flight, state.reconnects, state.dropped) == (1, 0, 0, 0)
+
+
+def test_a_contact_probe_is_heard_beside_the_commands(
+    mosquitto: "Mosquitto", subscribe: "Subscribe", outbox: "ListOutbox"
+) -> None:
+    probes, heard = ProbeReadings(["lab/shelf 1/probe"]), threading.Event()
+    commands: list[str | None] = []
+
+    def command(message: IncomingMessage) -> None:
+        commands.append(message.topic)
+        heard.set()
+
+    subscriber = subscribe(mosquitto.port)
+    settings = settings_for(mosquitto.port)
+    with Publisher(settings, box="box1", store=outbox, on_command=command, probes=probes):
+        status_is(subscriber, "online")
+        publish.single("lab/shelf 1/probe", b'{"temperature": 30.5}', hostname="127.0.0.1", port=mosquitto.port, qos=1)
+        publish.single("vivarium/box1/command/reload", b"{}", hostname="127.0.0.1", port=mosquitto.port, qos=1)
+        assert heard.wait(10)
+    assert probes.celsius("lab/shelf 1/probe", time.monotonic_ns()) == 30.5
+    assert commands == ["vivarium/box1/command/reload"]
 
 
 def test_a_late_subscriber_finds_the_state_but_no_events(

@@ -1,5 +1,6 @@
 """config.toml: what is refused, how it is said, and what is printed about it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,33 @@ def test_a_password_in_the_url_of_the_database_is_not_printed() -> None:
     settings = parse_settings('[database]\nurl = "postgresql+psycopg://box:secret@host/rats"', origin="config.toml")
     assert "secret" not in settings.to_json()
     assert "postgresql+psycopg://box:***@host/rats" in settings.to_json()
+
+
+CORNERS = "polygon = [[10, 10], [40, 10], [40, 40]]"
+
+
+def test_zones_and_references_are_lists_of_tables() -> None:
+    text = f'[[zone]]\nname = "nest"\nkind = "nest"\n{CORNERS}\n[[reference]]\ncelsius = 30\n{CORNERS}\n'
+    settings = parse_settings(text, origin="here")
+    assert [zone.name for zone in settings.zones] == ["nest"]
+    assert settings.reference[0].celsius == 30
+    assert "[[zone]]" in [key.key for key in describe_keys()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f'[[zone]]\nname = "Nest 1"\n{CORNERS}\n', "zone.0.name"),
+        ('[[zone]]\nname = "a"\npolygon = [[1, 1], [9, 9]]\n', "at least three corners"),
+        ('[[zone]]\nname = "a"\npolygon = [[1, 1], [9, 9], [5, 5]]\n', "got a line"),
+        ('[[zone]]\nname = "a"\npolygon = [[1, 1], [9, 9], [5, 300]]\n', "expected corners from"),
+        (f'[[zone]]\nname = "a"\n{CORNERS}\n[[zone]]\nname = "a"\n{CORNERS}\n', "a name of its own"),
+        (f"[[reference]]\n{CORNERS}\n", "either celsius or topic"),
+        (f'[[reference]]\n{CORNERS}\ntopic = "a"\ncelsius = 20\n', "either celsius or topic"),
+        (f'[[reference]]\n{CORNERS}\ntopic = "a/#"\n', "reference.0.topic"),
+        ("[[zones]]\n", "did you mean 'zone'?"),
+    ],
+)
+def test_zones_and_references_that_cannot_be_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_settings(text, origin="here")
