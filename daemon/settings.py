@@ -15,6 +15,8 @@ import tzlocal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from daemon.rule_settings import MaintenanceSettings, RuleSettings, RulesSettings
+from daemon.section import Section as _Section
 from drivers.errors import ConfigError
 from drivers.thermometry import EnvironmentOverrides
 
@@ -30,12 +32,6 @@ MOST_BYTES = 256 * 1024
 _LONGEST_VALUE = 200
 
 _URL_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 def _known_zone(name: str) -> str:
@@ -369,6 +365,11 @@ class Settings(_Section):
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     alerts: AlertSettings = AlertSettings()
+    rules: RulesSettings = RulesSettings()
+    rule: tuple[RuleSettings, ...] = ()
+    """Rules, or changes to those that are shipped: docs/rules.md."""
+    maintenance: tuple[MaintenanceSettings, ...] = ()
+    """Work at the cage at fixed times, in which no rule is judged."""
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 

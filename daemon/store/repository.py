@@ -9,9 +9,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from daemon.events import Event, NumberedEvent
+from daemon.maintenance import Maintenance
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
 from daemon.observation import FrameObservation
-from daemon.store import blocks, outbox, pins, recordings, runs
+from daemon.store import blocks, maintenance, outbox, pins, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
 from daemon.store.counters import (
     EVENTS,
@@ -24,6 +25,7 @@ from daemon.store.counters import (
 )
 from daemon.store.engine import Database, checked_url, is_sqlite, sqlite_path
 from daemon.store.events import (
+    event_histories,
     events_after,
     insert_events,
     last_event_seq,
@@ -421,6 +423,11 @@ class Store:
         with self._database.reading("read the open events") as connection:
             return open_events(connection)
 
+    def event_histories(self, since_utc_ns: int | None = None) -> list[Event]:
+        """All events of what is open, its opening and whatever followed, and all since a moment, in their order."""
+        with self._database.reading("read the open events") as connection:
+            return event_histories(connection, since_utc_ns)
+
     def recent_events(self, limit: int) -> list[Event]:
         """The newest events, newest first."""
         with self._database.reading("read the newest events") as connection:
@@ -490,6 +497,26 @@ class Store:
             if run_id is not None:
                 self._insert_events(connection, events, run_id=run_id, tell=tell)
             return changed
+
+    # Maintenance
+
+    def keep_maintenance(
+        self,
+        stretch: Maintenance,
+        *,
+        run_id: int,
+        event: Event,
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
+    ) -> None:
+        """Store a stretch, in place of the one of this id, and tell of it in the same transaction."""
+        with self._database.writing("store maintenance") as connection:
+            maintenance.keep(connection, stretch)
+            self._insert_events(connection, [event], run_id=run_id, tell=tell)
+
+    def maintenance_between(self, start_utc_ns: int, end_utc_ns: int) -> list[Maintenance]:
+        """Stretches that overlap this time, in the order of their begin."""
+        with self._database.reading("read the maintenance") as connection:
+            return maintenance.between(connection, start_utc_ns, end_utc_ns)
 
     # Pins
 
