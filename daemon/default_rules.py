@@ -1,15 +1,18 @@
 """The rules that are shipped, and what else the service tells of without any rule."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daemon.events import EventKind, Severity
 from daemon.minute_value import Scope
-from daemon.rule import Condition, Rule
-from daemon.rule_settings import BaselineSettings
+from daemon.rule import Condition, Rule, rules_in_force
+from daemon.rule_settings import BaselineSettings, RuleSettings
 
 _WARMTH = BaselineSettings(days=7, least_days=3, z=3, least_spread=0.2, least_change=0.8)
 _COLD = BaselineSettings(days=7, least_days=3, z=3, least_spread=0.3, least_change=1.5)
-_MOVEMENT = BaselineSettings(days=7, least_days=3, z=2, least_change=4, least_share=0.6, within_minutes=120)
+_LESS_MOVEMENT = BaselineSettings(days=7, least_days=3, z=2, least_share=0.5, within_minutes=120)
+_NO_MOVEMENT = BaselineSettings(days=7, least_days=3, z=0, least_share=0.85, within_minutes=120)
+"""In shares, so that the same holds in millimetres and in pixels."""
 _TAIL_DROP = BaselineSettings(days=7, least_days=3, z=2, least_spread=0.5, least_change=1, within_minutes=120)
 _TAIL_AGAINST_BODY = BaselineSettings(days=7, least_days=3, z=4, least_spread=0.7, least_change=3, within_minutes=120)
 
@@ -59,12 +62,11 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         subject=Scope.ANIMAL,
         conditions=(
             Condition(
-                measure="immobile_share",
-                comparison="above",
-                value=0.97,
-                hysteresis=0.05,
+                measure="reach_mm",
+                comparison="below",
+                baseline=_NO_MOVEMENT,
                 over_minutes=120,
-                required_coverage=0.5,
+                required_coverage=0.4,
             ),
         ),
         for_minutes=30,
@@ -74,20 +76,21 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(
         name="activity_drop",
         kind=EventKind.ACTIVITY_DROP,
-        meaning="the animal moves much less than at this time of its own nights",
+        meaning="the animal moves much less than at this time of its own days and nights",
         subject=Scope.ANIMAL,
         conditions=(
             Condition(
-                measure="activity_mm_per_s",
+                measure="reach_mm",
                 comparison="below",
-                baseline=_MOVEMENT,
-                hysteresis=1,
-                over_minutes=120,
-                required_coverage=0.5,
+                baseline=_LESS_MOVEMENT,
+                over_minutes=240,
+                required_coverage=0.4,
             ),
         ),
         for_minutes=60,
         clear_minutes=30,
+        severity=Severity.NOTICE,
+        escalate_after_minutes=480,
         cool_down_minutes=240,
     ),
     Rule(
@@ -178,6 +181,19 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         severity=Severity.NOTICE,
     ),
 )
+
+
+def in_force(settings: Iterable[RuleSettings], *, defaults: bool) -> tuple[Rule, ...]:
+    """The rules over minute values that a config has in force; the shipped ones where `defaults` says so.
+
+    Raises
+    ------
+    ConfigError
+        If one is not complete, or a name comes twice.
+    """
+    return rules_in_force(
+        settings, DEFAULT_RULES if defaults else (), elsewhere=[each.kind.value for each in FRAME_RULES]
+    )
 
 
 @dataclass(frozen=True, slots=True)

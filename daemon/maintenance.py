@@ -92,8 +92,8 @@ def ended(stretch: Maintenance, *, at_utc_ns: int, by: str | None = None) -> tup
     return replace(stretch, end_utc_ns=end_utc_ns), event
 
 
-def planned_at(utc_ns: int, plan: Iterable[MaintenanceSettings], zone: ZoneInfo) -> Iterator[tuple[Reason, int]]:
-    """What the config plans for this moment: the reason and the end, UTC ns."""
+def planned_at(utc_ns: int, plan: Iterable[MaintenanceSettings], zone: ZoneInfo) -> Iterator[tuple[Reason, int, int]]:
+    """What the config plans for this moment: the reason, begin and end, UTC ns."""
     now = datetime.fromtimestamp(utc_ns / NS_PER_S, zone)
     for each in plan:
         hours, minutes = map(int, each.at.split(":"))
@@ -104,7 +104,7 @@ def planned_at(utc_ns: int, plan: Iterable[MaintenanceSettings], zone: ZoneInfo)
             start_utc_ns = round(start.timestamp()) * NS_PER_S
             end_utc_ns = start_utc_ns + each.minutes * MINUTE_NS
             if start_utc_ns <= utc_ns < end_utc_ns:
-                yield Reason(each.reason), end_utc_ns
+                yield Reason(each.reason), start_utc_ns, end_utc_ns
 
 
 def overlapping(stretches: Sequence[Maintenance], minutes: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Rules over minute values: each minute, once, in order; live, and from the database."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -507,7 +507,3 @@ def _minute_of_day(text: str) -> int:
 def local_text(utc_ns: int, zone: ZoneInfo) -> str:
     """A moment as people read it."""
     return datetime.fromtimestamp(utc_ns / NS_PER_S, zone).isoformat(sep=" ", timespec="minutes")
-
-
-History = Callable[[frozenset[str], int, int], Iterable[MinuteValue]]
-"""Stored values of these measures from one moment until before another, UTC ns, in the order of their minutes."""

@@ -130,7 +130,9 @@ def rules_in_force(
     ConfigError
         If a name comes twice, or a rule is not complete; it names every one of them.
     """
-    by_name, own, problems = {rule.name: rule for rule in shipped}, {}, []
+    by_name = {rule.name: rule for rule in shipped}
+    own: dict[str, Rule] = {}
+    problems: list[str] = []
     seen: set[str] = set()
     for place, each in enumerate(settings):
         if each.name in elsewhere:

@@ -30,7 +30,7 @@ class BaselineSettings(Section):
     """How many days back."""
     least_days: int = Field(3, ge=1, le=28)
     """With fewer usable days than this the rule cannot tell."""
-    z: float = Field(3.0, gt=0, le=100)
+    z: float = Field(3.0, ge=0, le=100)
     """So many robust spreads away from the median."""
     least_spread: float = Field(0.0, ge=0)
     """The spread counts as at least this, in the unit of the measure: a calm past makes nobody jumpy."""

@@ -163,7 +163,7 @@ class DaySimulation:
         worker = Worker(
             pipeline=Pipeline(segmenter, animals=measure.animals, mm_per_px=measure.mm_per_px),
             rules=AlertRules(
-                settings.alerts,
+                settings.frame_alerts,
                 animals=measure.animals,
                 sample_interval_s=1 / measure.outside_rate_hz if measure.outside_rate_hz else 0.0,
             ),

@@ -10,7 +10,9 @@ import numpy as np
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
+from daemon.maintenance import Maintenance
 from daemon.messaging.payloads import event_message
+from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
 from daemon.pipeline import Measured, Pipeline
 from daemon.rules import AlertRules
@@ -28,6 +30,7 @@ from daemon.schedule import PlannedBlock
 from daemon.store.repository import BlockState, Coverage, Store
 from daemon.vision.parts import Segmentation
 from daemon.vision_events import VisionEvents
+from daemon.watching import Watching
 from drivers.clock import NS_PER_S, Clock
 from drivers.errors import StoreError, StoreRejectedError
 from drivers.frame import ThermalFrame
@@ -129,8 +132,11 @@ class Worker:
         on_measured: Callable[[ThermalFrame, Measured], None],
         beat: Callable[[], None],
         vision: VisionEvents | None = None,
+        watching: Watching | None = None,
     ) -> None:
         self.rules = rules
+        self.watching = watching
+        """Rules over minutes, maintenance and evidence; none where nobody is to be told."""
         self.run_id = run_id
         """What is handled from now on belongs to this run; what waits belongs to the one before."""
         self._pipeline = pipeline
@@ -142,6 +148,8 @@ class Worker:
         self._beat = beat
         self._vision = vision
         self._next_runs: deque[tuple[int, Callable[[], None]]] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
+        self._tick_due_ns = 0
         self._writes: deque[_Batch | Callable[[], None]] = deque()
         self._commit_due_ns: int | None = None
         self._retry_at_ns: int | None = None
@@ -176,6 +184,9 @@ class Worker:
             self._vision.restore(open_events)
         for event in self.rules.orphans(self._clock.utc_ns()):
             self._tell(event)
+        if self.watching is not None:
+            for event in self.watching.restore(self._store, self._clock.utc_ns()):
+                self._tell(event)
 
     def begin_run(self, run_id: int, change: Callable[[], None] = lambda: None) -> None:
         """Carry out a change between two items: what is handled after it belongs to this run. From any thread."""
@@ -185,6 +196,47 @@ class Worker:
         while self._next_runs:
             self.run_id, change = self._next_runs.popleft()
             change()
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """Do something in the worker's thread, between two items. From any thread."""
+        self._asked.append(action)
+
+    def tick(self) -> None:
+        """Do what was asked for, and what the passing of time leads to, that once a second."""
+        while self._asked:
+            self._asked.popleft()()
+        now_ns = self._clock.monotonic_ns()
+        if self.watching is None or now_ns < self._tick_due_ns:
+            return
+        self._tick_due_ns = now_ns + NS_PER_S
+        utc_ns = self._clock.utc_ns()
+        for stretch, event in self.watching.due(utc_ns):
+            self.keep_maintenance(stretch, event)
+        for event in self.watching.tick(utc_ns):
+            self._tell(event)
+
+    def minutes_over(self, values: Sequence[MinuteValue]) -> None:
+        """Judge minutes that are over."""
+        if self.watching is not None:
+            for event in self.watching.minutes_over(values):
+                self._tell(event)
+
+    def keep_maintenance(self, stretch: Maintenance, event: Event, then: Callable[[], object] = lambda: None) -> None:
+        """Store maintenance that begins or ends, tell of it, and call `then` when it is stored."""
+        run_id = self.run_id
+
+        def keep() -> None:
+            self._store.keep_maintenance(stretch, run_id=run_id, event=event, tell=event_message)
+            self._announcer.events_stored()
+            then()
+
+        logger.info("event %s %s %s", event.kind, event.state, event.data_json())
+        self._later(keep)
+
+    def tell_and_then(self, event: Event, then: Callable[[], object]) -> None:
+        """Store an event, tell of it, and call `then` when it is stored."""
+        self._tell(event)
+        self._later(then)
 
     def run(self, items: HandOff[Item]) -> None:
         """Consume until the hand-off is closed and empty; then everything is written, if the database lets us.
@@ -198,6 +250,7 @@ class Worker:
                 item = items.get(IDLE_S)
                 if item is not None:
                     self.handle(item)
+                self.tick()
                 self.write_if_due()
             self.write()
         finally:
@@ -233,8 +286,11 @@ class Worker:
                 self._tell(event)
         self._batch().observations.append(measured.observation)
         self.waiting += 1
-        for event in self.rules.update(measured.observation):
-            self._tell(event)
+        if self.watching is not None:
+            self.watching.see(sample.frame, measured)
+        if self.watching is None or not self.watching.is_maintenance(sample.frame.captured_utc_ns):
+            for event in self.rules.update(measured.observation):
+                self._tell(event if self.watching is None else self.watching.with_evidence(event))
         if self.waiting > MAX_WAITING_OBSERVATIONS:
             next(write for write in self._writes if isinstance(write, _Batch) and write.observations).give_up_oldest()
             self._count_lost()

@@ -75,9 +75,7 @@ def open_events(connection: Connection) -> list[Event]:
     """See `Store.open_events`."""
     end = event.alias()
     closed = (
-        select(end.c.id)
-        .where(end.c.opened_event_id == event.c.event_id, end.c.state == EventState.CLOSED)
-        .exists()
+        select(end.c.id).where(end.c.opened_event_id == event.c.event_id, end.c.state == EventState.CLOSED).exists()
     )
     return _events(connection, _EVENT.where(event.c.state == EventState.OPENED, ~closed).order_by(event.c.id))
 

@@ -1,7 +1,7 @@
 """The store: everything the service remembers, behind one thread-safe object."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from daemon.events import Event, NumberedEvent
 from daemon.maintenance import Maintenance
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
+from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
 from daemon.store import blocks, maintenance, outbox, pins, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
@@ -42,6 +43,7 @@ from daemon.store.observations import (
 )
 from daemon.store.recordings import FreedRecording, Recorded, RecordingFile, StoredRecording
 from daemon.store.retention import Pin
+from daemon.store.rule_history import rule_history
 from daemon.store.runs import Gap
 from daemon.store.schema import BlockState, RecordingState
 from daemon.store.sqlite_file import set_aside, why_damaged
@@ -517,6 +519,14 @@ class Store:
         """Stretches that overlap this time, in the order of their begin."""
         with self._database.reading("read the maintenance") as connection:
             return maintenance.between(connection, start_utc_ns, end_utc_ns)
+
+    def rule_history(self, measures: Collection[str], start_utc_ns: int, end_utc_ns: int) -> list[MinuteValue]:
+        """Minute values of these measures from one moment until before another, in the order of their minutes.
+
+        Empty where no measures were ever stored.
+        """
+        with self._database.reading("read minute values") as connection:
+            return rule_history(connection, measures, start_utc_ns, end_utc_ns)
 
     # Pins
 
