@@ -187,7 +187,7 @@ class MinuteRules:
         was_open = subject.state.open_event_id is not None
         subject.state.restore(event)
         if event.state is EventState.CLOSED and was_open and since is not None:
-            self._leave_out(subject, since, event.at_utc_ns // MINUTE_NS)
+            self._leave_out(subject, since, event.at_utc_ns // MINUTE_NS - 1)
 
     def orphans(self, at_utc_ns: int) -> list[Event]:
         """Events that close what was open by rules that are not in force any more; to be stored once, at a start."""

@@ -136,7 +136,7 @@ class RuleState:
 
     def restore(self, event: Event) -> None:
         """Take up an event of this rule from before a restart; to be called in the order in which they were stored."""
-        minute = event.at_utc_ns // MINUTE_NS
+        minute = event.at_utc_ns // MINUTE_NS - 1  # events are told when their minute is over
         match event.state:
             case EventState.OPENED:
                 since = event.data.get("since_utc_ns")
@@ -190,6 +190,10 @@ class RuleState:
             A minute from before the start: durations begin in it, but nothing opens or closes.
         """
         self.verdict = look.verdict
+        if look.verdict is not Verdict.CANNOT_TELL:
+            self._unsure_since = None
+        elif self._unsure_since is None:
+            self._unsure_since = look.minute
         events = [] if rehearsal or quiet else self._tell_after_quiet(look)
         match look.verdict:
             case Verdict.MAINTENANCE:
@@ -310,16 +314,14 @@ class RuleState:
         return []
 
     def _unsure(self, look: Look) -> list[Event]:
-        if self._unsure_since is None:
-            self._unsure_since = look.minute
-        long = look.minute - self._unsure_since + 1 >= UNSURE_MINUTES
+        since = look.minute if self._unsure_since is None else self._unsure_since
+        long = look.minute - since + 1 >= UNSURE_MINUTES
         if self.open_event_id is None or self._unsure_told or not long:
             return []
         self._unsure_told = True
         return [self._updated(look, "cannot_tell")]
 
     def _sure(self, look: Look) -> list[Event]:
-        self._unsure_since = None
         if self.open_event_id is None or not self._unsure_told:
             return []
         self._unsure_told = False
