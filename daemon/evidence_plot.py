@@ -101,7 +101,8 @@ def _curve(
         points = [(axes.x(axes.first + place), axes.y(values[place])) for place in range(first, last + 1)]
         if len(points) == 1:
             cv2.circle(picture, points[0], width, colour, cv2.FILLED, cv2.LINE_AA)
-        cv2.polylines(picture, [np.array(points, np.int32)], False, colour, width, cv2.LINE_AA)
+        kind = cv2.LINE_AA if width > 1 else cv2.LINE_8
+        cv2.polylines(picture, [np.array(points, np.int32)], False, colour, width, kind)
 
 
 def _grid(picture: NDArray[np.uint8], axes: _Axes, data: PlotData) -> None:
