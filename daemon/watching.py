@@ -7,7 +7,7 @@ from daemon.default_rules import in_force
 from daemon.events import Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import plot
-from daemon.maintenance import SCHEDULE, Maintenance, begun, ended, planned_at
+from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, planned_at
 from daemon.minute_rules import RAW_MINUTES, MinuteRules, RuleStanding
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
@@ -89,7 +89,8 @@ class Watching:
             If the database cannot be read.
         """
         since_utc_ns = now_utc_ns - self.rules.history_minutes * MINUTE_NS
-        self._stretches = store.maintenance_between(since_utc_ns, now_utc_ns)
+        # The clock may have been set back: also what began after now is still to end.
+        self._stretches = store.maintenance_between(since_utc_ns, now_utc_ns + LOOK_BACK_NS)
         self.rules.set_maintenance(self._stretches)
         events = store.event_histories(now_utc_ns - max(_EVENTS_LOOKED_BACK_NS, now_utc_ns - since_utc_ns))
         self.rules.restore(events)
