@@ -20,7 +20,10 @@ from daemon.caretaker import Caretaker, ballast_of, database_file, make_room_to_
 from daemon.credentials import mqtt_password
 from daemon.current_run import CurrentRun, boot_id
 from daemon.disk_files import set_aside_files
+from daemon.event_commands import WITHIN_S as EVENT_WITHIN_S
+from daemon.event_commands import AcknowledgePayload, EventCommands, MaintenancePayload
 from daemon.events import Event, EventKind, EventState, Severity
+from daemon.evidence import EvidenceFiles
 from daemon.handoff import HandOff
 from daemon.health import (
     CARETAKER_STALLED_AFTER_S,
@@ -67,6 +70,7 @@ from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.resilient import ResilientSegmenter
 from daemon.vision_events import VisionEvents
+from daemon.watching import Watching
 from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
 from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
@@ -268,6 +272,7 @@ class Service:
             caretaker=self._caretaker,
             config_problem=self._config_problem,
             segmenter=self._segmenter,
+            watching=self._watching,
         )
         self._start_web()
         self._reloader = self._stack.enter_context(self._make_reloader(first))
@@ -403,6 +408,7 @@ class Service:
     def _start_consumers(self) -> None:
         settings, clock = self.settings, self._clock
         still_open = self.store.open_events()
+        self._watching = Watching(settings)
         self._worker = Worker(
             pipeline=Pipeline(
                 self._segmenter,
@@ -415,7 +421,7 @@ class Service:
             minutes=collector_of(lambda: self.settings, earlier=self._earlier_minutes()),
             vision=VisionEvents(lambda: self._segmenter.state),
             rules=AlertRules(
-                settings.alerts,
+                settings.frame_alerts,
                 animals=settings.measure.animals,
                 still_open=still_open,
                 sample_interval_s=1 / settings.measure.outside_rate_hz if settings.measure.outside_rate_hz else 0.0,
@@ -427,8 +433,12 @@ class Service:
             commit_interval_s=settings.database.commit_interval_s,
             on_measured=self.live.show,
             beat=partial(self._beats.beat, "worker"),
+            watching=self._watching,
         )
         self._worker.restore(still_open)
+        self._event_commands = EventCommands(
+            worker=self._worker, watching=self._watching, store=self.store, clock=clock
+        )
         self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost, overrun, told_together)
         sinks: list[Callable[[Item], None]] = [lambda item: void(self._samples.put(item))]
         self._recorder: BlockRecorder | None = None
@@ -568,6 +578,12 @@ class Service:
                     carry_out=lambda _payload, order: self._order_reload(order),
                     within_s=RELOAD_WITHIN_S,
                 ),
+                "acknowledge": Verb(
+                    model=AcknowledgePayload, carry_out=self._event_commands.acknowledge, within_s=EVENT_WITHIN_S
+                ),
+                "maintenance": Verb(
+                    model=MaintenancePayload, carry_out=self._event_commands.maintenance, within_s=EVENT_WITHIN_S
+                ),
             },
             box=self.settings.box.name,
             inbox=self._inbox,
@@ -588,6 +604,8 @@ class Service:
                 SharedStatus(self.status, self._clock),
                 self.live.picture,
                 lambda seq, limit: self.store.events_after(seq, limit=limit),
+                evidence=EvidenceFiles(self.settings.box.data_dir),
+                commands=self._event_commands if self.settings.web.commands else None,
             )
             self._web = self._stack.enter_context(
                 WebServer(api, host=self.settings.web.host, port=self.settings.web.port)

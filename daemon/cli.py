@@ -44,6 +44,7 @@ from daemon.model_cli import model_app
 from daemon.more_commands import mount
 from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
+from daemon.rules_cli import acknowledge, maintenance_app, rules_app
 from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.service_cli import service_app
@@ -81,7 +82,10 @@ app.add_typer(measures_app, name="measures")
 app.add_typer(model_app, name="model")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
+app.add_typer(rules_app, name="rules")
+app.add_typer(maintenance_app, name="maintenance")
 app.command()(scene)
+app.command()(acknowledge)
 mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]

@@ -28,6 +28,26 @@ class EventKind(StrEnum):
     """The networks do not measure every frame: they are slow, fail, or could not be loaded."""
     CONFIG_DAMAGED = "config_damaged"
     """The service started with the last good copy of the config."""
+    FEVER = "fever"
+    """The skin is warmer than on the days before at this time."""
+    HYPOTHERMIA = "hypothermia"
+    """The skin is colder than on the days before at this time."""
+    INACTIVITY = "inactivity"
+    """An animal does not move for longer than sleep lasts."""
+    ACTIVITY_DROP = "activity_drop"
+    """An animal moves much less than in its own nights."""
+    TAIL_COLD_BODY_HOT = "tail_cold_body_hot"
+    """Heat is kept in while the body warms up: fever rises."""
+    TAIL_COLD = "tail_cold"
+    """The tail is colder against the body than on the days before."""
+    CAGE_TOO_HOT = "cage_too_hot"
+    CAGE_TOO_COLD = "cage_too_cold"
+    COVERAGE_LOW = "coverage_low"
+    """So few frames are measured that the rules cannot tell."""
+    RULE = "rule"
+    """A rule of the config's own; its name is in the data."""
+    MAINTENANCE = "maintenance"
+    """People work at the cage: no rule is judged meanwhile."""
 
 
 class Severity(StrEnum):
@@ -39,9 +59,13 @@ class Severity(StrEnum):
 
 
 class EventState(StrEnum):
-    """A condition opens and closes; anything else simply occurred."""
+    """A condition opens, may be updated and acknowledged, and closes; anything else simply occurred."""
 
     OPENED = "opened"
+    UPDATED = "updated"
+    """It goes on, but is worse, more severe, or cannot be judged any more."""
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody has seen it, and says who."""
     CLOSED = "closed"
     OCCURRED = "occurred"
 
@@ -60,7 +84,7 @@ class Event:
     event_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Unique for ever: a consumer that sees it twice has seen one event."""
     opened_event_id: str | None = None
-    """For `CLOSED`: the event that opened the condition."""
+    """For `UPDATED`, `ACKNOWLEDGED` and `CLOSED`: the event that opened the condition."""
 
     def data_json(self) -> str:
         """The evidence as compact JSON with sorted keys."""

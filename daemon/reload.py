@@ -263,7 +263,7 @@ class Reloader:
         self._board.config_problem = None
         if networks.refused is None:
             self._on_reloaded()
-        why = self._put_in_force(_Due(networks=networks, alerts=new.alerts))
+        why = self._put_in_force(_Due(networks=networks, alerts=new.frame_alerts))
         if why is not None:
             return Outcome("failed", "store", f"networks and alert rules wait until their run can be stored: {why}")
         logger.info("the config was read again")

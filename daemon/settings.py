@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,6 +15,10 @@ import tzlocal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from daemon.default_rules import in_force
+from daemon.rule import Rule
+from daemon.rule_settings import MaintenanceSettings, RuleSettings, RulesSettings
+from daemon.section import Section as _Section
 from drivers.errors import ConfigError
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 from drivers.thermometry import EnvironmentOverrides
@@ -31,12 +35,6 @@ MOST_BYTES = 256 * 1024
 _LONGEST_VALUE = 200
 
 _URL_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 def _known_zone(name: str) -> str:
@@ -387,6 +385,50 @@ class AlertSettings(_Section):
     """An animal that no good frame has shown for so long."""
 
 
+_FRAME_RULES = {
+    "animal_too_hot": "too_hot",
+    "animal_too_cold": "too_cold",
+    "animal_not_seen": "not_seen_after_s",
+}
+"""Rules that are judged on each frame, and their keys in `[alerts]`."""
+
+_KEYS_OF_FRAME_RULES = {"name", "value", "hysteresis", "for_minutes"}
+
+
+def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> AlertSettings:
+    """The settings of what is judged on each frame, with what `[[rule]]` says of it.
+
+    Raises
+    ------
+    ValueError
+        If both say something of the same, or a rule has keys that do not apply to each frame.
+    """
+    changed: dict[str, object] = {}
+    for rule in rules:
+        key = _FRAME_RULES.get(rule.name)
+        if key is None:
+            continue
+        given = rule.model_fields_set - {"name"}
+        allowed = {"for_minutes"} if key == "not_seen_after_s" else _KEYS_OF_FRAME_RULES
+        if wrong := sorted(given - allowed):
+            raise ValueError(
+                f"rule {rule.name} is judged on each frame and takes {', '.join(sorted(allowed - {'name'}))} only, "
+                f"got {', '.join(wrong)}"
+            )
+        if key in alerts.model_fields_set or key in changed:
+            raise ValueError(f"rule {rule.name} and alerts.{key} say the same: leave alerts.{key} out")
+        minutes = rule.for_minutes
+        if key == "not_seen_after_s":
+            changed[key] = alerts.not_seen_after_s if minutes is None else minutes * 60
+            continue
+        new = {"celsius": rule.value, "hysteresis_celsius": rule.hysteresis}
+        new["duration_s"] = None if minutes is None else minutes * 60
+        changed[key] = getattr(alerts, key).model_dump() | {
+            name: value for name, value in new.items() if value is not None
+        }
+    return AlertSettings.model_validate(alerts.model_dump() | changed) if changed else alerts
+
+
 class WebSettings(_Section):
     """The status page."""
 
@@ -396,6 +438,8 @@ class WebSettings(_Section):
     """Address to listen on; 0.0.0.0 makes it reachable from other machines."""
     port: int = Field(8080, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    commands: bool = True
+    """Whether who opens the page may acknowledge events and begin maintenance."""
 
 
 class LogSettings(_Section):
@@ -424,6 +468,11 @@ class Settings(_Section):
     reference: tuple[ReferenceSettings, ...] = ()
     """Patches of known temperature; none by default."""
     alerts: AlertSettings = AlertSettings()
+    rules: RulesSettings = RulesSettings()
+    rule: tuple[RuleSettings, ...] = ()
+    """Rules, or changes to those that are shipped: docs/rules.md."""
+    maintenance: tuple[MaintenanceSettings, ...] = ()
+    """Work at the cage at fixed times, in which no rule is judged."""
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
@@ -492,6 +541,35 @@ class Settings(_Section):
     def recordings_dir(self) -> Path:
         """Where recordings are."""
         return self.box.data_dir / "recordings"
+
+    @property
+    def frame_alerts(self) -> AlertSettings:
+        """What is judged on each frame: `[alerts]`, or the rule of the same meaning where there is one."""
+        return with_frame_rules(self.alerts, self.rule)
+
+    def minute_rules(self) -> tuple[Rule, ...]:
+        """The rules over minute values that are in force in this box.
+
+        Raises
+        ------
+        ConfigError
+            If one is not complete; checked when the settings are made.
+        """
+        return in_force(
+            self.rule,
+            defaults=self.rules.defaults,
+            zones=[zone.name for zone in self.zones],
+            mm_per_px=self.measure.mm_per_px,
+        )
+
+    @model_validator(mode="after")
+    def _rules_are_complete(self) -> "Settings":
+        with_frame_rules(self.alerts, self.rule)
+        try:
+            self.minute_rules()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def to_json(self) -> str:
         """All values but the password in the database's URL, also those that were left out, with sorted keys."""

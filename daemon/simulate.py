@@ -173,7 +173,7 @@ class DaySimulation:
             ),
             minutes=collector_of(lambda: settings),
             rules=AlertRules(
-                settings.alerts,
+                settings.frame_alerts,
                 animals=measure.animals,
                 sample_interval_s=1 / measure.outside_rate_hz if measure.outside_rate_hz else 0.0,
             ),

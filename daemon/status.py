@@ -23,6 +23,9 @@ class _Part(BaseModel):
 
 ReasonCode = Literal[
     "open_alert",
+    "acknowledged",
+    "open_notice",
+    "maintenance",
     "camera_lost",
     "camera_note",
     "late_frame",
@@ -57,6 +60,9 @@ class Reason(_Part):
 
 _REASON_TEXTS: dict[ReasonCode, str] = {
     "open_alert": "open alert: {}",
+    "acknowledged": "acknowledged, still open: {}",
+    "open_notice": "open notice: {}",
+    "maintenance": "people work at the cage, no rule is judged: {}",
     "camera_lost": "the camera is lost",
     "camera_note": "camera: {}",
     "late_frame": "the last good frame is {} s old",
@@ -196,6 +202,41 @@ class DiskStatus(_Part):
     """Whether the ballast is in place."""
 
 
+class OpenEventStatus(_Part):
+    """A condition that is open."""
+
+    event_id: str
+    kind: str
+    rule: str | None
+    """Name of the rule; None where there is none but the kind."""
+    animal: int | None
+    severity: Literal["notice", "alert", "emergency"]
+    opened_utc_ns: int
+    acknowledged_by: str | None
+    evidence: str | None
+    """Id of the event that has the newest plot and frames: `/api/evidence/ID/plot`."""
+
+
+class MaintenanceStatus(_Part):
+    """What people do at the cage."""
+
+    reason: str
+    by: str
+    start_utc_ns: int
+    end_utc_ns: int
+    """When it ends by itself."""
+
+
+class RuleStatus(_Part):
+    """How a rule stands for an animal, or for the cage."""
+
+    rule: str
+    animal: int | None
+    verdict: Literal["beyond", "between", "back", "cannot_tell", "maintenance"]
+    """`cannot_tell` is not fine: too little was seen, or too little is known of the past."""
+    open: bool
+
+
 class Status(_Part):
     """Everything."""
 
@@ -216,6 +257,11 @@ class Status(_Part):
     disk_free_bytes: int
     disk: DiskStatus = DiskStatus()
     open_alerts: tuple[str, ...]
+    open_events: tuple[OpenEventStatus, ...] = ()
+    """All that is open, oldest first."""
+    maintenance: tuple[MaintenanceStatus, ...] = ()
+    """What people do at the cage just now."""
+    rules: tuple[RuleStatus, ...] = ()
 
 
 FILLING_DAYS = 14.0
@@ -241,14 +287,19 @@ def judge(
     open_alerts: tuple[str, ...],
     disk: DiskStatus,
     notices: tuple[Reason, ...] = (),
+    watched: tuple[Reason, ...] = (),
 ) -> tuple[Verdict, tuple[Reason, ...]]:
-    """Fine, look or act, with the reasons, worst first; `notices` are of the start of the service."""
+    """Fine, look or act, with the reasons, worst first.
+
+    `notices` are of the start of the service, `watched` is what is open or going on and needs no act.
+    """
     said = {EventKind.CAMERA_LOST.value} if camera.state == "lost" else set()
     said |= {EventKind.DISK_LOW.value} if disk.low else set()
     said |= {EventKind.VISION_DEGRADED.value}  # below, in words, as it is now
     act = [Reason(code="open_alert", detail=alert) for alert in open_alerts if alert not in said]
     act += [notice for notice in notices if notice.code == "config_damaged"]
     look = [notice for notice in notices if notice.code != "config_damaged"]
+    look += watched
     if camera.state == "lost":
         act.append(Reason(code="camera_lost", detail=""))
     elif camera.last_good_age_s is not None and camera.last_good_age_s > LATE_FRAME_S:

@@ -1,14 +1,17 @@
 """Reads the state of the running parts into one value."""
 
 import shutil
+from collections.abc import Iterator, Sequence
 
 from daemon.capture import CaptureLoop
 from daemon.caretaker import Caretaker
+from daemon.events import EventKind, Severity
 from daemon.handoff import HandOff
 from daemon.live import LiveView
 from daemon.messaging.commands import CommandCounts
 from daemon.messaging.publisher import Publisher
 from daemon.observation import FrameObservation
+from daemon.open_events import OpenEvent, open_now
 from daemon.recorder import BlockRecorder
 from daemon.sampling import Item, Sampler
 from daemon.schedule import next_block
@@ -17,8 +20,11 @@ from daemon.status import (
     AnimalStatus,
     BlockStatus,
     CameraStatus,
+    MaintenanceStatus,
     MqttStatus,
+    OpenEventStatus,
     Reason,
+    RuleStatus,
     Status,
     StoreStatus,
     VisionStatus,
@@ -27,10 +33,14 @@ from daemon.status import (
 from daemon.store.repository import Store
 from daemon.vision.parts import BodyPart
 from daemon.vision.resilient import ResilientSegmenter
+from daemon.watching import Watching
 from daemon.worker import Worker
 from drivers.clock import NS_PER_S, Clock
 
 _DAY_NS = 86_400 * NS_PER_S
+
+_SAID_ELSEWHERE = (EventKind.CAMERA_LOST, EventKind.DISK_LOW, EventKind.VISION_DEGRADED)
+"""Parts of the status say these in words, as they are now."""
 
 
 class StatusBoard:
@@ -54,6 +64,7 @@ class StatusBoard:
         caretaker: Caretaker,
         config_problem: str | None,
         segmenter: ResilientSegmenter,
+        watching: Watching,
     ) -> None:
         self.settings = settings
         self._version = version
@@ -69,6 +80,7 @@ class StatusBoard:
         self._live = live
         self._caretaker = caretaker
         self._segmenter = segmenter
+        self._watching = watching
         self.config_problem = config_problem
         """Why the last good config is in force; None when it is the one that was asked for."""
         self.model_refused: str | None = None
@@ -92,9 +104,13 @@ class StatusBoard:
         recording_error = self._recorder.failed if self._recorder else None
         not_measured = None if observation is None else observation.not_measured
         disk_free_bytes = shutil.disk_usage(self.settings.box.data_dir).free
+        open_events = [
+            each for each in open_now(self._store.event_histories()) if each.opened.kind is not EventKind.MAINTENANCE
+        ]
         open_alerts = tuple(
-            event.kind.value if event.animal is None else f"{event.kind.value} (animal {event.animal})"
-            for event in self._store.open_events()
+            name_of(each)
+            for each in open_events
+            if each.acknowledged_by is None and each.severity is not Severity.NOTICE
         )
         verdict, reasons = judge(
             camera=camera,
@@ -108,6 +124,7 @@ class StatusBoard:
             open_alerts=open_alerts,
             disk=self._caretaker.status,
             notices=self._notices(),
+            watched=(*self._watched(open_events), *self._at_work()),
         )
         return Status(
             box=self.settings.box.name,
@@ -126,7 +143,38 @@ class StatusBoard:
             disk_free_bytes=disk_free_bytes,
             disk=self._caretaker.status,
             open_alerts=open_alerts,
+            open_events=tuple(map(_open_event, open_events)),
+            maintenance=tuple(
+                MaintenanceStatus(
+                    reason=each.reason, by=each.by, start_utc_ns=each.start_utc_ns, end_utc_ns=each.end_utc_ns
+                )
+                for each in self._watching.maintenance
+            ),
+            rules=tuple(
+                RuleStatus(
+                    rule=each.rule,
+                    animal=each.animal,
+                    verdict=each.verdict.value,
+                    open=each.open_event_id is not None,
+                )
+                for each in self._watching.standing
+            ),
         )
+
+    @staticmethod
+    def _watched(open_events: Sequence[OpenEvent]) -> Iterator[Reason]:
+        """What is open and needs no act: somebody knows of it, or it is a notice."""
+        for each in open_events:
+            if each.opened.kind in _SAID_ELSEWHERE:
+                continue
+            if each.acknowledged_by is not None:
+                yield Reason(code="acknowledged", detail=name_of(each))
+            elif each.severity is Severity.NOTICE:
+                yield Reason(code="open_notice", detail=name_of(each))
+
+    def _at_work(self) -> Iterator[Reason]:
+        for each in self._watching.maintenance:
+            yield Reason(code="maintenance", detail=each.reason)
 
     def _notices(self) -> tuple[Reason, ...]:
         """What a start found damaged; what was set aside is said for a day, the event of it stays."""
@@ -209,6 +257,28 @@ class StatusBoard:
             last_error=state.last_error,
             commands=self._commands(),
         )
+
+
+def name_of(found: OpenEvent) -> str:
+    """What is open, in one word for the page, and the animal that it is about."""
+    rule = found.opened.data.get("rule")
+    name = rule if isinstance(rule, str) else found.opened.kind.value
+    return name if found.opened.animal is None else f"{name} (animal {found.opened.animal})"
+
+
+def _open_event(found: OpenEvent) -> OpenEventStatus:
+    rule = found.opened.data.get("rule")
+    pictured = found.newest if "plot" in found.newest.data or "frame_1" in found.newest.data else found.opened
+    return OpenEventStatus(
+        event_id=found.opened.event_id,
+        kind=found.opened.kind.value,
+        rule=rule if isinstance(rule, str) else None,
+        animal=found.opened.animal,
+        severity=found.severity.value,
+        opened_utc_ns=found.opened.at_utc_ns,
+        acknowledged_by=found.acknowledged_by,
+        evidence=pictured.event_id if "plot" in pictured.data or "frame_1" in pictured.data else None,
+    )
 
 
 def animal_statuses(observation: FrameObservation, now_monotonic_ns: int) -> tuple[AnimalStatus, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
+from daemon.maintenance import Maintenance
 from daemon.messaging.payloads import event_message
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MinuteCollector
@@ -30,6 +31,7 @@ from daemon.schedule import PlannedBlock
 from daemon.store.repository import BlockState, Coverage, Store
 from daemon.vision.parts import Segmentation
 from daemon.vision_events import VisionEvents
+from daemon.watching import Watching
 from drivers.clock import NS_PER_S, Clock
 from drivers.errors import StoreError, StoreRejectedError
 from drivers.frame import ThermalFrame
@@ -140,8 +142,11 @@ class Worker:
         beat: Callable[[], None],
         vision: VisionEvents | None = None,
         minutes: MinuteCollector | None = None,
+        watching: Watching | None = None,
     ) -> None:
         self.rules = rules
+        self.watching = watching
+        """Rules over minutes, maintenance and evidence; none where nobody is to be told."""
         self.run_id = run_id
         """What is handled from now on belongs to this run; what waits belongs to the one before."""
         self._pipeline = pipeline
@@ -154,6 +159,8 @@ class Worker:
         self._vision = vision
         self._minutes = minutes
         self._next_runs: deque[tuple[int, Callable[[], None]]] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
+        self._tick_due_ns = 0
         self._writes: deque[_Batch | Callable[[], None]] = deque()
         self._commit_due_ns: int | None = None
         self._retry_at_ns: int | None = None
@@ -189,6 +196,9 @@ class Worker:
             self._vision.restore(open_events)
         for event in self.rules.orphans(self._clock.utc_ns()):
             self._tell(event)
+        if self.watching is not None:
+            for event in self.watching.restore(self._store, self._clock.utc_ns()):
+                self._tell(event)
 
     def begin_run(self, run_id: int, change: Callable[[], None] = lambda: None) -> None:
         """Carry out a change between two items: what is handled after it belongs to this run. From any thread."""
@@ -198,6 +208,47 @@ class Worker:
         while self._next_runs:
             self.run_id, change = self._next_runs.popleft()
             change()
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """Do something in the worker's thread, between two items. From any thread."""
+        self._asked.append(action)
+
+    def tick(self) -> None:
+        """Do what was asked for, and what the passing of time leads to, that once a second."""
+        while self._asked:
+            self._asked.popleft()()
+        now_ns = self._clock.monotonic_ns()
+        if self.watching is None or now_ns < self._tick_due_ns:
+            return
+        self._tick_due_ns = now_ns + NS_PER_S
+        utc_ns = self._clock.utc_ns()
+        for stretch, event in self.watching.due(utc_ns):
+            self.keep_maintenance(stretch, event)
+        for event in self.watching.tick(utc_ns):
+            self._tell(event)
+
+    def minutes_over(self, values: Sequence[MinuteValue]) -> None:
+        """Judge minutes that are over."""
+        if self.watching is not None:
+            for event in self.watching.minutes_over(values):
+                self._tell(event)
+
+    def keep_maintenance(self, stretch: Maintenance, event: Event, then: Callable[[], object] = lambda: None) -> None:
+        """Store maintenance that begins or ends, tell of it, and call `then` when it is stored."""
+        run_id = self.run_id
+
+        def keep() -> None:
+            self._store.keep_maintenance(stretch, run_id=run_id, event=event, tell=event_message)
+            self._announcer.events_stored()
+            then()
+
+        logger.info("event %s %s %s", event.kind, event.state, event.data_json())
+        self._later(keep)
+
+    def tell_and_then(self, event: Event, then: Callable[[], object]) -> None:
+        """Store an event, tell of it, and call `then` when it is stored."""
+        self._tell(event)
+        self._later(then)
 
     def run(self, items: HandOff[Item]) -> None:
         """Consume until the hand-off is closed and empty; then everything is written, if the database lets us.
@@ -213,6 +264,7 @@ class Worker:
                     self.handle(item)
                 elif self._minutes is not None:
                     self._keep(self._minutes.close_until(self._clock.utc_ns() - round(LATE_S * NS_PER_S)))
+                self.tick()
                 self.write_if_due()
             self.finish_minutes()
             self.write()
@@ -229,6 +281,7 @@ class Worker:
     def _keep(self, values: Sequence[MinuteValue]) -> None:
         if not values:
             return
+        self.minutes_over(values)
         if self._minute_values_waiting + len(values) > MAX_WAITING_MINUTE_VALUES:
             logger.error("%d values of minutes are lost: the database cannot be written", len(values))
             return
@@ -265,8 +318,11 @@ class Worker:
         self.waiting += 1
         if self._minutes is not None:
             self._keep(self._minutes.add(measured.observation))
-        for event in self.rules.update(measured.observation):
-            self._tell(event)
+        if self.watching is not None:
+            self.watching.see(sample.frame, measured)
+        if self.watching is None or not self.watching.is_maintenance(sample.frame.captured_utc_ns):
+            for event in self.rules.update(measured.observation):
+                self._tell(event if self.watching is None else self.watching.with_evidence(event))
         if self.waiting > MAX_WAITING_OBSERVATIONS:
             next(write for write in self._writes if isinstance(write, _Batch) and write.observations).give_up_oldest()
             self._count_lost()

@@ -4,7 +4,7 @@ import json
 import queue
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -32,11 +32,17 @@ class CommandError(VivariumError):
 
 
 def give_command(
-    settings: MqttSettings, verb: str, *, password: str | None, box: str, timeout_s: float
+    settings: MqttSettings,
+    verb: str,
+    *,
+    password: str | None,
+    box: str,
+    timeout_s: float,
+    content: Mapping[str, object] | None = None,
 ) -> Generator[CommandResultPayload, None, None]:
     """Publish a command and yield its results, up to the last. MQTT 3.1.1, which every broker speaks.
 
-    It is given again every `REPEAT_S` until the last result is there.
+    It is given again every `REPEAT_S` until the last result is there. `content` is what the verb needs to know.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def give_command(
     if topics.command_verb(box, topics.absolute(box, topics.command(verb))) is None:
         raise ConfigError(f"expected a verb of small letters, digits, _ and -, got {verb!r}")
     request_id = uuid.uuid4().hex
-    command = json.dumps({"request_id": request_id, "issued_utc": datetime.now(UTC).isoformat()})
+    command = json.dumps({**(content or {}), "request_id": request_id, "issued_utc": datetime.now(UTC).isoformat()})
     heard: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
     if settings.username is not None:

@@ -178,13 +178,13 @@ class EventPayload(_Payload):
     boot_id: str
     """The boot of the machine that it happened in."""
     kind: str
-    state: Literal["opened", "closed", "occurred"]
+    state: Literal["opened", "updated", "acknowledged", "closed", "occurred"]
     severity: Literal["notice", "alert", "emergency"]
     at: str
     at_utc_ns: int
     animal: int | None
     opened_event_id: str | None
-    """For a closed condition: the event that opened it."""
+    """For a condition that is updated, acknowledged or closed: the event that opened it."""
     data: dict[str, Scalar]
     """The evidence: numbers with their units in the names."""
 

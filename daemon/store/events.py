@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select
 
 from daemon.events import Event, EventKind, EventState, NumberedEvent, Severity
 from daemon.store.counters import EVENT_SEQ, count, counted
@@ -74,8 +74,21 @@ _EVENT = select(
 def open_events(connection: Connection) -> list[Event]:
     """See `Store.open_events`."""
     end = event.alias()
-    closed = select(end.c.id).where(end.c.opened_event_id == event.c.event_id).exists()
+    closed = (
+        select(end.c.id).where(end.c.opened_event_id == event.c.event_id, end.c.state == EventState.CLOSED).exists()
+    )
     return _events(connection, _EVENT.where(event.c.state == EventState.OPENED, ~closed).order_by(event.c.id))
+
+
+def event_histories(connection: Connection, since_utc_ns: int | None) -> list[Event]:
+    """See `Store.event_histories`."""
+    ids = [each.event_id for each in open_events(connection)]
+    wanted = or_(event.c.event_id.in_(ids), event.c.opened_event_id.in_(ids))
+    if since_utc_ns is not None:
+        wanted = or_(wanted, event.c.at_utc_ns >= since_utc_ns)
+    elif not ids:
+        return []
+    return _events(connection, _EVENT.where(wanted).order_by(event.c.id))
 
 
 def recent_events(connection: Connection, limit: int) -> list[Event]:

@@ -1,6 +1,6 @@
 """Values of whole minutes: written once, read by animal, measure and time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def minute_values(
     since_utc_ns: int,
     until_utc_ns: int,
     animals: Sequence[int | None] | None,
-    measures: Sequence[str] | None,
+    measures: Collection[str] | None,
 ) -> Iterator[MinuteValue]:
     """See `Store.minute_values`."""
     statement = select(minute_value).where(*_within(since_utc_ns, until_utc_ns, animals))

@@ -1,7 +1,7 @@
 """The store: everything the service remembers, behind one thread-safe object."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from daemon.events import Event, NumberedEvent
+from daemon.maintenance import Maintenance
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
 from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
-from daemon.store import blocks, minutes, outbox, pins, recordings, runs
+from daemon.store import blocks, maintenance, minutes, outbox, pins, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
 from daemon.store.counters import (
     EVENTS,
@@ -27,6 +28,7 @@ from daemon.store.counters import (
 )
 from daemon.store.engine import Database, checked_url, is_sqlite, sqlite_path
 from daemon.store.events import (
+    event_histories,
     events_after,
     insert_events,
     last_event_seq,
@@ -436,7 +438,7 @@ class Store:
         since_utc_ns: int,
         until_utc_ns: int,
         animals: Sequence[int | None] | None = None,
-        measures: Sequence[str] | None = None,
+        measures: Collection[str] | None = None,
     ) -> Iterator[MinuteValue]:
         """Values of the minutes that begin from one time to before another, in the order of time, animal and measure.
 
@@ -480,6 +482,11 @@ class Store:
         """Conditions that were opened and not closed, oldest first."""
         with self._database.reading("read the open events") as connection:
             return open_events(connection)
+
+    def event_histories(self, since_utc_ns: int | None = None) -> list[Event]:
+        """All events of what is open, its opening and whatever followed, and all since a moment, in their order."""
+        with self._database.reading("read the open events") as connection:
+            return event_histories(connection, since_utc_ns)
 
     def recent_events(self, limit: int) -> list[Event]:
         """The newest events, newest first."""
@@ -550,6 +557,26 @@ class Store:
             if run_id is not None:
                 self._insert_events(connection, events, run_id=run_id, tell=tell)
             return changed
+
+    # Maintenance
+
+    def keep_maintenance(
+        self,
+        stretch: Maintenance,
+        *,
+        run_id: int,
+        event: Event,
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
+    ) -> None:
+        """Store a stretch, in place of the one of this id, and tell of it in the same transaction."""
+        with self._database.writing("store maintenance") as connection:
+            maintenance.keep(connection, stretch)
+            self._insert_events(connection, [event], run_id=run_id, tell=tell)
+
+    def maintenance_between(self, start_utc_ns: int, end_utc_ns: int) -> list[Maintenance]:
+        """Stretches that overlap this time, in the order of their begin."""
+        with self._database.reading("read the maintenance") as connection:
+            return maintenance.between(connection, start_utc_ns, end_utc_ns)
 
     # Pins
 

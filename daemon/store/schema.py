@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import REAL
 
 from daemon.events import EventState, Severity
+from daemon.maintenance import Reason as MaintenanceReason
 from daemon.vision.parts import BodyPart
 from drivers.t2s_protocol import Variant
 
@@ -474,10 +475,35 @@ event = Table(
     CheckConstraint(one_of("state", EventState), name="state"),
     CheckConstraint(one_of("severity", Severity), name="severity"),
     CheckConstraint("animal >= 1", name="animal"),
-    CheckConstraint("state = 'closed' OR opened_event_id IS NULL", name="closed"),
+    CheckConstraint("state IN ('updated', 'acknowledged', 'closed') OR opened_event_id IS NULL", name="closed"),
     Index("ix_event_state", "state"),
     Index("ix_event_opened_event_id", "opened_event_id"),
     **STRICT,
+)
+
+
+class _Maintenance(TypedColumns):
+    """A stretch in which people work at the cage: its minutes count for no rule and no statistics."""
+
+    event_id: Named[str] = Column(Text, primary_key=True)
+    """Of the event that tells of its begin. No foreign key: as `event.opened_event_id`."""
+    reason: Named[str] = Column(Text)
+    start_utc_ns: Named[int] = Column(Whole)
+    end_utc_ns: Named[int] = Column(Whole)
+    """When it ends, or ended."""
+    by_whom: Named[str] = Column(Text)
+    note: Named[str] = Column(Text)
+
+
+maintenance = Table(
+    "maintenance",
+    metadata,
+    _Maintenance,
+    CheckConstraint(one_of("reason", MaintenanceReason), name="reason"),
+    CheckConstraint("end_utc_ns >= start_utc_ns", name="end"),
+    CheckConstraint("by_whom <> ''", name="by_whom"),
+    Index("ix_maintenance_start_utc_ns", "start_utc_ns"),
+    **CLUSTERED,
 )
 
 

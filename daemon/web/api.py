@@ -1,16 +1,20 @@
 """The status page and the JSON behind it."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict
 
+from daemon.event_commands import EVENT_ID, WITHIN_S, Acknowledgement, EventCommands, MaintenanceChange
 from daemon.events import NumberedEvent
 from daemon.messaging.payloads import EventPayload, event_payload
+from daemon.order import Order, Outcome
 from daemon.status import Status, Verdict
 from drivers.clock import NS_PER_S, Clock
 from drivers.errors import VivariumError
@@ -20,6 +24,9 @@ STATUS_AGE_S = 0.5
 
 MOST_EVENTS = 1000
 """In one answer: half a megabyte."""
+
+_POLL_S = 0.05
+"""How often a request looks what became of its order."""
 
 _LARGEST_SEQ = 2**63 - 1
 
@@ -47,6 +54,16 @@ class Events(_Answer):
     """Each as it was published."""
     more: bool
     """Whether there are more: ask again after the last of these."""
+
+
+class Done(_Answer):
+    """What became of a command."""
+
+    state: Literal["done", "refused", "failed"]
+    reason: str
+    """Why not, in one word for programs; empty when it is done."""
+    message: str
+    """Why not, in a sentence for people."""
 
 
 class SharedStatus:
@@ -79,6 +96,9 @@ def create_api(
     read_status: Callable[[], Status],
     live_picture: Callable[[], bytes | None],
     events_after: Callable[[int, int], Sequence[NumberedEvent]],
+    *,
+    evidence: Callable[[str, str], bytes | None] = lambda _event_id, _name: None,
+    commands: EventCommands | None = None,
 ) -> FastAPI:
     """The web application.
 
@@ -90,6 +110,10 @@ def create_api(
         The newest frame as a PNG file; None before the first.
     events_after : callable
         Stored events with a number above the first argument, at most so many as the second says.
+    evidence : callable
+        The PNG file of an event, by its id and the file's name; None where there is none.
+    commands : EventCommands, optional
+        Carries out what the page may ask for; without it nothing.
     """
     page = files("daemon.web").joinpath("status.html").read_text(encoding="utf-8")
     unavailable = {503: {"model": Unavailable, "description": "The state cannot be read, or too many are asking"}}
@@ -143,6 +167,27 @@ def create_api(
         found = events_after(after, limit + 1)
         return Events(events=tuple(map(event_payload, found[:limit])), more=len(found) > limit)
 
+    @api.get(
+        "/api/evidence/{event_id}/{name}",
+        response_class=Response,
+        responses={
+            200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+            404: {"model": Unavailable, "description": "There is none, or it gave way to newer ones"},
+        },
+    )
+    def event_evidence(
+        event_id: Annotated[str, PathParameter(pattern=EVENT_ID, description="Id of the event.")],
+        name: Literal["plot", "frame_1", "frame_2", "frame_3"],
+    ) -> Response:
+        """What an event shows for itself: the plot of its measure, and up to three frames."""
+        picture = evidence(event_id, name)
+        if picture is None:
+            return JSONResponse({"error": "there is no such evidence, or not any more"}, status_code=404)
+        return Response(picture, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
+
+    if commands is not None:
+        _add_commands(api, commands)
+
     @api.get("/healthz", responses={503: {"model": Health | Unavailable, "description": "Somebody has to act"}})
     def healthz(response: Response) -> Health:
         """For monitors: 200 while nobody has to act, else 503."""
@@ -151,3 +196,36 @@ def create_api(
         return Health(verdict=verdict)
 
     return api
+
+
+_COMMAND_ANSWERS: dict[int | str, dict[str, Any]] = {
+    409: {"model": Done, "description": "Refused"},
+    503: {"model": Done | Unavailable, "description": "Failed, or too many are asking"},
+}
+
+
+def _add_commands(api: FastAPI, commands: EventCommands) -> None:
+    """What changes something takes JSON only: no page of another site can send that without being asked first."""
+
+    @api.post("/api/acknowledge", responses=_COMMAND_ANSWERS)
+    def acknowledge(payload: Acknowledgement, response: Response) -> Done:
+        """Somebody has seen an event: it stays open, and is not made more severe any more."""
+        return _carry_out(lambda order: commands.acknowledge(payload, order), response)
+
+    @api.post("/api/maintenance", responses=_COMMAND_ANSWERS)
+    def maintenance(payload: MaintenanceChange, response: Response) -> Done:
+        """People begin or end work at the cage: its minutes count for no rule."""
+        return _carry_out(lambda order: commands.maintenance(payload, order), response)
+
+
+def _carry_out(give: Callable[[Order], None], response: Response) -> Done:
+    order = Order()
+    give(order)
+    deadline_s = time.monotonic() + WITHIN_S
+    while order.outcome is None and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
+    order.answer(Outcome("failed", "timeout", f"not done within {WITHIN_S:g} s; it is not attempted any more"))
+    outcome = order.outcome
+    assert outcome is not None  # it was answered just now, if not before
+    response.status_code = {"done": 200, "refused": 409, "failed": 503}[outcome.state]
+    return Done(state=outcome.state, reason=outcome.reason, message=outcome.message)

@@ -16,7 +16,9 @@ from drivers.errors import ConfigError
     [
         pytest.param('[camera]\nknid = "simulated"', r"camera\.knid: unknown key; did you mean 'kind'", id="mistyped"),
         pytest.param("[camara]", r"camara: unknown key; did you mean 'camera'", id="mistyped table"),
-        pytest.param("[web]\nzzz = 1", r"web\.zzz: unknown key; known here: enabled, host, port", id="nothing near"),
+        pytest.param(
+            "[web]\nzzz = 1", r"web\.zzz: unknown key; known here: commands, enabled, host, port", id="nothing near"
+        ),
         pytest.param('[camera]\nkind = "replay"', r"camera: .*needs camera\.replay\.path", id="replay without path"),
         pytest.param('[schedule]\nlights_on = "7"', r"schedule\.lights_on: expected a time of day", id="time"),
         pytest.param("[mqtt]\nport = 70000", r"mqtt\.port: .*65535, got 70000", id="range"),

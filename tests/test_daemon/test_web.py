@@ -210,7 +210,13 @@ def test_there_is_nothing_else(path: str) -> None:
 
 def test_the_description_of_the_api_names_what_there_is() -> None:
     paths = client_of(a_status).get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/api/status", "/api/live.png", "/api/events", "/healthz"}
+    assert set(paths) == {
+        "/api/status",
+        "/api/live.png",
+        "/api/events",
+        "/api/evidence/{event_id}/{name}",
+        "/healthz",
+    }
     assert all("503" in path["get"]["responses"] for path in paths.values())
 
 

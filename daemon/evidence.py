@@ -1,0 +1,129 @@
+"""What an event shows for itself: a plot and frames as PNG files, and not more of them than the disk is to hold."""
+
+import logging
+import shutil
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daemon.events import Event
+from drivers.clock import NS_PER_S
+from drivers.durable import write_durably
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "evidence"
+"""Below the data directory."""
+
+MOST_FRAMES = 3
+KEPT_FRAMES = 60
+"""One a minute, 30 to 60 kB each."""
+
+MB = 1_000_000
+
+
+class FrameAlbum:
+    """Pictures of the last hour, one a minute, as PNG files in memory."""
+
+    def __init__(self) -> None:
+        self._pictures: deque[tuple[int, bytes]] = deque(maxlen=KEPT_FRAMES)
+
+    def wants(self, utc_ns: int) -> bool:
+        """Whether this moment is in a minute without a picture; after the clock was set back, too."""
+        return not self._pictures or utc_ns // (60 * NS_PER_S) != self._pictures[-1][0] // (60 * NS_PER_S)
+
+    def add(self, utc_ns: int, png: bytes) -> None:
+        """Keep one."""
+        self._pictures.append((utc_ns, png))
+
+    def choose(self, since_utc_ns: int, until_utc_ns: int) -> list[tuple[int, bytes]]:
+        """Up to three from begin, middle and end of this time; of an older one the oldest there is."""
+        pictures = [each for each in self._pictures if each[0] <= until_utc_ns]
+        inside = [each for each in pictures if each[0] >= since_utc_ns] or pictures[-1:]
+        if len(inside) <= MOST_FRAMES:
+            return inside
+        return [inside[0], inside[len(inside) // 2], inside[-1]]
+
+
+class EvidenceFolder:
+    """Writes what belongs to an event, and removes the oldest when there is too much.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The folder `evidence` in it is used.
+    most_bytes : int
+        What all files may take together; 0 writes none.
+    """
+
+    def __init__(self, data_dir: Path, most_bytes: int) -> None:
+        self._data_dir = data_dir
+        self._most_bytes = most_bytes
+
+    def attach(self, event: Event, *, plot: bytes | None, frames: list[tuple[int, bytes]]) -> Event:
+        """The event with the paths of its files, relative to the data directory; why there are none, if there are none.
+
+        An event without its pictures is better than none: this raises nothing.
+        """
+        files = {"plot": plot} if plot is not None else {}
+        files |= {f"frame_{number}": png for number, (_, png) in enumerate(frames, start=1)}
+        if not files or not self._most_bytes:
+            return event
+        day = datetime.fromtimestamp(event.at_utc_ns / NS_PER_S, UTC).date().isoformat()
+        folder = Path(FOLDER) / day / event.event_id
+        try:
+            self._write(folder, files)
+        except OSError as error:
+            logger.error("event %s %s has no evidence on disk: %s", event.kind, event.event_id, error)
+            return replace(event, data=dict(event.data) | {"evidence_error": error.strerror or str(error)})
+        paths = {name: str(folder / f"{name}.png") for name in files}
+        times = {f"frame_{number}_utc_ns": at for number, (at, _) in enumerate(frames, start=1)}
+        return replace(event, data=dict(event.data) | paths | times)
+
+    def _write(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        size = sum(map(len, files.values()))
+        if size > self._most_bytes:
+            raise OSError(0, f"{size} bytes are more than rules.evidence_mb allows")
+        self._make_room(size)
+        target = self._data_dir / folder
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, content in files.items():
+                write_durably(target / f"{name}.png", content)
+        except OSError:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+
+    def _make_room(self, size: int) -> None:
+        """Remove the oldest until so much fits in."""
+        found = [
+            (folder.stat().st_mtime_ns, folder, sum(file.stat().st_size for file in folder.iterdir()))
+            for folder in (self._data_dir / FOLDER).glob("*/*")
+            if folder.is_dir()
+        ]
+        taken = sum(each[2] for each in found)
+        for _, folder, bytes_of in sorted(found):
+            if taken + size <= self._most_bytes:
+                break
+            shutil.rmtree(folder)
+            taken -= bytes_of
+            if not any(folder.parent.iterdir()):
+                folder.parent.rmdir()
+
+
+class EvidenceFiles:
+    """Finds what `EvidenceFolder` has written; from any thread."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def __call__(self, event_id: str, name: str) -> bytes | None:
+        """A PNG file; None where there is none, or none any more. Both must be of letters, digits and _ alone."""
+        for path in (self._data_dir / FOLDER).glob(f"*/{event_id}/{name}.png"):
+            try:
+                return path.read_bytes()
+            except OSError:
+                return None
+        return None

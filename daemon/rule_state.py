@@ -1,0 +1,369 @@
+"""One rule of one animal, or of the cage: closed, suspected since, or open. It tells each change once."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from daemon.events import Event, EventState, Severity
+from daemon.minute_series import MINUTE_NS
+from daemon.rule import Rule
+
+Scalar = str | int | float | bool | None
+
+LEAST_GAP_MINUTES = 5
+"""A duration goes on over so many minutes that cannot be told, or a quarter of it where that is longer."""
+
+UNSURE_MINUTES = 30
+"""An open event says after so long that nobody can tell any more how it stands."""
+
+UPDATE_MINUTES = 60
+"""An event that gets worse says so no more often than this."""
+
+NOT_WATCHED = "not_watched"
+QUIET_OVER = "quiet_hours_over"
+
+_HIGHER = {Severity.NOTICE: Severity.ALERT, Severity.ALERT: Severity.EMERGENCY, Severity.EMERGENCY: Severity.EMERGENCY}
+
+
+class Verdict(Enum):
+    """What one minute says."""
+
+    BEYOND = "beyond"
+    """Wrong."""
+    BETWEEN = "between"
+    """Neither wrong nor, by the hysteresis, right again."""
+    BACK = "back"
+    """Right."""
+    CANNOT_TELL = "cannot_tell"
+    """Too little was seen, or too little is known of the past."""
+    MAINTENANCE = "maintenance"
+    """People work at the cage: whatever is seen is theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One minute of one rule."""
+
+    minute: int
+    """Counted from the Unix epoch; its end is the time of what it leads to."""
+    verdict: Verdict
+    value: float | None = None
+    threshold: float | None = None
+    excess: float = 0.0
+    """How far beyond the threshold, in the unit of the measure; negative on the right side."""
+    data: Mapping[str, Scalar] = field(default_factory=dict)
+    """More of the evidence."""
+
+    @property
+    def end_utc_ns(self) -> int:
+        """When it is over."""
+        return (self.minute + 1) * MINUTE_NS
+
+
+class _Stretch:
+    """Minutes that all say the same, with short holes of minutes that cannot be told."""
+
+    def __init__(self, minutes: float, required_share: float) -> None:
+        self._minutes = max(1, math.ceil(minutes))
+        self._required_share = required_share
+        self._gap = max(LEAST_GAP_MINUTES, self._minutes // 4)
+        self.since: int | None = None
+        self._last = 0
+        self._told = 0
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.since = None
+
+    def add(self, minute: int) -> bool:
+        """One more minute that says so; whether it has lasted long enough."""
+        if self.since is None or minute - self._last > self._gap or minute < self._last:
+            self.since, self._told = minute, 0
+        self._last = minute
+        self._told += 1
+        held = minute - self.since + 1
+        return held >= self._minutes and self._told >= self._required_share * held
+
+    @property
+    def told(self) -> int:
+        """Minutes that said so."""
+        return self._told
+
+
+class RuleState:
+    """Goes from minute to minute; what it returns are the events to store and tell, in their order.
+
+    It opens only what is closed and closes only what is open. A minute that cannot be told, or is maintenance, closes
+    nothing.
+
+    Parameters
+    ----------
+    rule : Rule
+        What is judged.
+    animal : int or None
+        Of which animal; None for the cage.
+    """
+
+    def __init__(self, rule: Rule, animal: int | None) -> None:
+        self.rule = rule
+        self.animal = animal
+        self.verdict = Verdict.CANNOT_TELL
+        """Of the newest minute."""
+        self.open_event_id: str | None = None
+        self.severity = rule.severity
+        """Of the open event, as it was last told."""
+        share = min(rule.conditions[0].required_coverage, 1.0)
+        self._beyond = _Stretch(rule.for_minutes, share)
+        self._back = _Stretch(rule.clear_minutes, share)
+        self._opened_minute = 0
+        self._since = 0
+        self._hushed: Severity | None = None
+        self._acknowledged = False
+        self._escalated = False
+        self._worst = -math.inf
+        self._told_worst = -math.inf
+        self._updated_minute = 0
+        self._unsure_since: int | None = None
+        self._unsure_told = False
+        self._cool_until = -1
+        self._after_quiet: dict[str, Scalar] | None = None
+
+    @property
+    def since_minute(self) -> int | None:
+        """The first minute of what is open, or suspected."""
+        return self._since if self.open_event_id is not None else self._beyond.since
+
+    def restore(self, event: Event) -> None:
+        """Take up an event of this rule from before a restart; to be called in the order in which they were stored."""
+        minute = event.at_utc_ns // MINUTE_NS - 1  # events are told when their minute is over
+        match event.state:
+            case EventState.OPENED:
+                since = event.data.get("since_utc_ns")
+                self._begin(
+                    event.event_id,
+                    minute,
+                    since // MINUTE_NS if isinstance(since, int) else minute,
+                    float(event.data.get("excess") or 0.0),
+                )
+                self.severity = event.severity
+                hushed = event.data.get("quiet_severity")
+                self._hushed = Severity(hushed) if isinstance(hushed, str) else None
+            case EventState.UPDATED:
+                self.severity = event.severity
+                reason = event.data.get("reason")
+                self._escalated = self._escalated or reason == "escalated"
+                if reason in ("escalated", QUIET_OVER):
+                    self._hushed = None
+                if reason in ("cannot_tell", "can_tell"):
+                    self._unsure_told = reason == "cannot_tell"
+                self._updated_minute = minute
+            case EventState.ACKNOWLEDGED:
+                self._acknowledged = True
+            case EventState.CLOSED:
+                if self._hushed is not None:
+                    self._after_quiet = _summary(event.opened_event_id, self._since, minute)
+                self._end(minute)
+            case EventState.OCCURRED:
+                self._after_quiet = None
+
+    def acknowledge(self) -> None:
+        """Somebody has seen the open event: it is not made more severe any more."""
+        self._acknowledged = True
+
+    def forget_suspicion(self) -> None:
+        """The clock was set back, or so: durations begin anew."""
+        self._beyond.forget()
+        self._back.forget()
+        self._unsure_since = None
+
+    def look(self, look: Look, *, quiet: bool = False, rehearsal: bool = False) -> list[Event]:
+        """Take one minute.
+
+        Parameters
+        ----------
+        look : Look
+            What it says.
+        quiet : bool
+            Whether quiet hours are on.
+        rehearsal : bool
+            A minute from before the start: durations begin in it, but nothing opens or closes.
+        """
+        self.verdict = look.verdict
+        if look.verdict is not Verdict.CANNOT_TELL:
+            self._unsure_since = None
+        elif self._unsure_since is None:
+            self._unsure_since = look.minute
+        events = [] if rehearsal or quiet else self._tell_after_quiet(look)
+        match look.verdict:
+            case Verdict.MAINTENANCE:
+                self.forget_suspicion()
+            case Verdict.CANNOT_TELL:
+                events += [] if rehearsal else self._unsure(look)
+            case Verdict.BEYOND:
+                self._back.forget()
+                held = self._beyond.add(look.minute)
+                events += [] if rehearsal else self._is_beyond(look, held=held, quiet=quiet)
+            case Verdict.BETWEEN | Verdict.BACK:
+                self._beyond.forget()
+                held = look.verdict is Verdict.BACK and self._back.add(look.minute)
+                if look.verdict is Verdict.BETWEEN:
+                    self._back.forget()
+                events += [] if rehearsal else self._is_not_beyond(look, held=held)
+        if not rehearsal and self.open_event_id is not None:
+            events += self._louder(look, quiet=quiet)
+        return events
+
+    def close(self, look: Look, reason: str) -> list[Event]:
+        """End what is open because nobody watches it any more."""
+        return [] if self.open_event_id is None else [self._closed(look, {"reason": reason})]
+
+    def _is_beyond(self, look: Look, *, held: bool, quiet: bool) -> list[Event]:
+        events = self._sure(look)
+        if self.open_event_id is None:
+            if held and look.minute >= self._cool_until:
+                events.append(self._opened(look, quiet=quiet))
+            return events
+        self._worst = max(self._worst, look.excess)
+        worse = self._worst - self._told_worst > max(self.rule.conditions[0].hysteresis, 1e-9)
+        if worse and look.minute - self._updated_minute >= UPDATE_MINUTES:
+            self._told_worst = self._worst
+            events.append(self._updated(look, "worse"))
+        return events
+
+    def _is_not_beyond(self, look: Look, *, held: bool) -> list[Event]:
+        events = self._sure(look)
+        if held and self.open_event_id is not None:
+            events.append(self._closed(look, {}))
+        return events
+
+    def _opened(self, look: Look, *, quiet: bool) -> Event:
+        since = look.minute if self._beyond.since is None else self._beyond.since
+        hush = quiet and self.rule.quiet and self.rule.severity is not Severity.EMERGENCY
+        severity = Severity.NOTICE if hush else self.rule.severity
+        data = self._data(look) | {
+            "since_utc_ns": since * MINUTE_NS,
+            "held_minutes": look.minute - since + 1,
+            "told_minutes": self._beyond.told,
+            "excess": _short(look.excess),
+        }
+        if hush:
+            data["quiet_severity"] = self.rule.severity.value
+        event = Event(
+            kind=self.rule.kind,
+            state=EventState.OPENED,
+            severity=severity,
+            at_utc_ns=look.end_utc_ns,
+            animal=self.animal,
+            data=data,
+        )
+        self._begin(event.event_id, look.minute, since, look.excess)
+        self.severity, self._hushed = severity, self.rule.severity if hush else None
+        return event
+
+    def _begin(self, event_id: str, minute: int, since: int, excess: float) -> None:
+        self.open_event_id, self._opened_minute, self._since = event_id, minute, since
+        self._acknowledged = self._escalated = self._unsure_told = False
+        self._unsure_since = None
+        self._worst = self._told_worst = excess
+        self._updated_minute = minute
+
+    def _closed(self, look: Look, more: Mapping[str, Scalar]) -> Event:
+        lasted = look.minute - self._since + 1
+        data = self._data(look) | {"lasted_minutes": lasted, "worst_excess": _short(self._worst)} | dict(more)
+        event = self._event(EventState.CLOSED, look, data)
+        if self._hushed is not None:
+            self._after_quiet = _summary(self.open_event_id, self._since, look.minute)
+        self._end(look.minute)
+        return event
+
+    def _end(self, minute: int) -> None:
+        self.open_event_id, self._hushed = None, None
+        self._cool_until = minute + self.rule.cool_down_minutes
+        self._beyond.forget()
+        self._back.forget()
+
+    def _tell_after_quiet(self, look: Look) -> list[Event]:
+        """What opened and closed while it was quiet is told when the hours are over: late, and not lost."""
+        if self._after_quiet is None:
+            return []
+        data, self._after_quiet = self._after_quiet, None
+        return [
+            Event(
+                kind=self.rule.kind,
+                state=EventState.OCCURRED,
+                severity=self.rule.severity,
+                at_utc_ns=look.end_utc_ns,
+                animal=self.animal,
+                data={"rule": self.rule.name, "reason": QUIET_OVER, **data},
+            )
+        ]
+
+    def _louder(self, look: Look, *, quiet: bool) -> list[Event]:
+        """Quiet hours that are over, and nobody who acknowledges."""
+        after = self.rule.escalate_after_minutes
+        own = self._hushed or self.severity
+        if after and not self._escalated and not self._acknowledged and look.minute - self._opened_minute >= after:
+            higher = _HIGHER[own]
+            if higher is Severity.EMERGENCY or self._hushed is None:
+                self._escalated, self._hushed, self.severity = True, None, higher
+                return [self._updated(look, "escalated")] if higher is not own else []
+        if self._hushed is not None and not quiet:
+            self.severity, self._hushed = self._hushed, None
+            return [self._updated(look, QUIET_OVER)]
+        return []
+
+    def _unsure(self, look: Look) -> list[Event]:
+        since = look.minute if self._unsure_since is None else self._unsure_since
+        long = look.minute - since + 1 >= UNSURE_MINUTES
+        if self.open_event_id is None or self._unsure_told or not long:
+            return []
+        self._unsure_told = True
+        return [self._updated(look, "cannot_tell")]
+
+    def _sure(self, look: Look) -> list[Event]:
+        if self.open_event_id is None or not self._unsure_told:
+            return []
+        self._unsure_told = False
+        return [self._updated(look, "can_tell")]
+
+    def _updated(self, look: Look, reason: str) -> Event:
+        self._updated_minute = look.minute
+        data = self._data(look) | {"reason": reason, "worst_excess": _short(self._worst)}
+        return self._event(EventState.UPDATED, look, data)
+
+    def _event(self, state: EventState, look: Look, data: Mapping[str, Scalar]) -> Event:
+        return Event(
+            kind=self.rule.kind,
+            state=state,
+            severity=self.severity,
+            at_utc_ns=look.end_utc_ns,
+            animal=self.animal,
+            data=data,
+            opened_event_id=self.open_event_id,
+        )
+
+    def _data(self, look: Look) -> dict[str, Scalar]:
+        first = self.rule.conditions[0]
+        return {
+            "rule": self.rule.name,
+            "measure": first.measure,
+            "comparison": first.comparison,
+            "over_minutes": first.over_minutes,
+            "value": _short(look.value),
+            "threshold": _short(look.threshold),
+            "verdict": look.verdict.value,
+            **look.data,
+        }
+
+
+def _summary(event_id: str | None, since: int, minute: int) -> dict[str, Scalar]:
+    return {
+        "opened_event": event_id,
+        "since_utc_ns": since * MINUTE_NS,
+        "until_utc_ns": (minute + 1) * MINUTE_NS,
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 4)

@@ -1,0 +1,163 @@
+"""Rules, maintenance and evidence together, as the worker's thread has them."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from daemon.events import Event, EventKind, EventState
+from daemon.evidence import EvidenceFolder, FrameAlbum
+from daemon.evidence_plot import plot
+from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, planned_at
+from daemon.minute_rules import RAW_MINUTES, MinuteRules, RuleStanding
+from daemon.minute_series import MINUTE_NS
+from daemon.minute_value import MinuteValue
+from daemon.overlay import draw, to_png
+from daemon.pipeline import Measured
+from daemon.rule import Rule
+from daemon.rule_state import QUIET_OVER
+from daemon.settings import Settings
+from daemon.store.repository import Store
+from drivers.frame import ThermalFrame
+
+logger = logging.getLogger(__name__)
+
+_PICTURED_UPDATES = ("worse", "escalated", QUIET_OVER)
+_LEAST_PLOT_MINUTES = 360
+_BEFORE_MINUTES = 240
+"""A plot begins so long before it was wrong."""
+
+_EVENTS_LOOKED_BACK_NS = 3 * 86_400 * 1_000_000_000
+"""Events since then say what cools down, and what quiet hours hold back."""
+
+
+def minute_rules_of(settings: Settings, rules: Sequence[Rule]) -> MinuteRules:
+    """What judges these rules."""
+    return MinuteRules(
+        rules,
+        animals=settings.measure.animals,
+        schedule=settings.schedule,
+        zone=settings.zone,
+        settings=settings.rules,
+    )
+
+
+class Watching:
+    """All methods but the properties belong to the worker's thread.
+
+    Parameters
+    ----------
+    settings : Settings
+        Rules, maintenance, where evidence goes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.rules = minute_rules_of(settings, settings.minute_rules())
+        self._plan = settings.maintenance
+        self._zone = settings.zone
+        self._album = FrameAlbum()
+        self._folder = EvidenceFolder(settings.box.data_dir, settings.rules.evidence_mb * 1_000_000)
+        self._stretches: list[Maintenance] = []
+        self._on: tuple[Maintenance, ...] = ()
+
+    @property
+    def maintenance(self) -> tuple[Maintenance, ...]:
+        """What goes on; may be read from any thread."""
+        return self._on
+
+    @property
+    def standing(self) -> tuple[RuleStanding, ...]:
+        """How each rule stands; may be read from any thread."""
+        return self.rules.standing
+
+    def restore(self, store: Store, now_utc_ns: int) -> list[Event]:
+        """Go on from what is stored: maintenance, events, the past of the measures; events to be told at the start.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be read.
+        """
+        since_utc_ns = now_utc_ns - self.rules.history_minutes * MINUTE_NS
+        # The clock may have been set back: also what began after now is still to end.
+        self._stretches = store.maintenance_between(since_utc_ns, now_utc_ns + LOOK_BACK_NS)
+        self.rules.set_maintenance(self._stretches)
+        events = store.event_histories(now_utc_ns - max(_EVENTS_LOOKED_BACK_NS, now_utc_ns - since_utc_ns))
+        self.rules.restore(events)
+        closed = {event.opened_event_id for event in events if event.state is EventState.CLOSED}
+        self._on = tuple(each for each in self._stretches if each.event_id not in closed)
+        past = store.minute_values(since_utc_ns=since_utc_ns, until_utc_ns=now_utc_ns, measures=self.rules.measures)
+        self.rules.load(past)
+        return self.rules.orphans(now_utc_ns)
+
+    def is_maintenance(self, utc_ns: int) -> bool:
+        """Whether people work at the cage at this moment."""
+        return any(each.is_on(utc_ns) for each in self._on)
+
+    def see(self, frame: ThermalFrame, measured: Measured) -> None:
+        """Keep a picture a minute, for the evidence."""
+        utc_ns = frame.captured_utc_ns
+        if self._album.wants(utc_ns):
+            self._album.add(utc_ns, to_png(draw(frame.celsius, measured.segmentation, measured.observation, scale=2)))
+
+    def minutes_over(self, values: Sequence[MinuteValue]) -> list[Event]:
+        """Judge minutes that are over."""
+        return [self.with_evidence(event) for event in self.rules.update(values)]
+
+    def tick(self, utc_ns: int) -> list[Event]:
+        """What the passing of time leads to; to be called again and again."""
+        return [self.with_evidence(event) for event in self.rules.advance(utc_ns)]
+
+    def with_evidence(self, event: Event) -> Event:
+        """The same with its pictures on the disk and their paths in its data."""
+        updated = event.state is EventState.UPDATED and event.data.get("reason") in _PICTURED_UPDATES
+        opened = event.state is EventState.OPENED
+        if not (opened or updated or event.state is EventState.CLOSED) or event.kind is EventKind.MAINTENANCE:
+            return event
+        since = event.data.get("since_utc_ns")
+        since_utc_ns = since if isinstance(since, int) else event.at_utc_ns - 10 * MINUTE_NS
+        frames = self._album.choose(since_utc_ns, event.at_utc_ns) if opened or updated else []
+        return self._folder.attach(event, plot=self._plot(event), frames=frames)
+
+    def _plot(self, event: Event) -> bytes | None:
+        name = event.data.get("rule")
+        if not isinstance(name, str):
+            return None
+        lasted = event.data.get("lasted_minutes", event.data.get("held_minutes", 0))
+        wanted = _BEFORE_MINUTES + (int(lasted) if isinstance(lasted, (int, float)) else 0)
+        data = self.rules.plot_data(name, event.animal, min(max(wanted, _LEAST_PLOT_MINUTES), RAW_MINUTES))
+        return None if data is None else to_png(plot(data))
+
+    def begin(self, stretch: Maintenance) -> None:
+        """Maintenance goes on from now."""
+        self._stretches.append(stretch)
+        self._on = (*self._on, stretch)
+        self.rules.set_maintenance(self._stretches)
+
+    def end(self, stretch: Maintenance) -> None:
+        """It is over; `stretch` has the time of its end."""
+        self._on = tuple(each for each in self._on if each.event_id != stretch.event_id)
+        self._stretches = [stretch if each.event_id == stretch.event_id else each for each in self._stretches]
+        self.rules.set_maintenance(self._stretches)
+
+    def due(self, utc_ns: int) -> Iterable[tuple[Maintenance, Event]]:
+        """What begins and ends by the time: each is in force when it is given, and is then to be stored and told."""
+        for stretch in self._on:
+            if utc_ns >= stretch.end_utc_ns:
+                changed, event = ended(stretch, at_utc_ns=utc_ns)
+                self.end(changed)
+                yield changed, event
+        for reason, start_utc_ns, end_utc_ns in planned_at(utc_ns, self._plan, self._zone):
+            known = any(
+                each.by == SCHEDULE and each.reason is reason and start_utc_ns <= each.start_utc_ns < end_utc_ns
+                for each in self._stretches
+            )
+            if not known:
+                planned, event = begun(reason, at_utc_ns=utc_ns, end_utc_ns=end_utc_ns, by=SCHEDULE)
+                self.begin(planned)
+                yield planned, event
+        self._forget(utc_ns)
+
+    def _forget(self, utc_ns: int) -> None:
+        """Stretches that no baseline reaches back to."""
+        oldest_utc_ns = utc_ns - self.rules.history_minutes * MINUTE_NS
+        if self._stretches and self._stretches[0].end_utc_ns < oldest_utc_ns:
+            self._stretches = [each for each in self._stretches if each.end_utc_ns >= oldest_utc_ns]

@@ -1,0 +1,171 @@
+"""`vivarium rules`, the config of rules, and the document that describes them."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.cli import app
+from daemon.default_rules import DEFAULT_RULES, FRAME_RULES, SERVICE_EVENTS
+from daemon.minute_series import DAY_MINUTES, MINUTE_NS
+from daemon.rule import rules_in_force
+from daemon.rules_cli import described
+from daemon.settings import parse_settings
+from daemon.store.repository import open_store
+from drivers.errors import ConfigError
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "rules.md"
+FIRST = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp()) // 60
+HEADING = "| rule | of | severity | opens when the | for | closes after | escalates |"
+
+
+def markdown() -> str:
+    rows = [f"| `{name}` | {' | '.join(rest)} |" for name, *rest in map(described, DEFAULT_RULES)]
+    return "\n".join([HEADING, "|---|---|---|---|---|---|---|", *rows])
+
+
+def test_the_document_has_the_rules_of_the_code() -> None:
+    text = DOCUMENT.read_text()
+    table = text.partition("<!-- rules -->\n")[2].partition("\n<!-- /rules -->")[0]
+    assert table == markdown()
+    for other in (*FRAME_RULES, *SERVICE_EVENTS):
+        assert f"`{other.kind.value}`" in text
+
+
+def test_the_config_in_the_document_is_a_config() -> None:
+    text = DOCUMENT.read_text().partition("```toml\n")[2].partition("```")[0]
+    settings = parse_settings(text, origin="docs/rules.md")
+    names = [rule.name for rule in rules_in_force(settings.rule, DEFAULT_RULES)]
+    assert "activity_drop" not in names
+    assert names[-1] == "tail_hot"
+
+
+def test_a_rule_of_the_config_changes_what_it_says_and_no_more() -> None:
+    settings = parse_settings('[[rule]]\nname = "fever"\nfor_minutes = 45\nvalue = 39', origin="t")
+    [fever] = [rule for rule in rules_in_force(settings.rule, DEFAULT_RULES) if rule.name == "fever"]
+    shipped = DEFAULT_RULES[0]
+    assert (fever.for_minutes, fever.conditions[0].value, fever.conditions[0].baseline) == (45, 39, None)
+    assert (fever.kind, fever.severity, fever.clear_minutes) == (shipped.kind, shipped.severity, shipped.clear_minutes)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param('[[rule]]\nname = "mine"', "needs measure and comparison", id="incomplete"),
+        pytest.param('[[rule]]\nname = "fever"\n[[rule]]\nname = "fever"', "comes twice", id="twice"),
+        pytest.param(
+            '[[rule]]\nname = "mine"\nmeasure = "curl"\ncomparison = "above"', "value or baseline", id="no threshold"
+        ),
+        pytest.param(
+            '[[rule]]\nname = "fever"\nbaseline = { days = 2, least_days = 3 }', "more than the 2 days", id="days"
+        ),
+        pytest.param(
+            '[alerts]\nnot_seen_after_s = 9\n[[rule]]\nname = "animal_not_seen"\nfor_minutes = 1',
+            "alerts.not_seen_after_s say the same",
+            id="said twice",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "animal_too_hot"\nseverity = "notice"', "judged on each frame and takes", id="frame rule"
+        ),
+        pytest.param('[rules]\nquiet_hours = ["22:00", "22:00"]', "the same", id="quiet"),
+        pytest.param('[[maintenance]]\nreason = "dosing"\nat = "9:00"\nminutes = 5', "maintenance", id="time of day"),
+    ],
+)
+def test_what_is_wrong_in_the_config_is_said(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        parse_settings(text, origin="t")
+
+
+def test_a_rule_named_as_what_is_judged_on_each_frame_sets_it() -> None:
+    settings = parse_settings('[[rule]]\nname = "animal_too_hot"\nvalue = 38\nfor_minutes = 0.5', origin="t")
+    assert (settings.frame_alerts.too_hot.celsius, settings.frame_alerts.too_hot.duration_s) == (38, 30)
+    assert settings.frame_alerts.too_cold == settings.alerts.too_cold
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A box with six days of two animals' skin; animal 2 has a fever in the last night."""
+    path = tmp_path / "config.toml"
+    path.write_text('[box]\ntime_zone = "UTC"\n[measure]\nanimals = 2\n')
+    database = tmp_path / "var" / "vivarium.db"
+    with open_store(f"sqlite:///{database}", outbox_limit=100):
+        pass
+    rows = [
+        (
+            (FIRST + minute) * MINUTE_NS,
+            animal,
+            "skin_max_30min_celsius",
+            36.0
+            + 0.01 * (minute % 7)
+            + (1.5 if animal == 2 and 5 * DAY_MINUTES + 60 <= minute < 5 * DAY_MINUTES + 300 else 0),
+            None,
+            1.0,
+            60,
+        )
+        for minute in range(6 * DAY_MINUTES)
+        for animal in (1, 2)
+    ]
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS minute_value (minute_utc_ns INTEGER, animal INTEGER, measure TEXT, value REAL,"
+            " uncertainty REAL, coverage REAL, samples INTEGER)"
+        )
+        connection.executemany("INSERT INTO minute_value VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()
+    return path
+
+
+def test_replay_tells_what_was_caught_missed_and_false(config: Path, tmp_path: Path) -> None:
+    illness = {"kind": "fever", "animal": 2, "start": "2026-03-07T01:00:00Z", "end": "2026-03-07T05:00:00Z"}
+    truth = tmp_path / "truth.json"
+    arguments = [
+        "rules",
+        "replay",
+        "--from",
+        "2026-03-07",
+        "--to",
+        "2026-03-08",
+        "-c",
+        str(config),
+        "--truth",
+        str(truth),
+    ]
+    truth.write_text(json.dumps([illness]))
+    caught = CliRunner().invoke(app, arguments)
+    assert caught.exit_code == 0, caught.output
+    assert "caught: fever of animal 2 by fever after 30 min" in caught.output
+    assert "1 caught, 0 missed, 0 false alerts in 1.8 animal-days: 0.00 per 100; 0 notices besides" in caught.output
+    truth.write_text(json.dumps([illness | {"animal": 1}]))
+    missed = CliRunner().invoke(app, arguments)
+    assert missed.exit_code == 1
+    assert "missed: fever of animal 1" in missed.output
+    assert "0 caught, 1 missed, 1 false alerts in 1.8 animal-days: 54.55 per 100" in missed.output
+
+
+def test_replay_prints_lines_for_programs(config: Path) -> None:
+    arguments = ["rules", "replay", "--from", "2026-03-07", "--to", "2026-03-08", "-c", str(config), "--json"]
+    lines = [json.loads(line) for line in CliRunner().invoke(app, arguments).output.splitlines()]
+    assert [(line["state"], line["animal"], line["data"]["rule"]) for line in lines] == [
+        ("opened", 2, "fever"),
+        ("closed", 2, "fever"),
+    ]
+
+
+def test_a_truth_that_is_none_is_refused(config: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.json"
+    truth.write_text(
+        '[{"kind": "boredom", "animal": 1, "start": "2026-03-07T01:00:00Z", "end": "2026-03-07T05:00:00Z"}]'
+    )
+    result = CliRunner().invoke(app, ["rules", "replay", "-c", str(config), "--truth", str(truth)])
+    assert isinstance(result.exception, ConfigError)
+    assert "needs rules" in str(result.exception)
+
+
+def test_rules_are_listed(config: Path) -> None:
+    result = CliRunner().invoke(app, ["rules", "list", "-c", str(config)])
+    for name in [rule.name for rule in DEFAULT_RULES] + [other.kind.value for other in (*FRAME_RULES, *SERVICE_EVENTS)]:
+        assert name in result.output
