@@ -275,11 +275,42 @@ def test_an_older_database_is_copied_and_then_upgraded(
     assert upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=newer_migrations) is None
 
 
+def from_revision(number: int) -> list[str]:
+    """Names of the revisions from this one on."""
+    found = sorted(path.name for path in (MIGRATIONS / "versions").glob("r*.py"))
+    return [name for name in found if int(name[1:5]) >= number]
+
+
+def test_events_of_an_older_database_are_kept_and_may_be_acknowledged(
+    url: str, database_path: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(MIGRATIONS, older, ignore=shutil.ignore_patterns("__pycache__", *from_revision(6)))
+    upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=older)
+    columns = f"id, {EVENT_COLUMNS}"
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO run VALUES (1, '0.1.0', 'abc', '{}', 'unet-1', '{}', 'box', 'boot', 0, NULL, NULL)"
+        )
+        opened = "7, 'e1', 1, 'animal_too_hot', 'opened', 'alert', 5, '{}', NULL"
+        connection.execute(f"INSERT INTO event ({columns}) VALUES ({opened})")
+    upgrade(make_url(url), utc_ns=NOW_UTC_NS)
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        acknowledged = "8, 'e2', 1, 'animal_too_hot', 'acknowledged', 'alert', 6, '{}', 'e1'"
+        connection.execute(f"INSERT INTO event ({columns}) VALUES ({acknowledged})")
+    assert rows_of(database_path, "SELECT id, state, opened_event_id FROM event") == [
+        (7, "opened", None),
+        (8, "acknowledged", "e1"),
+    ]
+    with open_store(url, outbox_limit=100) as store:
+        assert [event.event_id for event in store.open_events()] == ["e1"]
+
+
 def test_what_measured_the_frames_of_an_older_database_is_not_known(
     url: str, database_path: Path, tmp_path: Path
 ) -> None:
     older = tmp_path / "older"
-    shutil.copytree(MIGRATIONS, older, ignore=shutil.ignore_patterns("__pycache__", "r0003_*"))
+    shutil.copytree(MIGRATIONS, older, ignore=shutil.ignore_patterns("__pycache__", *from_revision(3)))
     upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=older)
     with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
         for table, values in (
