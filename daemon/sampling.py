@@ -188,7 +188,8 @@ class Sampler:
             block = self._block
             if block is None:
                 return None
-            self._miss_until(block, max(self._index_at(block, at_utc_ns), 1), self._condition or NO_FRAME)
+            passed = block.frames if at_utc_ns >= block.end_utc_ns else self._index_at(block, at_utc_ns)
+            self._miss_until(block, max(passed, 1), self._condition or NO_FRAME)
             duration_ns = min(self._next_index * block.period_ns, block.duration_ns)
             shortened = replace(block, duration_ns=duration_ns)
             self._send(BlockEnded(block=shortened, at_utc_ns=at_utc_ns, stopped=True))

@@ -25,12 +25,15 @@ logger = logging.getLogger(__name__)
 MOST_SNAPSHOTS = 1000
 """Kept at most, some 300 MB: nothing that somebody asked for is deleted by itself, so the next one is refused."""
 
+FRESH_S = 0.5
+"""A frame may have been on its way for so long when the order came."""
+
 WAIT_S = 0.05
 IDLE_S = 0.5
 
 
 class Snapshots:
-    """Takes the next frame that is measured after the order, in a thread of its own: disks may be slow.
+    """Takes a frame of the moment of the order or after it, in a thread of its own: disks may be slow.
 
     Parameters
     ----------
@@ -98,15 +101,18 @@ class Snapshots:
                 self._take(order)
 
     def _take(self, order: Order) -> None:
-        placed_ns = self._clock.monotonic_ns()
+        fresh_ns, seen = self._clock.monotonic_ns() - round(FRESH_S * NS_PER_S), self._live.newest
         self._take_one()
         while order.outcome is None and not self._stopping.is_set():
             self._beat()
             newest = self._live.newest
-            if newest is not None and newest[0].captured_monotonic_ns >= placed_ns:
-                order.answer(self._keep(*newest))
-            else:
+            if newest is None or newest is seen:
                 self._stopping.wait(WAIT_S)
+            elif newest[0].captured_monotonic_ns >= fresh_ns:
+                order.answer(self._keep(*newest))
+            else:  # one that had waited to be measured
+                seen = newest
+                self._take_one()
 
     def _keep(self, frame: ThermalFrame, measured: Measured) -> Outcome:
         try:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     MakeProxy = Callable[[int], FaultProxy]
 
+pytestmark = pytest.mark.usefixtures("the_log_is_left_as_it_was")
+
 BASE = "vivarium/box1/"
 BIRTH = "homeassistant/status"
 OUTSIDE_BLOCKS = {"rate_hz": 5, "block_minutes": 1, "strata": {}}
