@@ -160,7 +160,7 @@ SENSOR: dict[str, Any] = {"unique_id": "u", "name": "n", "state_topic": "a/b"}
         pytest.param(lambda: Sensor(**SENSOR, entity_category="config"), "diagnostic", id="category"),
         pytest.param(lambda: BinarySensor(**SENSOR, device_class="fever"), "problem", id="class"),
         pytest.param(lambda: BinarySensor(**SENSOR, icon="run"), "pattern", id="icon"),
-        pytest.param(lambda: Sensor(**SENSOR, object_id="x"), "Extra inputs", id="removed key"),
+        pytest.param(lambda: Sensor(**{**SENSOR, "object_id": "x"}), "Extra inputs", id="removed key"),
         pytest.param(lambda: Device(identifiers=(), name="n"), "at least 1", id="no identifier"),
         pytest.param(lambda: Origin(name=""), "at least 1", id="no origin"),
         pytest.param(
