@@ -14,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from daemon.ad_hoc import AdHocRecordings, left_open
 from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.caretaker import Caretaker, ballast_of, database_file, make_room_to_start, set_aside_event
 from daemon.credentials import mqtt_password
 from daemon.current_run import CurrentRun, boot_id
 from daemon.disk_files import set_aside_files
-from daemon.event_commands import WITHIN_S as EVENT_WITHIN_S
-from daemon.event_commands import AcknowledgePayload, EventCommands, MaintenancePayload
+from daemon.event_commands import EventCommands
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.evidence import EvidenceFiles
 from daemon.handoff import HandOff
@@ -43,10 +43,12 @@ from daemon.logs import configure_logging
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
-from daemon.messaging.commands import CommandCounts, CommandDesk, CommandPayload, Inbox, Verb
+from daemon.messaging.commands import CommandCounts, CommandDesk, Inbox
+from daemon.messaging.discovery import birth_topic, discovery_payload, discovery_topic
 from daemon.messaging.payloads import event_message, health_payload, info_payload
 from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.publisher import Publisher
+from daemon.messaging.verbs import SetPayload, make_verbs
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS, REMEMBERED_MINUTES, collector_of
 from daemon.networks import Networks, Preparation
@@ -57,11 +59,13 @@ from daemon.pipeline import Pipeline, nests_of
 from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.reference import References
 from daemon.reload import NOT_READY, Reloader, first_networks
+from daemon.remote_settings import SettingOrder, changed
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
 from daemon.schedule import block_at, check_plan, next_block
 from daemon.settings import Settings, load_settings
 from daemon.signals import Signals
+from daemon.snapshot import Snapshots
 from daemon.status import Status, status_line
 from daemon.status_board import StatusBoard
 from daemon.store.repository import RecordingState, StoredBlock, open_store
@@ -94,12 +98,6 @@ RECORDS_WAITING = 100
 
 RECORDINGS_LOOKED_BACK_DAYS = 7
 """Recordings of so many days are looked for at the start that are whole but not in the database."""
-
-CALIBRATE_WITHIN_S = 7.0
-"""A shutter cycle takes 1.3 s; a control that hangs takes 5 s to say so, and who commanded it hears within 8 s."""
-
-RELOAD_WITHIN_S = 10.0
-"""The main loop looks each second, and a new config is read in less."""
 
 SIDECARS_LOOKED_BACK_DAYS = 1
 """Sidecars of so many days are read at the start, 10 ms each: a power cut damages what was written last."""
@@ -189,6 +187,7 @@ class Service:
         self._commands = CommandCounts()
         self._inbox = Inbox(self._commands)
         self._reload_order = OrderSlot()
+        self._announcer: MqttAnnouncer | Silence = Silence()
         self._web: WebServer | None = None
 
     @property
@@ -366,6 +365,7 @@ class Service:
             patience_s["publisher"] = PUBLISHER_STALLED_AFTER_S
             if self.settings.mqtt.commands:
                 patience_s["commands"] = STALLED_AFTER_S
+                patience_s["snapshots"] = RECORDER_STALLED_AFTER_S
         self._beats = Heartbeats(patience_s, self._clock)
         self._measuring, self._storing = Progress(self._clock), Progress(self._clock)
 
@@ -388,8 +388,10 @@ class Service:
                 beat=partial(self._beats.beat, "publisher"),
                 on_command=self._inbox.put if mqtt.commands else None,
                 probes=self._probes,
+                birth_topic=birth_topic(mqtt) if mqtt.home_assistant else None,
             )
         )
+        self._announcer = MqttAnnouncer(self._publisher, self.store.open_events)
         self._publish_info()
 
     def _publish_info(self, camera: CameraInfo | None = None) -> None:
@@ -404,6 +406,10 @@ class Service:
                 camera=camera,
             )
             self._publisher.set_retained(topics.INFO, info)
+            if self.settings.mqtt.home_assistant:
+                self._publisher.set_retained_elsewhere(
+                    discovery_topic(self.settings), discovery_payload(self.settings, version=VERSION, camera=camera)
+                )
 
     def _start_consumers(self) -> None:
         settings, clock = self.settings, self._clock
@@ -429,7 +435,7 @@ class Service:
             store=self.store,
             run_id=self._run.id,
             clock=clock,
-            announcer=MqttAnnouncer(self._publisher) if self._publisher else Silence(),
+            announcer=self._announcer,
             commit_interval_s=settings.database.commit_interval_s,
             on_measured=self.live.show,
             beat=partial(self._beats.beat, "worker"),
@@ -477,13 +483,12 @@ class Service:
         return list(self.store.minute_values(since_utc_ns=now_ns - REMEMBERED_MINUTES * MINUTE_NS, until_utc_ns=now_ns))
 
     def _start_caretaker(self) -> None:
-        publisher = self._publisher
         self._caretaker = Caretaker(
             self.settings,
             store=self.store,
             clock=self._clock,
             run_id=lambda: self._run.id,
-            told=lambda: publisher.notify() if publisher else None,
+            told=self._announcer.events_stored,
             set_aside_before=self._set_aside_before,
             still_open=self.store.open_events(),
             first_events=self._damage_at_start(),
@@ -544,6 +549,7 @@ class Service:
             self.settings.schedule,
             self.settings.zone,
             accounted_until_utc_ns=self.store.accounted_until(),
+            resumed=left_open(self.store.open_blocks(), self._started_utc_ns),
             is_finished=self._is_finished,
         )
         self._keeper = self._stack.enter_context(
@@ -566,25 +572,38 @@ class Service:
     def _start_commands(self) -> None:
         if self._publisher is None or not self.settings.mqtt.commands:
             return
+        recordings = AdHocRecordings(
+            self._keeper,
+            settings=lambda: self.settings,
+            open_block=lambda: self._sampler.block,
+            obstacle=self._no_recording_because,
+            clock=self._clock,
+        )
+        snapshots = Snapshots(
+            self.settings.box.data_dir / "snapshots",
+            box=self.settings.box.name,
+            live=self.live,
+            take_one=self._sampler.take_one,
+            obstacle=self._no_file_because,
+            clock=self._clock,
+            beat=partial(self._beats.beat, "snapshots"),
+        )
+        self._thread("snapshots", snapshots.run, snapshots.stop)
         desk = CommandDesk(
-            {
-                "calibrate": Verb(
-                    model=CommandPayload,
-                    carry_out=lambda _payload, order: self._capture.order_calibration(order),
-                    within_s=CALIBRATE_WITHIN_S,
-                ),
-                "reload": Verb(
-                    model=CommandPayload,
-                    carry_out=lambda _payload, order: self._order_reload(order),
-                    within_s=RELOAD_WITHIN_S,
-                ),
-                "acknowledge": Verb(
-                    model=AcknowledgePayload, carry_out=self._event_commands.acknowledge, within_s=EVENT_WITHIN_S
-                ),
-                "maintenance": Verb(
-                    model=MaintenancePayload, carry_out=self._event_commands.maintenance, within_s=EVENT_WITHIN_S
-                ),
-            },
+            make_verbs(
+                {
+                    "calibrate": lambda _payload, order: self._capture.order_calibration(order),
+                    "reload": lambda _payload, order: self._order_reload(order),
+                    "record": lambda payload, order: recordings.record(
+                        duration_s=payload.duration_s, rate_hz=payload.rate_hz, order=order
+                    ),
+                    "stop": lambda _payload, order: recordings.stop(order),
+                    "snapshot": lambda _payload, order: snapshots.place(order),
+                    "acknowledge": self._event_commands.acknowledge,
+                    "maintenance": self._event_commands.maintenance,
+                },
+                self._order_setting,
+            ),
             box=self.settings.box.name,
             inbox=self._inbox,
             counts=self._commands,
@@ -597,6 +616,29 @@ class Service:
     def _order_reload(self, order: Order) -> None:
         if not self._reload_order.place(order):
             order.answer(OrderOutcome("refused", "busy", "the config is about to be read"))
+
+    def _order_setting(self, key: str, payload: SetPayload, order: Order) -> None:
+        try:
+            changed(self.settings, key, payload.value)
+        except ConfigError as error:
+            order.answer(OrderOutcome("refused", "invalid", str(error)))
+            return
+        self._order_reload(SettingOrder(order, key=key, value=payload.value))
+
+    def _no_file_because(self) -> tuple[str, str] | None:
+        """Why there is no frame that could be kept, or no room to keep it."""
+        if self._capture.lost or self._capture.camera_info is None:
+            return "camera_lost", "there is no camera at present"
+        if self._caretaker.status.low:
+            return "disk_low", "there is too little free space on the disk"
+        return None
+
+    def _no_recording_because(self) -> tuple[str, str] | None:
+        if self._recorder is None:
+            return "recording_disabled", "recording.enabled = false in the config: nothing is recorded"
+        if self._recorder.failed is not None:
+            return "disk", f"nothing can be recorded at present: {self._recorder.failed}"
+        return self._no_file_because()
 
     def _start_web(self) -> None:
         if self.settings.web.enabled:
@@ -666,8 +708,11 @@ class Service:
                 return Outcome.STOPPED, self.settings
             order, new = self._reload_order.take(), None
             if signals.reload or order is not None:
-                signals.reload = False
-                new = reloader.request(load, order or Order())
+                if isinstance(order, SettingOrder):
+                    new = reloader.request(partial(order.apply, self.settings), order)
+                else:
+                    signals.reload = False
+                    new = reloader.request(load, order or Order())
             new = new or reloader.step()
             if new is not None:
                 return Outcome.RELOAD, new
@@ -730,6 +775,7 @@ class Service:
         logger.info("%s", line)
         self._manager.tell(STATUS=line)
         self._publish_info(self._capture.camera_info)
+        self._announcer.events_stored()
         if self._publisher is not None:
             expected = status.block.expected_24h
             self._publisher.set_retained(

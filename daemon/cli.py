@@ -1,5 +1,6 @@
 """`vivarium`: the map of the product."""
 
+import json
 import logging
 import os
 import sys
@@ -39,9 +40,11 @@ from daemon.installation import default_config
 from daemon.logs import configure_logging
 from daemon.measures_cli import measures_app
 from daemon.messaging.ask import give_command
+from daemon.messaging.verbs import VERBS
 from daemon.messaging.watch import watch
 from daemon.model_cli import model_app
 from daemon.more_commands import mount
+from daemon.mqtt_cli import mqtt_app
 from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
 from daemon.rules_cli import acknowledge, maintenance_app, rules_app
@@ -80,6 +83,7 @@ app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
 app.add_typer(measures_app, name="measures")
 app.add_typer(model_app, name="model")
+app.add_typer(mqtt_app, name="mqtt")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 app.add_typer(rules_app, name="rules")
@@ -177,7 +181,10 @@ def watch_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
 
 @app.command(name="command")
 def command_command(
-    verb: Annotated[str, typer.Argument(help="calibrate: close the shutter; reload: read the config file again.")],
+    verb: Annotated[str, typer.Argument(help=f"{', '.join(VERBS)}, or set/KEY; see docs/mqtt.md.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=VALUE", help="For instance duration_s=60, or value=39.5.")
+    ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the last result.", min=0.1)] = 15.0,
     config: ConfigOption = _DEFAULT_CONFIG,
 ) -> None:
@@ -185,12 +192,33 @@ def command_command(
     settings = load_settings(config)
     password = mqtt_password(os.environ, config)
     state = "refused"
-    for result in give_command(settings.mqtt, verb, password=password, box=settings.box.name, timeout_s=timeout_s):
+    results = give_command(
+        settings.mqtt,
+        verb,
+        password=password,
+        box=settings.box.name,
+        timeout_s=timeout_s,
+        values=dict(map(_named_value, values or [])),
+    )
+    for result in results:
         state = result.state
         why = f": {escape(result.message)}" if result.message else ""
         _console().print(f"{escape(result.verb)} {state}{why}", soft_wrap=True)
+        for name, value in result.data.items():
+            _console().print(f"  {escape(name)} {escape(str(value))}", soft_wrap=True)
     if state != "done":
         raise typer.Exit(1)
+
+
+def _named_value(text: str) -> tuple[str, object]:
+    """A name and its value: JSON where it is some, else the text itself."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """What one thread asks of another: placed without waiting, taken once, answered once."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -14,6 +15,8 @@ class Outcome:
     """One word for programs; empty when it is done."""
     message: str = ""
     """A sentence for people."""
+    data: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    """The state that it led to, or found: numbers with their units in the names."""
 
 
 class Order:

@@ -154,8 +154,10 @@ class BlockRecorder:
                 self.close()
                 self._account = _Account(block, self._accounted_until(block))
                 self._told_until_ns, self._retry_at_ns = self._account.from_utc_ns, None
-            case BlockEnded(block=block) if self._is_open(block.key):
+            case BlockEnded(block=block, stopped=stopped) if self._is_open(block.key):
                 self._told_until_ns = block.end_utc_ns
+                if stopped and self._account is not None:
+                    self._account.block = block
                 self._end_block()
             case BlockPassed(block=block, reason=reason):
                 self.pass_block(block, reason)

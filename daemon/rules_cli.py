@@ -233,7 +233,7 @@ def _give(settings: Settings, config: Path, verb: str, content: Mapping[str, obj
         password=mqtt_password(os.environ, config),
         box=settings.box.name,
         timeout_s=_TIMEOUT_S,
-        content=content,
+        values=content,
     ):
         state = result.state
         why = f": {result.message}" if result.message else ""

@@ -5,10 +5,11 @@ The sampler stands between capture and everything behind it. What it passes on a
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from daemon.order import Outcome
 from daemon.schedule import PlannedBlock
-from daemon.timetable import BlockChange, BlockClosed, BlockMissed, BlockOpened
+from daemon.timetable import BlockChange, BlockClosed, BlockMissed, BlockOpened, Cause
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S
 from drivers.frame import FrameFlag, ThermalFrame
@@ -46,7 +47,10 @@ class BlockEnded:
     """No sample of this block follows."""
 
     block: PlannedBlock
+    """One that was stopped is as long as it became."""
     at_utc_ns: int
+    stopped: bool = False
+    """Somebody ended it before its time: what was planned after that is not planned any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +127,7 @@ class Sampler:
         self._next_index = 0
         self._condition: str | None = None
         self._last_look: tuple[int, int] | None = None
+        self._one_is_wanted = False
         self._lock = threading.Lock()
         self.taken = 0
         """Frames passed on so far."""
@@ -170,6 +175,31 @@ class Sampler:
             self._miss_until(block, self._index_at(block, at_utc_ns), self._condition or NO_FRAME)
             self._send(BlockEnded(block=block, at_utc_ns=at_utc_ns))
             self._block = None
+
+    def stop_block(self, *, at_utc_ns: int) -> PlannedBlock | None:
+        """Close the open block before its time; it ends with the window of its last planned moment that has passed.
+
+        Returns
+        -------
+        PlannedBlock or None
+            The block as it became, at least one planned moment long; None when none is open.
+        """
+        with self._lock:
+            block = self._block
+            if block is None:
+                return None
+            passed = block.frames if at_utc_ns >= block.end_utc_ns else self._index_at(block, at_utc_ns)
+            self._miss_until(block, max(passed, 1), self._condition or NO_FRAME)
+            duration_ns = min(self._next_index * block.period_ns, block.duration_ns)
+            shortened = replace(block, duration_ns=duration_ns)
+            self._send(BlockEnded(block=shortened, at_utc_ns=at_utc_ns, stopped=True))
+            self._block = None
+            return shortened
+
+    def take_one(self) -> None:
+        """Pass on the next good frame also if no plan wants it."""
+        with self._lock:
+            self._one_is_wanted = True
 
     def passed_block(self, block: PlannedBlock, *, at_utc_ns: int, reason: str) -> None:
         """Account for a block that nobody was there for."""
@@ -220,10 +250,11 @@ class Sampler:
             # Plan and camera run on different clocks: two frames in one window, and soon a window without any.
             index = self._next_index
         if index < self._next_index:
-            return self._is_set_back(block, frame.captured_utc_ns) and self._offer_outside(frame)
+            beside = self._one_is_wanted or self._is_set_back(block, frame.captured_utc_ns)
+            return beside and self._offer_outside(frame)
         planned = block.start_utc_ns + index * block.period_ns
         self._next_index = index + 1
-        self._condition = None
+        self._condition, self._one_is_wanted = None, False
         self._send(Sample(frame=frame, block_key=block.key, planned_utc_ns=planned))
         self.taken += 1
         return True
@@ -237,16 +268,21 @@ class Sampler:
         return self._index_at(block, utc_ns) < self._next_index - ahead
 
     def _offer_outside(self, frame: ThermalFrame) -> bool:
+        if not self._one_is_wanted and not self._is_due_outside(frame.captured_monotonic_ns):
+            return False
+        self._condition, self._one_is_wanted = None, False
+        self._send(Sample(frame=frame, block_key=None, planned_utc_ns=None))
+        self.taken += 1
+        return True
+
+    def _is_due_outside(self, now: int) -> bool:
+        """Whether the frame of this moment is one of the few outside; the answer yes counts as taken."""
         if self._outside_period_ns is None:
             return False
-        now = frame.captured_monotonic_ns
         if self._next_outside_ns is not None and now < self._next_outside_ns:
             return False
         late = self._next_outside_ns is None or now - self._next_outside_ns > self._outside_period_ns
         self._next_outside_ns = (now if late else self._next_outside_ns or now) + self._outside_period_ns
-        self._condition = None
-        self._send(Sample(frame=frame, block_key=None, planned_utc_ns=None))
-        self.taken += 1
         return True
 
     def _look(self, utc_ns: int, monotonic_ns: int) -> None:
@@ -300,8 +336,14 @@ def carry_out(changes: Sequence[BlockChange], sampler: Sampler) -> None:
     """Tell the sampler what the timetable has decided."""
     for change in changes:
         match change:
-            case BlockOpened(block=block, at_utc_ns=at_utc_ns, cause=cause, lost_utc_ns=lost):
+            case BlockOpened(block=block, at_utc_ns=at_utc_ns, cause=cause, lost_utc_ns=lost, order=order):
                 sampler.start_block(block, at_utc_ns=at_utc_ns, lost_utc_ns=lost, reason=cause.value)
+                if order is not None:
+                    order.answer(Outcome("done", data=block.facts()))
+            case BlockClosed(at_utc_ns=at_utc_ns, cause=Cause.STOPPED, order=order):
+                stopped = sampler.stop_block(at_utc_ns=at_utc_ns)
+                if order is not None:
+                    order.answer(Outcome("done", data={} if stopped is None else stopped.facts()))
             case BlockClosed(at_utc_ns=at_utc_ns):
                 sampler.end_block(at_utc_ns=at_utc_ns)
             case BlockMissed(block=block, at_utc_ns=at_utc_ns, cause=cause):

@@ -44,6 +44,9 @@ _DAYS_BACK = 5
 _DAYS_AHEAD = 3
 """Every plan with blocks has one within so many days: the next date may be one that never was."""
 
+BY_COMMAND = "by_command"
+"""Stratum of recordings that somebody commands; no plan has one of that name."""
+
 _STRATUM_NAME = re.compile(r"[\w-]{1,32}")
 """Names that may stand in a file name and a topic, in any language."""
 
@@ -94,6 +97,17 @@ class PlannedBlock:
     def planned_utc_ns(self) -> range:
         """The planned moments; nothing is computed before it is asked for."""
         return range(self.start_utc_ns, self.end_utc_ns, self.period_ns)
+
+    def facts(self) -> dict[str, str | int | float]:
+        """What is to be known of it, for whoever asked for it."""
+        return {
+            "block": self.key,
+            "start_utc_ns": self.start_utc_ns,
+            "end_utc_ns": self.end_utc_ns,
+            "duration_s": self.duration_s,
+            "rate_hz": round(NS_PER_S / self.period_ns, 3),
+            "planned_frames": self.frames,
+        }
 
     def planned_at(self, utc_ns: int) -> int | None:
         """The planned moment whose window, from it to the next one, holds this time; None outside the block."""
@@ -285,6 +299,8 @@ def _check_stratum(stratum: str, times: tuple[str, ...]) -> None:
         raise ConfigError(
             f"schedule.strata: {stratum!r} names files: expected 1 to 32 letters, digits, underscores or hyphens"
         )
+    if stratum == BY_COMMAND:
+        raise ConfigError(f"schedule.strata.{stratum}: recordings by command are called so; choose another name")
     if not times:
         raise ConfigError(f"schedule.strata.{stratum}: expected at least one time of day; remove the stratum instead")
 

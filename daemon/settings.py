@@ -299,8 +299,12 @@ class MqttSettings(_Section):
     outbox_limit: int = Field(100_000, ge=100)
     """Events kept for a broker that is away; the oldest of the lowest priority give way, counted."""
     commands: bool = True
-    """Whether to take commands: whoever may publish below vivarium/<box>/command/ can close the shutter and have this
-    file read again."""
+    """Whether to take commands: whoever may publish below vivarium/<box>/command/ can close the shutter, record, change
+    thresholds for a while and have this file read again."""
+    home_assistant: bool = True
+    """Whether to announce the box to Home Assistant, as one device."""
+    discovery_prefix: str = Field("homeassistant", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """The topic that Home Assistant looks below, as it is set up there."""
 
 
 class LimitSettings(_Section):

@@ -20,7 +20,8 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from daemon.schedule import PlannedBlock, block_at, check_plan, due, next_block
+from daemon.order import Order, Outcome
+from daemon.schedule import BY_COMMAND, PlannedBlock, block_at, check_plan, due, next_block
 from daemon.settings import ScheduleSettings
 from drivers.clock import NS_PER_S, Clock
 
@@ -51,6 +52,8 @@ class Cause(StrEnum):
     PLAN_CHANGED = "plan_changed"
     LATE = "late"
     """Nobody looked at the clock in time."""
+    STOPPED = "stopped"
+    """Somebody ended a recording by command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class BlockOpened:
     block: PlannedBlock
     at_utc_ns: int
     cause: Cause
+    order: Order | None = None
+    """Answered by whoever carries the change out."""
 
     @property
     def lost_utc_ns(self) -> range:
@@ -74,6 +79,8 @@ class BlockClosed:
     block: PlannedBlock
     at_utc_ns: int
     cause: Cause
+    order: Order | None = None
+    """Answered by whoever carries the change out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,8 @@ class Timetable:
     - A clock set forward over blocks misses each of them once. More than 60 days at once while the service runs are
       no absence but a clock that was not set before: only what was unaccounted for at the start is missed then, and a
       clock set back afterwards has passed nothing before that moment.
+    - A block that somebody commands opens between those of the plan and never into one; it is closed at its end, or
+      when that is commanded.
     - An open block ends as it was begun when the plan or the zone changes; the new plan counts from the last question
       on, for blocks whose keys are not yet used.
 
@@ -124,6 +133,8 @@ class Timetable:
         The plan.
     accounted_until_utc_ns : int or None
         From the database: blocks that ended later are missed if the service was down; None on the first start ever.
+    resumed : PlannedBlock, optional
+        One by command that an earlier start left open; it is joined, unless it is over.
     is_finished : callable
         Whether the block of this key was closed or missed before this start; asked in the thread of `update`. A block
         that was only opened is not finished: a service that was killed in it joins it again.
@@ -140,6 +151,7 @@ class Timetable:
         zone: ZoneInfo,
         *,
         accounted_until_utc_ns: int | None = None,
+        resumed: PlannedBlock | None = None,
         is_finished: Callable[[str], bool] = _nothing_is_finished,
     ) -> None:
         check_plan(settings)
@@ -153,6 +165,8 @@ class Timetable:
         self._quiet_until_ns: int | None = None
         self._plan_changed = False
         self._open: PlannedBlock | None = None
+        self._commanded: tuple[PlannedBlock, Order | None] | None = None if resumed is None else (resumed, None)
+        self._stop: Order | None = None
         self._accounted: dict[str, None] = {}
 
     @property
@@ -191,6 +205,14 @@ class Timetable:
             self._plan_changed = True
             self._accountable_from_ns = self._last_ns
 
+    def begin(self, block: PlannedBlock, order: Order) -> None:
+        """Open a block that is not of the plan with the next question; the order is refused if one is open then."""
+        self._commanded, self._quiet_until_ns = (block, order), None
+
+    def stop(self, order: Order) -> None:
+        """Close a block that was begun by command with the next question; the order is refused if none is open."""
+        self._stop, self._quiet_until_ns = order, None
+
     def update(self, now_utc_ns: int) -> list[BlockChange]:
         """Answer what changes now: first what closes, then what was missed, then what opens.
 
@@ -211,7 +233,9 @@ class Timetable:
         changes: list[BlockChange] = []
         if self._open is not None and not self._open.start_utc_ns <= now_utc_ns < self._open.end_utc_ns:
             changes.append(self._close(self._open, now_utc_ns))
+        changes += self._stopped(now_utc_ns)
         changes += (self._miss(block, now_utc_ns, cause) for block in missed)
+        changes += self._begun(now_utc_ns, cause, in_the_way=current)
         if self._open is None and current is not None:
             changes.append(self._join(current, now_utc_ns, cause))
 
@@ -223,6 +247,34 @@ class Timetable:
         self._plan_changed = False
         self._quiet_until_ns = self.next_boundary(now_utc_ns)
         return changes
+
+    def _stopped(self, now_ns: int) -> list[BlockChange]:
+        order, self._stop = self._stop, None
+        block = self._open
+        if order is None or order.outcome is not None:
+            return []
+        if block is None or block.stratum != BY_COMMAND:
+            order.answer(_no_recording_by_command(block))
+            return []
+        self._remember(block.key)
+        self._open = None
+        return [BlockClosed(block=block, at_utc_ns=now_ns, cause=Cause.STOPPED, order=order)]
+
+    def _begun(self, now_ns: int, cause: Cause, *, in_the_way: PlannedBlock | None) -> list[BlockChange]:
+        """Open what was commanded, or what an earlier start left open."""
+        if self._commanded is None:
+            return []
+        (block, order), self._commanded = self._commanded, None
+        if order is None:
+            return [self._join(block, now_ns, cause)] if block.start_utc_ns <= now_ns < block.end_utc_ns else []
+        if order.outcome is not None:
+            return []
+        obstacle = self._open or in_the_way
+        if obstacle is not None:
+            order.answer(block_is_open(obstacle))
+            return []
+        self._open = block
+        return [BlockOpened(block=block, at_utc_ns=now_ns, cause=Cause.SCHEDULE, order=order)]
 
     def _may_change(self, now_ns: int) -> bool:
         if self._last_ns is None or self._quiet_until_ns is None:
@@ -277,6 +329,19 @@ class Timetable:
         self._accounted[key] = None
         if len(self._accounted) > REMEMBERED_KEYS:
             del self._accounted[next(iter(self._accounted))]
+
+
+def block_is_open(block: PlannedBlock) -> Outcome:
+    """Why no recording can be begun by command."""
+    why = "a recording by command is under way" if block.stratum == BY_COMMAND else "a block of the schedule is open"
+    return Outcome("refused", "block_open", f"{why}: {block.key}", data=block.facts())
+
+
+def _no_recording_by_command(block: PlannedBlock | None) -> Outcome:
+    if block is None:
+        return Outcome("refused", "no_recording", "no recording by command is under way")
+    message = f"block {block.key} is of the schedule: only recordings that were begun by command are stopped by one"
+    return Outcome("refused", "no_recording", message, data=block.facts())
 
 
 class _StepProofJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler 3 has no types
@@ -383,6 +448,18 @@ class TimetableKeeper:
         """
         with self._lock:
             self._timetable.replace_plan(settings, zone)
+            self._ask_after(0)
+
+    def begin(self, block: PlannedBlock, order: Order) -> None:
+        """Open a block that is not of the plan, now. From any thread."""
+        with self._lock:
+            self._timetable.begin(block, order)
+            self._ask_after(0)
+
+    def end(self, order: Order) -> None:
+        """Close a block that was begun by command, now. From any thread."""
+        with self._lock:
+            self._timetable.stop(order)
             self._ask_after(0)
 
     def _ask(self) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,6 +75,10 @@ class Announcer(Protocol):
 
     def observed(self, observation: FrameObservation) -> None:
         """A stored observation."""
+        ...
+
+    def measured(self, values: Iterable[MinuteValue]) -> None:
+        """The stored measures of one minute that is over."""
         ...
 
     def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:
@@ -390,6 +394,8 @@ class Worker:
         run_id = self.run_id
 
         def finish() -> None:
+            if item.stopped:
+                self._store.shorten_block(item.block)
             coverage = self._store.finish_block(
                 item.block.key,
                 at_utc_ns=item.at_utc_ns,
@@ -536,6 +542,8 @@ class Worker:
         self._minute_values_waiting -= len(write.minutes)
         for observation in write.observations:
             self._announcer.observed(observation)
+        if write.minutes:
+            self._announcer.measured(write.minutes)
         if write.events:
             self._announcer.events_stored()
 

@@ -1,24 +1,64 @@
 """What the worker has stored, told to the broker."""
 
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from daemon.events import Event
 from daemon.messaging import topics
-from daemon.messaging.payloads import animal_payload, block_payload, observation_payload
+from daemon.messaging.payloads import alert_payload, animal_payload, block_payload, cage_payload, observation_payload
 from daemon.messaging.publisher import Publisher
-from daemon.observation import FrameObservation
+from daemon.minute_value import MinuteValue
+from daemon.observation import AnimalObservation, FrameObservation
 from daemon.schedule import PlannedBlock
 from daemon.store.repository import Coverage
+from drivers.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 
 class MqttAnnouncer:
-    """Hands stored rows to the publisher; no method waits."""
+    """Hands stored rows to the publisher; no method waits for the broker. All but `events_stored` belong to one thread.
 
-    def __init__(self, publisher: Publisher) -> None:
+    Parameters
+    ----------
+    publisher : Publisher
+        Sends it.
+    open_events : callable
+        Asks the database for the events whose conditions are open.
+    """
+
+    def __init__(self, publisher: Publisher, open_events: Callable[[], Sequence[Event]]) -> None:
         self._publisher = publisher
+        self._open_events = open_events
+        self._seen: dict[int, tuple[FrameObservation, AnimalObservation]] = {}
+        self._minutes: dict[int | None, list[MinuteValue]] = {}
+        self._asking = threading.Lock()
 
     def observed(self, observation: FrameObservation) -> None:
-        """A stored observation: one message for the frame, and the newest state of each animal."""
+        """A stored observation: one message for the frame, and the newest state of each animal that is known."""
         self._publisher.publish_observation(observation_payload(observation))
         for animal in observation.animals:
-            self._publisher.set_retained(topics.animal(animal.animal), animal_payload(observation, animal))
+            if animal.animal is not None:
+                self._seen[animal.animal] = (observation, animal)
+                self._tell_animal(animal.animal)
+
+    def measured(self, values: Iterable[MinuteValue]) -> None:
+        """The stored measures of one minute that is over."""
+        minutes: dict[int | None, list[MinuteValue]] = {}
+        for value in values:
+            minutes.setdefault(value.animal, []).append(value)
+        self._minutes |= minutes
+        for number, minute in minutes.items():
+            if number is None:
+                self._publisher.set_retained(topics.CAGE, cage_payload(minute))
+            elif number in self._seen:
+                self._tell_animal(number)
+
+    def _tell_animal(self, number: int) -> None:
+        observation, animal = self._seen[number]
+        payload = animal_payload(observation, animal, self._minutes.get(number, ()))
+        self._publisher.set_retained(topics.animal(number), payload)
 
     def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:
         """A block began or ended, and is stored."""
@@ -36,14 +76,24 @@ class MqttAnnouncer:
         )
 
     def events_stored(self) -> None:
-        """The outbox has new messages."""
+        """The outbox has new messages, and other conditions may be open. From any thread."""
         self._publisher.notify()
+        with self._asking:  # whoever asks last also tells last
+            try:
+                opened = self._open_events()
+            except StoreError as error:
+                logger.warning("which conditions are open is told with the next event: %s", error)
+            else:
+                self._publisher.set_retained(topics.ALERT, alert_payload(opened))
 
 
 class Silence:
     """Nobody is told: the service without MQTT."""
 
     def observed(self, observation: FrameObservation) -> None:
+        """See `MqttAnnouncer`."""
+
+    def measured(self, values: Iterable[MinuteValue]) -> None:
         """See `MqttAnnouncer`."""
 
     def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:

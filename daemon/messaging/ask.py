@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -38,11 +39,11 @@ def give_command(
     password: str | None,
     box: str,
     timeout_s: float,
-    content: Mapping[str, object] | None = None,
+    values: Mapping[str, object] = MappingProxyType({}),
 ) -> Generator[CommandResultPayload, None, None]:
     """Publish a command and yield its results, up to the last. MQTT 3.1.1, which every broker speaks.
 
-    It is given again every `REPEAT_S` until the last result is there. `content` is what the verb needs to know.
+    It is given again every `REPEAT_S` until the last result is there. `values` are what the verb wants to know.
 
     Raises
     ------
@@ -52,9 +53,9 @@ def give_command(
         If there is no broker, it refuses us, or no last result comes in time.
     """
     if topics.command_verb(box, topics.absolute(box, topics.command(verb))) is None:
-        raise ConfigError(f"expected a verb of small letters, digits, _ and -, got {verb!r}")
+        raise ConfigError(f"expected a verb of small letters, digits, _ and -, or set/KEY, got {verb!r}")
     request_id = uuid.uuid4().hex
-    command = json.dumps({**(content or {}), "request_id": request_id, "issued_utc": datetime.now(UTC).isoformat()})
+    command = json.dumps({**values, "request_id": request_id, "issued_utc": datetime.now(UTC).isoformat()})
     heard: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
     if settings.username is not None:

@@ -23,6 +23,7 @@ from pydantic_core import from_json
 
 from daemon.messaging import topics
 from daemon.messaging.incoming import MOST_PAYLOAD_BYTES, IncomingMessage
+from daemon.messaging.pace import Bucket
 from daemon.messaging.payloads import CommandResultPayload, iso_utc
 from daemon.order import Order, Outcome
 from drivers.clock import NS_PER_S, Clock
@@ -57,7 +58,9 @@ _REQUEST_ID = r"^[\x21-\x7e]{1,64}$"
 class CommandPayload(BaseModel):
     """What every command may say."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     request_id: Annotated[str, Field(pattern=_REQUEST_ID)] | None = None
     """Echoed in the result; the same again is answered with the first result and not carried out again."""
@@ -132,25 +135,6 @@ class Inbox:
             return None
 
 
-class RateLimit:
-    """So many at once and so many a second."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._left = float(BURST)
-        self._at_ns = clock.monotonic_ns()
-
-    def allows(self) -> bool:
-        """Whether there may be one more now; yes counts as one."""
-        now_ns = self._clock.monotonic_ns()
-        self._left = min(BURST, self._left + RATE_HZ * (now_ns - self._at_ns) / NS_PER_S)
-        self._at_ns = now_ns
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 @dataclass(slots=True)
 class _UnderWay:
     verb: str
@@ -206,8 +190,8 @@ class CommandDesk:
         self._publish = publish
         self._clock = clock
         self._beat = beat
-        self._limits = {verb: RateLimit(clock) for verb in verbs}
-        self._limit_of_unknown = RateLimit(clock)
+        self._limits = {verb: Bucket(clock, at_once=BURST, per_s=RATE_HZ) for verb in verbs}
+        self._limit_of_unknown = Bucket(clock, at_once=BURST, per_s=RATE_HZ)
         self._under_way: list[_UnderWay] = []
         self._remembered: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
         self._stop = threading.Event()
@@ -233,7 +217,7 @@ class CommandDesk:
         verb = None if message.topic is None else topics.command_verb(self._box, message.topic)
         if verb is None:
             self._counts.add("dropped_bad_topic")
-        elif not self._limits.get(verb, self._limit_of_unknown).allows():
+        elif not self._limits.get(verb, self._limit_of_unknown).take():
             self._counts.add("dropped_too_many")
         else:
             self._judge(verb, message)
@@ -321,6 +305,7 @@ class CommandDesk:
             state=state,
             reason=(outcome and outcome.reason) or None,
             message=(outcome and outcome.message) or None,
+            data=dict(outcome.data) if outcome else {},
             repeated=False,
             at=iso_utc(now_ns),
             at_utc_ns=now_ns,

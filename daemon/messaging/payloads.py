@@ -6,15 +6,16 @@ rounded to a thousandth of a degree, places to a hundredth of a pixel or millime
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from daemon.events import EventState, NumberedEvent, Severity
+from daemon.events import Event, EventState, NumberedEvent, Severity
 from daemon.messaging import topics
 from daemon.messaging.outbox import OutboxMessage, Priority
+from daemon.minute_value import MinuteValue
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.vision.parts import BodyPart
 from drivers.camera import CameraInfo
@@ -26,6 +27,7 @@ SCHEMA_VERSION: Final = 1
 _CELSIUS_DECIMALS = 3
 _PLACE_DECIMALS = 2
 _SHARE_DECIMALS = 4
+_MEASURE_DECIMALS = 4
 _NS_PER_US = 1_000
 
 _PART_NAMES: dict[BodyPart, Literal["head", "body", "tail"]] = {
@@ -49,6 +51,7 @@ def _plain(value: str | int | float | bool | None) -> str | int | float | bool |
 Celsius = Annotated[float | None, _rounded(_CELSIUS_DECIMALS)]
 Place = Annotated[float | None, _rounded(_PLACE_DECIMALS)]
 Share = Annotated[float | None, _rounded(_SHARE_DECIMALS)]
+Number = Annotated[float | None, _rounded(_MEASURE_DECIMALS)]
 Scalar = Annotated[str | int | float | bool | None, BeforeValidator(_plain)]
 
 
@@ -62,7 +65,9 @@ def iso_utc(utc_ns: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-class _Payload(BaseModel):
+class Payload(BaseModel):
+    """What every message of the box has."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, serialize_by_alias=True)
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
@@ -73,7 +78,7 @@ class _Payload(BaseModel):
         return self.model_dump_json().encode()
 
 
-class StatusPayload(_Payload):
+class StatusPayload(Payload):
     """Whether the service is connected to the broker. The broker itself sends the last one when it is not."""
 
     state: Literal["online", "offline"]
@@ -83,7 +88,7 @@ class StatusPayload(_Payload):
     at_utc_ns: int | None = None
 
 
-class InfoPayload(_Payload):
+class InfoPayload(Payload):
     """Who publishes here."""
 
     box: str
@@ -136,7 +141,7 @@ class AnimalInFramePayload(BaseModel):
     parts: tuple[PartPayload, ...]
 
 
-class AnimalPayload(_Payload):
+class AnimalPayload(Payload):
     """The newest reading of one animal."""
 
     animal: int
@@ -144,9 +149,25 @@ class AnimalPayload(_Payload):
     captured_utc_ns: int
     flags: tuple[str, ...]
     parts: tuple[PartPayload, ...]
+    measures: dict[str, Number] | None = None
+    """Its measures of the newest finished minute, by name (units at the end of the names); null as a value where too
+    little was seen to say anything, null as a whole before the first minute is over."""
+    measures_minute: str | None = None
+    """Begin of that minute."""
+    measures_minute_utc_ns: int | None = None
 
 
-class ObservationPayload(_Payload):
+class CagePayload(Payload):
+    """What the newest finished minute says of the cage as a whole."""
+
+    minute: str
+    """Begin of that minute."""
+    minute_utc_ns: int
+    measures: dict[str, Number]
+    """By name; null where too little was seen to say anything."""
+
+
+class ObservationPayload(Payload):
     """One measured frame."""
 
     sequence: int
@@ -167,7 +188,7 @@ class ObservationPayload(_Payload):
     animals: tuple[AnimalInFramePayload, ...]
 
 
-class EventPayload(_Payload):
+class EventPayload(Payload):
     """Something happened."""
 
     event_id: str
@@ -189,7 +210,28 @@ class EventPayload(_Payload):
     """The evidence: numbers with their units in the names."""
 
 
-class BlockPayload(_Payload):
+class OpenConditionPayload(BaseModel):
+    """A condition that has opened and not closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    event_id: str
+    """Of the event that opened it."""
+    kind: str
+    severity: Literal["notice", "alert", "emergency"]
+    animal: int | None
+    since: str
+    since_utc_ns: int
+
+
+class AlertPayload(Payload):
+    """All conditions that are open now."""
+
+    open: tuple[OpenConditionPayload, ...]
+    """Oldest first; empty when all is well."""
+
+
+class BlockPayload(Payload):
     """A block of the schedule and how much of it was captured."""
 
     block: str
@@ -208,7 +250,7 @@ class BlockPayload(_Payload):
     """Captured of expected, 0 to 1; null when nothing was expected."""
 
 
-class HealthPayload(_Payload):
+class HealthPayload(Payload):
     """How the service does."""
 
     at: str
@@ -235,7 +277,7 @@ class HealthPayload(_Payload):
     """Commands that came since the start, and what became of them; see `daemon.messaging.commands.CommandCounts`."""
 
 
-class CommandResultPayload(_Payload):
+class CommandResultPayload(Payload):
     """What became of a command."""
 
     verb: str
@@ -247,6 +289,8 @@ class CommandResultPayload(_Payload):
     """Why not, in one word for programs."""
     message: str | None
     """Why not, in a sentence for people."""
+    data: dict[str, Scalar] = {}
+    """The state that it led to, or that keeps it from being done: numbers with their units in the names."""
     repeated: bool
     """The command has come before; this is what became of it then."""
     at: str
@@ -317,14 +361,30 @@ def observation_payload(observation: FrameObservation) -> bytes:
     ).to_json()
 
 
-def animal_payload(observation: FrameObservation, animal: AnimalObservation) -> bytes:
-    """For the topic `animal/<id>`: one animal of this observation."""
+def animal_payload(
+    observation: FrameObservation, animal: AnimalObservation, minute: Sequence[MinuteValue] = ()
+) -> bytes:
+    """For the topic `animal/<id>`: one animal of this observation, and its measures of the newest minute if any."""
+    minute_utc_ns = minute[0].minute_utc_ns if minute else None
     return AnimalPayload(
         animal=animal.animal,
         captured=iso_utc(observation.captured_utc_ns),
         captured_utc_ns=observation.captured_utc_ns,
         flags=flag_names(observation.flags),
         parts=_parts(animal),
+        measures={each.measure: each.value for each in minute} if minute else None,
+        measures_minute=None if minute_utc_ns is None else iso_utc(minute_utc_ns),
+        measures_minute_utc_ns=minute_utc_ns,
+    ).to_json()
+
+
+def cage_payload(minute: Sequence[MinuteValue]) -> bytes:
+    """For the topic `cage`: what one minute says, at least one value."""
+    minute_utc_ns = minute[0].minute_utc_ns
+    return CagePayload(
+        minute=iso_utc(minute_utc_ns),
+        minute_utc_ns=minute_utc_ns,
+        measures={each.measure: each.value for each in minute},
     ).to_json()
 
 
@@ -344,6 +404,23 @@ def event_payload(numbered: NumberedEvent) -> EventPayload:
         opened_event_id=event.opened_event_id,
         data=dict(event.data),
     )
+
+
+def alert_payload(opened: Sequence[Event]) -> bytes:
+    """For the topic `alert`: the events that opened what is not closed yet."""
+    return AlertPayload(
+        open=tuple(
+            OpenConditionPayload(
+                event_id=event.event_id,
+                kind=event.kind.value,
+                severity=event.severity.value,
+                animal=event.animal,
+                since=iso_utc(event.at_utc_ns),
+                since_utc_ns=event.at_utc_ns,
+            )
+            for event in opened
+        )
+    ).to_json()
 
 
 def event_message(numbered: NumberedEvent) -> OutboxMessage:

@@ -18,6 +18,7 @@ from typing import Literal, Self
 from daemon.messaging import topics
 from daemon.messaging.connection import (
     SILENCE_FACTOR,
+    About,
     BrokerAwayError,
     BrokerRefusedError,
     BrokerSilentError,
@@ -27,9 +28,17 @@ from daemon.messaging.connection import (
     Will,
     tls_context,
 )
+from daemon.messaging.contract import (
+    CONTENT_TYPE,
+    OBSERVATIONS_AT_ONCE,
+    OBSERVATIONS_PER_S,
+    SCHEMA_PROPERTY,
+    channel_of,
+)
 from daemon.messaging.incoming import IncomingMessage
 from daemon.messaging.outbox import OutboxStore
-from daemon.messaging.payloads import status_payload
+from daemon.messaging.pace import Bucket, Pace
+from daemon.messaging.payloads import SCHEMA_VERSION, status_payload
 from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.window import OutboxWindow
 from daemon.settings import MqttSettings
@@ -52,6 +61,9 @@ _STABLE_S = 5.0
 MAX_WAITING_OBSERVATIONS = 250
 """Ten seconds at the camera's full rate; beyond that the oldest give way."""
 
+BIRTH = b"online"
+"""What Home Assistant publishes on its topic when it has come."""
+
 MAX_WAITING_RESULTS = 256
 """Results of commands; beyond that the oldest give way."""
 
@@ -62,6 +74,9 @@ _STOP_FAREWELL_S = 0.4
 """Share of it for the last status message."""
 
 _IDLE_S = 1.0
+
+TELL_AGAIN_S = 10.0
+"""Whoever says that it has come hears everything again, but not more often than this, whoever says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +122,8 @@ class Publisher:
         are listened for.
     probes : ProbeReadings, optional
         Contact probes whose topics are listened to as well.
+    birth_topic : str, optional
+        In full. Whoever publishes `online` there has just come, and is told everything retained once more.
 
     Raises
     ------
@@ -125,6 +142,7 @@ class Publisher:
         beat: Callable[[], None] = lambda: None,
         on_command: Callable[[IncomingMessage], None] | None = None,
         probes: ProbeReadings | None = None,
+        birth_topic: str | None = None,
     ) -> None:
         _check(settings)
         self._settings = settings
@@ -134,6 +152,11 @@ class Publisher:
         self._beat = beat
         self._on_command = on_command
         self._probes = probes
+        self._birth_topic = birth_topic
+        self._pace = Pace(self._clock)
+        self._observation_bucket = Bucket(self._clock, at_once=OBSERVATIONS_AT_ONCE, per_s=OBSERVATIONS_PER_S)
+        self._told_again_ns: int | None = None
+        self._tell_again = False
         self._window = OutboxWindow(store, self._clock)
         self._random = random.Random()
 
@@ -144,7 +167,7 @@ class Publisher:
         self._results: deque[tuple[str, bytes, bytes | None]] = deque(maxlen=MAX_WAITING_RESULTS)
         self._dropped = 0
 
-        self._state_in_flight: dict[int, int] = {}
+        self._state_in_flight: dict[int, tuple[str, int]] = {}
         self._proven = ProtocolVersion.V3_1_1 if settings.broker == "embedded" else None
         self._failures = 0
         self._told: str | None = None
@@ -219,6 +242,10 @@ class Publisher:
         payload : bytes
             Empty removes the topic from the broker.
         """
+        self.set_retained_elsewhere(topics.absolute(self._box, topic), payload)
+
+    def set_retained_elsewhere(self, topic: str, payload: bytes) -> None:
+        """The same for a topic in full, outside the base topic of the box."""
         with self._lock:
             if self._retained.get(topic) == payload:
                 return
@@ -341,6 +368,7 @@ class Publisher:
             will=Will(
                 topic=topics.absolute(self._box, topics.STATUS),
                 payload=status_payload("offline", "connection_lost"),
+                about=self._about(topics.absolute(self._box, topics.STATUS)),
             ),
             wake=wake,
             clock=self._clock,
@@ -355,29 +383,74 @@ class Publisher:
     def _serve(self, connection: MqttConnection) -> None:
         """Until the service stops; raises `BrokerAwayError` when the connection is over."""
         self._window.restart()
-        if self._on_command is not None:
-            connection.subscribe(topics.absolute(self._box, topics.COMMANDS))
-        for topic in () if self._probes is None else self._probes.topics:
+        for topic in self._listened_to():
             connection.subscribe(topic)
         with self._lock:
             reason: Literal["started", "reconnected"] = "started" if self._connections == 1 else "reconnected"
-            self._retained[topics.STATUS] = status_payload("online", reason, at_utc_ns=self._since_utc_ns)
-            self._changed = {topics.STATUS: None, **dict.fromkeys(self._retained)}
+            self._retained[topics.absolute(self._box, topics.STATUS)] = status_payload(
+                "online", reason, at_utc_ns=self._since_utc_ns
+            )
+        self._tell_all()
         while not self._stopping.is_set():
             self._exchange(connection, _IDLE_S)
+
+    def _listened_to(self) -> list[str]:
+        commands = [] if self._on_command is None else [topics.absolute(self._box, each) for each in topics.COMMANDS]
+        births = [] if self._birth_topic is None else [self._birth_topic]
+        return [*commands, *births, *(() if self._probes is None else self._probes.topics)]
+
+    def _tell_all(self) -> None:
+        """Publish everything retained once more, at once; first that we are there."""
+        with self._lock:
+            self._changed = {topics.absolute(self._box, topics.STATUS): None, **dict.fromkeys(self._retained)}
+        self._pace.forget()
+        self._tell_again, self._told_again_ns = False, self._clock.monotonic_ns()
+
+    def _tell_again_in_s(self) -> float | None:
+        """How long until somebody who has come is to be told everything; None when nobody has."""
+        if not self._tell_again or self._told_again_ns is None:
+            return None
+        return max(self._told_again_ns / NS_PER_S + TELL_AGAIN_S - self._clock.monotonic_ns() / NS_PER_S, 0.0)
 
     def _exchange(self, connection: MqttConnection, longest_s: float) -> None:
         """Send what can be sent, then wait for something to come."""
         self._beat()
         self._window.flush_if_due()
+        if self._tell_again_in_s() == 0:
+            self._tell_all()
         self._send_state(connection)
         self._send_results(connection)
         self._send_events(connection)
         self._send_observations(connection)
         self._check_acknowledging()
-        connection.pump(self._window.wait_s(longest_s))
+        connection.pump(self._window.wait_s(self._wait_s(longest_s)))
         self._take_acknowledgements(connection)
         self._take_commands(connection)
+
+    def _wait_s(self, longest_s: float) -> float:
+        """How long nothing is to be sent, as far as rates and newcomers go."""
+        with self._lock:
+            changed, waiting = list(self._changed), bool(self._observations)
+        waits = [self._pace.wait_s(topic, self._channel_interval_s(topic)) for topic in changed]
+        # What may go now waits for the broker, or came this moment: a wake-up says so.
+        waits = [wait_s for wait_s in (*waits, self._tell_again_in_s()) if wait_s]
+        if waiting and self._observation_bucket.wait_s():
+            waits.append(self._observation_bucket.wait_s())
+        return min([longest_s, *waits])
+
+    def _channel_interval_s(self, topic: str) -> float:
+        """Least time between two messages of a topic; none while we take leave."""
+        channel = channel_of(topic.removeprefix(topics.absolute(self._box, "")))
+        return 0.0 if channel is None or self._stopping.is_set() else channel.least_interval_s
+
+    def _about(self, topic: str, correlation: bytes | None = None) -> About:
+        channel = channel_of(topic.removeprefix(topics.absolute(self._box, "")))
+        return About(
+            content_type=CONTENT_TYPE,
+            expiry_s=None if channel is None else channel.expiry_s,
+            correlation=correlation,
+            user=() if channel is None else ((SCHEMA_PROPERTY, str(SCHEMA_VERSION)),),
+        )
 
     def _exchange_until(self, connection: MqttConnection, done: Callable[[], bool], longest_s: float) -> None:
         deadline_ns = self._clock.monotonic_ns() + round(longest_s * NS_PER_S)
@@ -391,14 +464,17 @@ class Publisher:
     def _send_state(self, connection: MqttConnection) -> None:
         while self._has_room(connection):
             with self._lock:
-                topic = next(iter(self._changed), None)
+                due = (each for each in self._changed if not self._pace.wait_s(each, self._channel_interval_s(each)))
+                topic = next(due, None)
                 if topic is None:
                     return
                 payload = self._retained[topic]
-            key = connection.publish(topics.absolute(self._box, topic), payload, qos=1, retain=True)
+            about = self._about(topic) if payload else None
+            key = connection.publish(topic, payload, qos=1, retain=True, about=about)
             if key is None:
                 return
-            self._state_in_flight[key] = self._clock.monotonic_ns()
+            self._pace.sent(topic)
+            self._state_in_flight[key] = topic, self._clock.monotonic_ns()
             with self._lock:
                 if self._retained[topic] == payload:
                     del self._changed[topic]
@@ -408,36 +484,39 @@ class Publisher:
             with self._lock:
                 if not self._results:
                     return
-                topic, payload, correlation = self._results.popleft()
-            key = connection.publish(
-                topics.absolute(self._box, topic), payload, qos=1, retain=False, correlation=correlation
-            )
+                result_topic, payload, correlation = self._results.popleft()
+            topic = topics.absolute(self._box, result_topic)
+            key = connection.publish(topic, payload, qos=1, retain=False, about=self._about(topic, correlation))
             if key is None:
                 return
-            self._state_in_flight[key] = self._clock.monotonic_ns()
+            self._state_in_flight[key] = topic, self._clock.monotonic_ns()
 
     def _send_events(self, connection: MqttConnection) -> None:
         while self._has_room(connection):
             message = self._window.next_message()
             if message is None:
                 return
-            key = connection.publish(topics.absolute(self._box, message.topic), message.payload, qos=1, retain=False)
+            topic = topics.absolute(self._box, message.topic)
+            key = connection.publish(topic, message.payload, qos=1, retain=False, about=self._about(topic))
             if key is None:
                 return
             self._window.sent(key)
 
     def _send_observations(self, connection: MqttConnection) -> None:
         topic = topics.absolute(self._box, topics.OBSERVATION)
-        while connection.writable:
+        about = self._about(topic)
+        while connection.writable and (self._stopping.is_set() or not self._observation_bucket.wait_s()):
             with self._lock:
                 if not self._observations:
                     return
                 payload = self._observations.popleft()
-            connection.publish(topic, payload, qos=0, retain=False)
+            self._observation_bucket.take()
+            connection.publish(topic, payload, qos=0, retain=False, about=about)
 
     def _check_acknowledging(self) -> None:
         patience_s = self._settings.keep_alive_s * SILENCE_FACTOR
-        oldest_ns = [self._window.oldest_sent_monotonic_ns, next(iter(self._state_in_flight.values()), None)]
+        oldest_state_ns = next((sent_ns for _, sent_ns in self._state_in_flight.values()), None)
+        oldest_ns = [self._window.oldest_sent_monotonic_ns, oldest_state_ns]
         waiting_since_ns = min((sent_ns for sent_ns in oldest_ns if sent_ns is not None), default=None)
         if waiting_since_ns is not None and self._clock.monotonic_ns() - waiting_since_ns > patience_s * NS_PER_S:
             raise BrokerAwayError(f"it has acknowledged nothing for {patience_s:g} s")
@@ -446,32 +525,34 @@ class Publisher:
         while connection.acknowledgements:
             answer = connection.acknowledgements.popleft()
             refusal = answer.refusal
-            if answer.message_key in self._state_in_flight:
-                del self._state_in_flight[answer.message_key]
-            elif refusal is None:
+            topic, _ = self._state_in_flight.pop(answer.message_key, (None, 0))
+            if topic is None and refusal is None:
                 self._window.confirm(answer.message_key)
-            else:
+            elif topic is None:
                 self._window.refuse(answer.message_key)
             if refusal is not None:
-                self._tell_refusal(refusal)
+                self._tell_refusal(topic, refusal)
 
     def _take_commands(self, connection: MqttConnection) -> None:
         while connection.received:
             message = connection.received.popleft()
             if self._probes is not None and self._probes.take(message, self._clock.monotonic_ns()):
                 continue
-            if self._on_command is not None:
+            if message.topic is not None and message.topic == self._birth_topic:
+                self._tell_again = self._tell_again or message.payload == BIRTH
+            elif self._on_command is not None:
                 self._on_command(message)
-        refusal, connection.subscription_refusal = connection.subscription_refusal, None
-        if refusal is not None:
-            wanted = [] if self._on_command is None else [topics.absolute(self._box, topics.COMMANDS)]
-            wanted += [] if self._probes is None else self._probes.topics
-            error = f"the broker does not let us listen to {', '.join(wanted)}: {refusal}"
+        while connection.subscription_refusals:
+            refusal = connection.subscription_refusals.popleft()
+            error = f"the broker does not let us listen to {refusal.topic}: {refusal.reason}"
             self._tell_error(error, "what is sent there is not taken")
 
-    def _tell_refusal(self, refusal: str) -> None:
-        error = f"the broker refuses messages below {topics.absolute(self._box, '')}: {refusal}"
-        self._tell_error(error, "events wait in the database")
+    def _tell_refusal(self, topic: str | None, refusal: str) -> None:
+        base = topics.absolute(self._box, "")
+        if topic is None or topic.startswith(base):
+            self._tell_error(f"the broker refuses messages below {base}: {refusal}", "events wait in the database")
+        else:
+            self._tell_error(f"the broker refuses {topic}: {refusal}", "who listens there does not hear of us")
 
     def _tell_error(self, error: str, consequence: str) -> None:
         """Keep it, and log it unless it was the last to be told."""
@@ -487,10 +568,10 @@ class Publisher:
             return False
         topic = topics.absolute(self._box, topics.STATUS)
         payload = status_payload("offline", "stopped", at_utc_ns=self._clock.utc_ns())
-        key = connection.publish(topic, payload, qos=1, retain=True)
+        key = connection.publish(topic, payload, qos=1, retain=True, about=self._about(topic))
         if key is None:
             return False
-        self._state_in_flight[key] = self._clock.monotonic_ns()
+        self._state_in_flight[key] = topic, self._clock.monotonic_ns()
         deadline_ns = self._clock.monotonic_ns() + round(_STOP_FAREWELL_S * NS_PER_S)
         while key in self._state_in_flight and (left_ns := deadline_ns - self._clock.monotonic_ns()) > 0:
             connection.pump(left_ns / NS_PER_S)

@@ -10,17 +10,25 @@ INFO = "info"
 """Who publishes here: versions, camera, run; retained."""
 OBSERVATION = "observation"
 """Every measured frame; QoS 0, not retained."""
+CAGE = "cage"
+"""What the newest minute says of the cage as a whole; retained."""
+ALERT = "alert"
+"""All conditions that are open now; retained."""
 BLOCK = "block"
 """The current or last block of the schedule; retained."""
 HEALTH = "health"
 """How the service does; retained."""
 
-COMMANDS = "command/+"
+COMMANDS = ("command/+", "command/set/+")
 """Where commands are listened for: `command/<verb>`, each answered on `command/<verb>/result`."""
+
+SET = "set/"
+"""Verbs that begin so end in the key of a setting: `set/alerts.not_seen_after_s`."""
 
 _ROOT = "vivarium"
 
-_VERB = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_VERB = re.compile(r"(?!set$)[a-z][a-z0-9_-]{0,31}|set/[a-z0-9_]{1,32}(\.[a-z0-9_]{1,32}){1,3}")
+"""`set` alone is none, and `set/result` neither: an answer to the first would itself arrive as the second."""
 
 
 def absolute(box: str, topic: str) -> str:

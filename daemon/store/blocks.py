@@ -293,6 +293,16 @@ def finish_block(
     return coverage(connection, stored)
 
 
+def shorten_block(connection: Connection, stored: StoredBlock, plan: BlockPlan) -> None:
+    """See `Store.shorten_block`."""
+    if (stored.start_utc_ns, stored.period_ns) != (plan.start_utc_ns, plan.period_ns):
+        raise StoreRejectedError(f"block {plan.key}: expected the stored plan with another end, got another plan")
+    if accounted(connection, stored.block_id, plan.end_utc_ns, stored.end_utc_ns):
+        return  # from before the clock was set back: it happened
+    values = {"end_utc_ns": plan.end_utc_ns, "expected": len(_grid(plan))}
+    connection.execute(update(block).where(block.c.id == stored.block_id).values(values))
+
+
 def miss_block(connection: Connection, plan: BlockPlan, *, run_id: int, at_utc_ns: int, reason: str) -> Coverage:
     """See `Store.miss_block`."""
     if _stored_plan(connection, plan, at_utc_ns=at_utc_ns) is None:

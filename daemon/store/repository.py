@@ -268,6 +268,16 @@ class Store:
             self._insert_end(connection, coverage, run_id=run_id, ending=ending, tell=tell)
             return coverage
 
+    def shorten_block(self, block: BlockPlan) -> None:
+        """Give an open block an earlier end, because somebody stopped it: what it planned after that is withdrawn.
+
+        One that has moments after that end already keeps its own; so does one that is over.
+        """
+        with self._database.writing(f"shorten block {block.key}") as connection:
+            stored = blocks.known_block(connection, block.key)
+            if stored.state is BlockState.OPEN:
+                blocks.shorten_block(connection, stored, block)
+
     def miss_block(
         self,
         block: BlockPlan,

@@ -1,6 +1,7 @@
 """The whole service, as a thread of the test or as a process of its own, and ways to look at what it leaves behind."""
 
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -86,6 +87,15 @@ def gaps_between() -> JudgeGaps:
     """How evenly frames came between two moments."""
     judge: JudgeGaps = _TIMING.gaps_between
     return judge
+
+
+@pytest.fixture
+def the_log_is_left_as_it_was() -> Iterator[None]:
+    """A config that is read again sets up the log."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
 
 
 DEADLINE_S = 30.0

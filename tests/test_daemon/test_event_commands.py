@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from daemon.event_commands import Acknowledgement, EventCommands, MaintenanceChange
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.maintenance import SCHEDULE
+from daemon.messaging.announcer import Silence
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
 from daemon.open_events import open_now
@@ -37,19 +38,6 @@ reason = "weighing"
 at = "12:00"
 minutes = 10
 """
-
-
-class Silent:
-    """An announcer that tells nobody."""
-
-    def observed(self, observation: object) -> None:
-        """See `Announcer`."""
-
-    def block_changed(self, block: object, state: str, coverage: object) -> None:
-        """See `Announcer`."""
-
-    def events_stored(self) -> None:
-        """See `Announcer`."""
 
 
 class Bench:
@@ -78,7 +66,7 @@ class Bench:
             store=self.store,
             run_id=run_id,
             clock=self.clock,
-            announcer=Silent(),
+            announcer=Silence(),
             commit_interval_s=0.2,
             on_measured=lambda _frame, _measured: None,
             beat=lambda: None,

@@ -94,6 +94,7 @@ def test_a_command_is_accepted_carried_out_and_its_end_told(bench: Bench) -> Non
         "state": "done",
         "reason": None,
         "message": None,
+        "data": {},
         "repeated": False,
         "at": iso_utc(NOW_UTC_NS),
         "at_utc_ns": NOW_UTC_NS,

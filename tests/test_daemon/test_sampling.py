@@ -270,3 +270,52 @@ def test_each_planned_second_is_in_exactly_one_account(sampler: Sampler, items: 
         at_s += float(random.exponential(0.7))
     sampler.end_block(at_utc_ns=BLOCK.end_utc_ns)
     assert sorted([*planned(items), *missing(items)]) == list(range(10))
+
+
+def test_a_stopped_block_ends_with_the_window_that_has_passed_or_is_filled(
+    sampler: Sampler, items: list[Item], frame: Frames
+) -> None:
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    for second in (0.1, 1.1, 3.1):
+        sampler.offer(frame(second))
+    stopped = sampler.stop_block(at_utc_ns=START + round(3.5 * NS_PER_S))
+    assert stopped == replace(BLOCK, duration_ns=4 * NS_PER_S)
+    assert items[-1] == BlockEnded(block=stopped, at_utc_ns=START + round(3.5 * NS_PER_S), stopped=True)
+    assert planned(items) == [0, 1, 3]
+    assert missing(items) == {2: "no_frame"}
+    assert sampler.block is None
+    assert sampler.stop_block(at_utc_ns=START) is None
+
+
+def test_a_block_that_is_stopped_at_once_has_one_moment(sampler: Sampler, items: list[Item]) -> None:
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    stopped = sampler.stop_block(at_utc_ns=START + 1)
+    assert stopped is not None
+    assert (stopped.frames, stopped.end_utc_ns) == (1, START + NS_PER_S)
+    assert missing(items) == {0: "no_frame"}
+
+
+def test_a_block_that_is_stopped_at_its_end_is_as_long_as_it_was(sampler: Sampler) -> None:
+    uneven = replace(BLOCK, duration_ns=round(9.5 * NS_PER_S))
+    sampler.start_block(uneven, at_utc_ns=START)
+    assert sampler.stop_block(at_utc_ns=uneven.end_utc_ns) == uneven
+
+
+def test_one_frame_is_taken_where_no_plan_wants_any(items: list[Item], frame: Frames) -> None:
+    sampler = Sampler([items.append], outside_rate_hz=0)
+    assert not sampler.offer(frame(0.1))
+    sampler.take_one()
+    assert not sampler.offer(frame(0.2, flags=FrameFlag.SHUTTER))
+    assert [sampler.offer(frame(at_s)) for at_s in (0.3, 0.4)] == [True, False]
+    assert [item.block_key for item in items if isinstance(item, Sample)] == [None]
+
+
+def test_one_frame_is_taken_between_two_moments_of_a_block_and_stands_for_none(
+    sampler: Sampler, items: list[Item], frame: Frames
+) -> None:
+    sampler.start_block(BLOCK, at_utc_ns=START)
+    sampler.offer(frame(0.1))
+    sampler.take_one()
+    assert [sampler.offer(frame(at_s)) for at_s in (0.2, 0.3, 1.1)] == [True, False, True]
+    assert planned(items) == [0, 1]
+    assert [item.block_key for item in items if isinstance(item, Sample)] == [BLOCK.key, None, BLOCK.key]

@@ -5,7 +5,7 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
+from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
 from daemon.pipeline import Measured, Pipeline
 from daemon.rules import AlertRules
@@ -101,6 +102,10 @@ class Listener:
         self.heard.append(f"frame {observation.sequence}")
         if observation.sequence > self._newest_stored():
             self.unstored.append(observation.sequence)
+
+    def measured(self, values: Iterable[MinuteValue]) -> None:
+        """See `Announcer`."""
+        self.heard.append(f"minute of {len(list(values))}")
 
     def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:
         """See `Announcer`."""

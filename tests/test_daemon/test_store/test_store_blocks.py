@@ -271,3 +271,29 @@ def test_it_is_known_until_when_blocks_are_accounted_for(
     state = BlockState.MISSED
     store.finish_block(second.key, at_utc_ns=second.end_utc_ns, reason_for_unaccounted="x", state=state)
     assert store.accounted_until() == second.end_utc_ns
+
+
+def test_a_shortened_block_plans_less_and_is_accounted_for(
+    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation
+) -> None:
+    add(*(observation(second, block_key=opened.key) for second in (0, 1, 3)))
+    shorter = replace(opened, duration_ns=4 * NS_PER_S)
+    for _ in range(2):
+        store.shorten_block(shorter)
+    coverage = store.finish_block(opened.key, at_utc_ns=shorter.end_utc_ns, reason_for_unaccounted="no_frame")
+    assert coverage == Coverage(expected=4, captured=3, missing_by_reason={"no_frame": 1})
+    store.shorten_block(replace(opened, duration_ns=2 * NS_PER_S))
+    assert store.coverage(opened.key) == coverage, "what is over stays"
+
+
+def test_a_block_with_later_moments_is_not_shortened(
+    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation
+) -> None:
+    add(observation(7, block_key=opened.key))
+    store.shorten_block(replace(opened, duration_ns=4 * NS_PER_S))
+    assert store.coverage(opened.key).expected == 10
+
+
+def test_another_plan_shortens_nothing(store: Store, opened: PlannedBlock) -> None:
+    with pytest.raises(StoreRejectedError, match="got another plan"):
+        store.shorten_block(replace(opened, period_ns=2 * NS_PER_S))

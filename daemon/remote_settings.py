@@ -1,0 +1,107 @@
+"""The few settings that may be changed by command, and how that is done.
+
+A change holds until the config is read again or the service starts: config.toml stays the one place that says how a
+box is set up. What is stored after a change belongs to a new run, whose config says it.
+
+Not among them, on purpose: whatever deletes (`disk`), what makes a study what it is (`schedule`, `measure`, `camera`),
+what runs or reads files (`vision`), and what decides who may command (`mqtt`, `web`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from daemon.order import Order, Outcome
+from daemon.settings import Settings
+from drivers.errors import ConfigError
+
+SETTABLE: Final = (
+    "alerts.not_seen_after_s",
+    "alerts.too_cold.celsius",
+    "alerts.too_cold.duration_s",
+    "alerts.too_cold.hysteresis_celsius",
+    "alerts.too_hot.celsius",
+    "alerts.too_hot.duration_s",
+    "alerts.too_hot.hysteresis_celsius",
+    "log.level",
+)
+"""Keys of config.toml, all of sections that take effect without interrupting capture."""
+
+UNTIL = "until the config is read again or the service starts; to keep it, write it into config.toml"
+
+Value = str | int | float | bool
+
+
+def value_of(settings: Settings, key: str) -> Value:
+    """What a key says now."""
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    if not isinstance(value, Value):
+        raise TypeError(f"{key} is no single value: {value!r}")
+    return value
+
+
+def changed(settings: Settings, key: str, value: Value) -> Settings:
+    """The settings with another value for a key.
+
+    Raises
+    ------
+    ConfigError
+        If the key may not be changed by command, or not to this value.
+    """
+    if key not in SETTABLE:
+        raise ConfigError(f"{key} cannot be set by command; these can: {', '.join(SETTABLE)}")
+    document = settings.model_dump()
+    *sections, name = key.split(".")
+    place = document
+    for section in sections:
+        place = place[section]
+    place[name] = value
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ConfigError(f"{problems}; got {value!r}") from error
+
+
+class SettingOrder(Order):
+    """An order to set one key. When it is done it says what is in force and what was.
+
+    Parameters
+    ----------
+    order : Order
+        Of whoever commanded it; answered by this one.
+    """
+
+    def __init__(self, order: Order, *, key: str, value: Value) -> None:
+        super().__init__()
+        self.key = key
+        self.value = value
+        self._order = order
+        self._data: Mapping[str, Value] = {}
+
+    def apply(self, settings: Settings) -> Settings:
+        """The settings as they are to be.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot be so.
+        """
+        new = changed(settings, self.key, self.value)
+        self._data = {"key": self.key, "value": value_of(new, self.key), "before": value_of(settings, self.key)}
+        return new
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """See `Order`."""
+        return self._order.outcome
+
+    def answer(self, outcome: Outcome) -> bool:
+        """See `Order`."""
+        if outcome.state == "done":
+            outcome = replace(outcome, message=UNTIL, data=self._data)
+        return self._order.answer(outcome)

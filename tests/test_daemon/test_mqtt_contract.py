@@ -1,0 +1,176 @@
+"""The contract as files: current, valid, and of the same list that the publisher goes by."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from daemon.messaging import topics
+from daemon.messaging.contract import CHANNELS, channel_of
+from daemon.messaging.pace import Bucket, Pace
+from daemon.messaging.schemas import ASYNCAPI, asyncapi_document, files, message_schemas, write_files
+from daemon.messaging.verbs import VERBS, make_verbs
+from daemon.remote_settings import SETTABLE, changed, value_of
+from daemon.settings import Settings
+from drivers.clock import SimulatedClock
+from drivers.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+OFFICIAL = ROOT / "tests" / "data" / "asyncapi" / "3.0.0.json"
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+def test_the_files_in_docs_are_what_the_program_says_today(name: str) -> None:
+    assert (ROOT / "docs" / "mqtt" / name).read_text(encoding="utf-8") == files()[name], (
+        "run `vivarium mqtt schemas docs/mqtt`"
+    )
+
+
+def test_docs_hold_no_file_that_the_program_does_not_write() -> None:
+    assert {path.name for path in (ROOT / "docs" / "mqtt").iterdir()} == set(files())
+
+
+def test_all_files_are_written_where_they_are_wanted(tmp_path: Path) -> None:
+    written = write_files(tmp_path / "contract")
+    assert {path.name for path in written} == set(files())
+    assert json.loads((tmp_path / "contract" / ASYNCAPI).read_text()) == asyncapi_document()
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_files(blocked)
+
+
+@pytest.mark.parametrize("name", sorted(message_schemas()))
+def test_every_schema_is_one(name: str) -> None:
+    jsonschema_rs.meta.validate(message_schemas()[name])
+
+
+def official() -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(json.loads(OFFICIAL.read_text(encoding="utf-8")))
+
+
+def test_the_asyncapi_document_is_valid_by_the_official_schema() -> None:
+    assert [str(error) for error in official().iter_errors(asyncapi_document())] == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda document: document.pop("info"), id="no info"),
+        pytest.param(lambda document: document["channels"]["status"].update(messages=3), id="messages"),
+        pytest.param(lambda document: document["operations"]["sendStatus"].update(action="shout"), id="action"),
+        pytest.param(lambda document: document.update(asyncapi="2.6.0"), id="version"),
+    ],
+)
+def test_the_official_schema_finds_what_is_wrong(damage: Any) -> None:
+    document = copy.deepcopy(asyncapi_document())
+    damage(document)
+    assert not official().is_valid(document)
+
+
+def references(value: object) -> list[str]:
+    """All that a document refers to."""
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [each for inner in value.values() for each in references(inner)]
+    return [each for inner in value for each in references(inner)] if isinstance(value, list) else []
+
+
+def test_all_that_the_asyncapi_document_refers_to_is_in_it() -> None:
+    document = asyncapi_document()
+    found = set(references(document))
+    assert len(found) > len(CHANNELS)
+    for reference in found:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+        assert place
+
+
+def test_the_asyncapi_document_has_every_topic_and_every_verb() -> None:
+    addresses = {channel["address"] for channel in asyncapi_document()["channels"].values()}
+    told = {f"vivarium/{{box}}/{channel.address}" for channel in CHANNELS}
+    commanded = {f"vivarium/{{box}}/command/{verb}" for verb in (*VERBS, "set/{key}")}
+    assert addresses == told | commanded
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [
+        (topics.STATUS, "status"),
+        (topics.animal(3), "animal"),
+        ("event/camera_lost", "event"),
+        (topics.command_result("calibrate"), "command_result"),
+        (topics.command_result("set/log.level"), "command_result"),
+        ("command/calibrate", None),
+        ("animal/1/2", None),
+        ("statusx", None),
+        ("", None),
+    ],
+)
+def test_a_topic_belongs_to_one_channel(topic: str, name: str | None) -> None:
+    channel = channel_of(topic)
+    assert (None if channel is None else channel.name) == name
+    assert sum(each.matches(topic) for each in CHANNELS) == (name is not None)
+
+
+def test_a_topic_waits_until_its_interval_is_over() -> None:
+    clock = SimulatedClock(0)
+    pace = Pace(clock)
+    assert pace.wait_s("a", 2) == 0
+    pace.sent("a")
+    clock.advance(0.5)
+    assert (pace.wait_s("a", 2), pace.wait_s("b", 2), pace.wait_s("a", 0)) == (1.5, 0, 0)
+    clock.advance(1.5)
+    assert pace.wait_s("a", 2) == 0
+    pace.sent("a")
+    pace.forget()
+    assert pace.wait_s("a", 2) == 0
+
+
+def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
+    clock = SimulatedClock(0)
+    bucket = Bucket(clock, at_once=3, per_s=2)
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+    assert bucket.wait_s() == 0.5
+    clock.advance(0.5)
+    assert [bucket.take() for _ in range(2)] == [True, False]
+    clock.advance(60)
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_verb_without_anybody_to_carry_it_out_stops_the_start() -> None:
+    with pytest.raises(ValueError, match="expected somebody for each of"):
+        make_verbs({"calibrate": lambda _payload, _order: None}, lambda _key, _value, _order: None)
+
+
+@pytest.mark.parametrize("key", SETTABLE)
+def test_a_setting_that_may_be_changed_is_one_and_takes_its_own_value(key: str) -> None:
+    settings = Settings()
+    assert changed(settings, key, value_of(settings, key)) == settings
+
+
+def test_a_changed_setting_changes_nothing_else() -> None:
+    settings = Settings()
+    new = changed(settings, "alerts.too_hot.celsius", 40.5)
+    assert new.alerts.too_hot.celsius == 40.5
+    assert new.model_copy(update={"alerts": settings.alerts}) == settings
+    assert new.config_hash() != settings.config_hash()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("alerts.too_hot.celsius", 900, "alerts.too_hot.celsius: Input should be less than or equal to 120; got 900"),
+        ("alerts.too_hot.celsius", "warm", "valid number"),
+        ("log.level", "loud", "Input should be 'debug'"),
+        ("mqtt.host", "elsewhere", "cannot be set by command; these can: alerts.not_seen_after_s"),
+        ("schedule", 1, "cannot be set by command"),
+    ],
+)
+def test_what_may_not_be_set_says_why(key: str, value: str | int, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        changed(Settings(), key, value)
