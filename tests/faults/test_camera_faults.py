@@ -29,8 +29,9 @@ from daemon.settings import AlertSettings, TooColdSettings, TooHotSettings
 from daemon.vision.classical import ClassicalSegmenter
 from drivers.clock import NS_PER_S
 from drivers.recovery import LONGEST_PAUSE_S
-from drivers.scene import AnimalState, Scene
+from drivers.scene import Scene
 from drivers.simulated import Fault, SimulatedDevice
+from drivers.vivarium.incidents import Incident, IncidentKind
 
 # The fake bus and kernel of the driver's tests; a conftest is visible in its folder only.
 _SPEC = importlib.util.spec_from_file_location(
@@ -376,7 +377,8 @@ def test_what_is_no_scene_is_flagged_in_time_and_makes_no_temperature_event(
 
 
 def test_the_rules_of_that_test_do_tell_a_fever(watched: Watched) -> None:
-    feverish = Scene(5, 1, state=lambda _animal, _utc_s: AnimalState(fever_celsius=2.0))
+    fever = Incident(kind=IncidentKind.FEVER, animal=1, start_utc_s=0.0, duration_s=math.inf, celsius=2.0)
+    feverish = Scene(5, 1, script=[fever])
     watched.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
     watched.until(FAULT_S + 10, {FAULT_S: lambda: watched.bench.device.show(feverish)})
     measured, events = temperature_events(watched.items)
