@@ -33,6 +33,7 @@ from daemon.camera_cli import camera_app
 from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
+from daemon.film_cli import film
 from daemon.heap import keep_heap_small
 from daemon.inspect import inspect_frame
 from daemon.installation import default_config
@@ -80,6 +81,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 app.command()(scene)
+app.command()(film)
 mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]

@@ -126,7 +126,7 @@ class Scene:
     def moment(self, utc_s: float) -> Moment:
         """What is true of the animals at a moment, as `at` shows it, without making a picture.
 
-        It takes about a tenth of the time of a picture: a simulated week at one moment a second takes minutes.
+        No pixel is looked at: a simulated week of three animals takes about a minute at one moment a minute.
         """
         done = {
             resident.number: (resident, self._doing(resident, utc_s))

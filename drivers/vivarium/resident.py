@@ -154,7 +154,7 @@ class Resident:
         )
 
     def skin(self, pose: Pose, warmth: Warmth) -> Skin:
-        """How warm its surface is, from its build alone: within about a quarter of a degree of what its pixels are."""
+        """How warm its surface is, from its build alone: within some tenths of a degree of what its pixels are."""
         half_px = pose.body.half_width_px
         fur = warmth.along(SPINE_SHARE.astype(np.float32)) - _mean_rim(half_px, warmth)
         head = self.rodent.head > SPINE_SHARE

@@ -140,7 +140,8 @@ def test_the_moment_without_a_picture_is_that_of_the_picture(animals: int) -> No
             if moment.animals[seen.animal - 1].touching:
                 continue  # their coats warm each other
             for part, celsius in told.surface_celsius.items():
-                assert celsius == pytest.approx(seen.surface_celsius[part], abs=0.4), (utc_s, seen.stance, part)
+                within = 0.9 if part is ScenePart.TAIL else 0.7  # an animal may lie on some of its own tail
+                assert celsius == pytest.approx(seen.surface_celsius[part], abs=within), (utc_s, seen.stance, part)
                 compared += 1
         assert (frame.contact() is Contact.APART) or any(animal.touching for animal in moment.animals)
     assert compared >= 12
@@ -168,12 +169,14 @@ def test_the_whole_picture_never_jumps_at_the_border_of_plans(three: Scene) -> N
         border = BORDER_UTC_S + CYCLE_S * cycle
         before, after = three.at(border - 1e-3), three.at(border + 1e-3)
         assert np.count_nonzero(before.instances != after.instances) < 20
-        assert np.abs(before.surface_celsius - after.surface_celsius)[before.parts == after.parts].max() < 0.6
+        floor = (before.parts == 0) & (after.parts == 0)
+        assert np.abs(before.surface_celsius - after.surface_celsius)[floor].max() < 0.1
 
 
-def test_the_head_leads_where_an_animal_goes(two_hours: list[Moment]) -> None:
+def test_the_head_leads_where_an_animal_goes(three: Scene, two_hours: list[Moment]) -> None:
     led = []
-    for before, after in pairwise(two_hours):
+    for before in two_hours[::10]:
+        after = three.moment(before.utc_s + 0.1)
         for one, other in zip(before.animals, after.animals, strict=True):
             if min(one.speed_px_s, other.speed_px_s) > 10:
                 step = np.subtract(other.middle, one.middle)
@@ -241,7 +244,7 @@ def test_what_is_kept_of_long_times_does_not_grow() -> None:
     scene = Scene(3, 2)
 
     def day(number: int) -> int:
-        for cycle in range(144):
+        for cycle in range(72):
             scene.moment(NIGHT_UTC_S + number * DAY_S + cycle * CYCLE_S)
         return tracemalloc.get_traced_memory()[0]
 
@@ -268,7 +271,7 @@ def test_lights_are_on_for_twelve_hours_from_when_they_go_on() -> None:
 @pytest.mark.parametrize("lights_on_utc_s", [LIGHTS_ON_UTC_S, 21 * 3600.0])
 def test_they_walk_more_and_are_warmer_in_the_dark(lights_on_utc_s: float) -> None:
     scene = Scene(5, 2, lights_on_utc_s=lights_on_utc_s)
-    moments = [scene.moment(NIGHT_UTC_S + minute * 61) for minute in range(2 * 24 * 60)]
+    moments = [scene.moment(NIGHT_UTC_S + minute * 183) for minute in range(2 * 24 * 20)]
     dark = [moment.zeitgeber_s >= DAY_S / 2 for moment in moments]
     walking = np.array([sum(animal.speed_px_s for animal in moment.animals) for moment in moments])
     core = np.array([np.mean([animal.core_celsius for animal in moment.animals]) for moment in moments])
@@ -322,11 +325,12 @@ def test_a_place_that_is_left_is_warm_and_cools_down(scene: Scene) -> None:
 
 def test_urine_is_warm_then_cold(three: Scene) -> None:
     """The floor without animals is compared with that of the empty box, over three hours of a night."""
+    empty = Scene(1, 0)
     warm = cold = 0
     for minute in range(0, 180, 2):
         utc_s = NIGHT_UTC_S + 60 * minute
         frame = three.at(utc_s)
-        change = frame.surface_celsius - Scene(1, 0).at(utc_s).surface_celsius
+        change = frame.surface_celsius - empty.at(utc_s).surface_celsius
         floor = frame.parts == 0
         cold += np.count_nonzero(change[floor] < -0.8) > 2
         warm += np.count_nonzero(change[floor] > 3.5) > 2
