@@ -55,7 +55,7 @@ class Legs:
         """The way to one target, a point for each pixel of way, without the start."""
         length_px = float(self.length_px[index])
         count = max(round(length_px), 1)
-        way = np.arange(1, count + 1) * (length_px / count)
+        way = np.linspace(0.0, length_px, count + 1)[1:]
         return self._after(way, self.side[index], self.turn_rad[index])
 
     def _after(

@@ -321,9 +321,9 @@ def test_a_stalled_control_is_tried_again_and_takes_no_frame(bench: Any, stalls:
 
 
 ALERTS = AlertSettings(
-    too_hot=TooHotSettings(celsius=35.8, duration_s=0.0), too_cold=TooColdSettings(celsius=34.2, duration_s=0.0)
+    too_hot=TooHotSettings(celsius=34.2, duration_s=0.0), too_cold=TooColdSettings(celsius=32.6, duration_s=0.0)
 )
-"""So tight (the animal of these pictures reads 34.8 to 35.0) that a single false reading would be an event."""
+"""So tight (the animal of these pictures reads 33.3 to 33.5) that a single false reading would be an event."""
 
 
 def temperature_events(items: list[Item]) -> tuple[int, list[Event]]:

@@ -1,7 +1,7 @@
 """The moving scene: plausible animals, and a truth that agrees with the picture."""
 
+import gc
 import math
-import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -123,7 +123,8 @@ def test_the_truth_is_that_of_the_picture(scene: Scene) -> None:
 def test_an_empty_box_has_no_truths() -> None:
     frame = Scene(1, 0).at(MOMENTS[0])
     assert frame.truths == ()
-    assert frame.animals == Scene(1, 0).moment(MOMENTS[0]).animals == ()
+    assert frame.animals == ()
+    assert Scene(1, 0).moment(MOMENTS[0]).animals == ()
     assert not frame.parts.any()
     assert frame.surface_celsius.max() < 25
 
@@ -241,20 +242,17 @@ def test_identities_and_layers_stay_for_days(three: Scene) -> None:
 
 
 def test_what_is_kept_of_long_times_does_not_grow() -> None:
-    scene = Scene(3, 2)
+    scene = Scene(3, 1)
 
-    def day(number: int) -> int:
+    def things_after(day: int) -> int:
         for cycle in range(72):
-            scene.moment(NIGHT_UTC_S + number * DAY_S + cycle * CYCLE_S)
-        return tracemalloc.get_traced_memory()[0]
+            scene.moment(NIGHT_UTC_S + day * DAY_S + cycle * CYCLE_S)
+        gc.collect()
+        return len(gc.get_objects())
 
-    day(0)
-    tracemalloc.start()
-    try:
-        first, second, third = (day(number) for number in (1, 2, 3))
-    finally:
-        tracemalloc.stop()
-    assert third - second < 0.3 * max(first, 1_000_000)
+    things_after(0)
+    first, second, third = (things_after(day) for day in (1, 2, 3))
+    assert max(second, third) < first + 200  # a plan alone is hundreds of things
 
 
 # Day and night
@@ -332,8 +330,8 @@ def test_urine_is_warm_then_cold(three: Scene) -> None:
         frame = three.at(utc_s)
         change = frame.surface_celsius - empty.at(utc_s).surface_celsius
         floor = frame.parts == 0
-        cold += np.count_nonzero(change[floor] < -0.8) > 2
-        warm += np.count_nonzero(change[floor] > 3.5) > 2
+        cold += int(np.count_nonzero(change[floor] < -0.8) > 2)
+        warm += int(np.count_nonzero(change[floor] > 3.5) > 2)
     assert cold > 30
     assert warm > 0
 
@@ -356,7 +354,7 @@ def test_a_fever_rises_with_a_cold_tail_and_falls_with_a_warm_one() -> None:
         assert ill.core_celsius - healthy.core_celsius == pytest.approx(core, abs=0.45)
         assert ill.skin_celsius > healthy.skin_celsius
         warmer = ill.surface_celsius[ScenePart.TAIL] - healthy.surface_celsius[ScenePart.TAIL]
-        assert np.sign(round(warmer, 1)) == tail
+        assert np.sign(warmer) * (abs(warmer) > 0.3) == tail
         assert ill.middle == healthy.middle
     assert after[0] == after[1]
 
@@ -404,7 +402,8 @@ def test_an_animal_that_is_taken_out_leaves_the_box_as_it_is_without_one() -> No
     scene = Scene(1, script=[absence])
     frame = scene.at(MOMENTS[0])
     np.testing.assert_array_equal(frame.surface_celsius, Scene(1, 0).at(MOMENTS[0]).surface_celsius)
-    assert frame.animals == scene.moment(MOMENTS[0]).animals == ()
+    assert frame.animals == ()
+    assert scene.moment(MOMENTS[0]).animals == ()
 
 
 @pytest.mark.parametrize(
