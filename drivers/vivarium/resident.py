@@ -84,7 +84,8 @@ class Resident:
         rng = generator(seed, Axis.INDIVIDUALS, number)
         self.number = number
         size_px = length_px * rng.uniform(1 - _SIZE_SPREAD, 1 + _SIZE_SPREAD)
-        self.rodent: Rodent = rodent(rng, species, size_px, spread=_SPREAD)
+        build = rodent(rng, species, size_px, spread=_SPREAD)
+        self.rodent: Rodent = replace(build, neck_bow=_SPREAD * build.neck_bow)
         self._phase = rng.uniform(0.0, 2 * math.pi, size=6)
         self._warmth = _typical(rng, floor_celsius)
         self._rhythm = rhythm
@@ -237,8 +238,6 @@ def _typical(rng: np.random.Generator, floor: float) -> Warmth:
         tail_base_celsius=floor + 6.2,
         tail_tip_celsius=floor + 3.0,
         tail_fall=1.0,
-        tail_root=0.03,
-        tail_edge=0.2,
         air_celsius=floor,
         texture_celsius=0.08,
         blotch_celsius=0.15,
