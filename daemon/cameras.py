@@ -11,6 +11,7 @@ from drivers.gain_map import GainMaps
 from drivers.libusb import reset_device
 from drivers.material import FalseColourScale, Reading, open_material
 from drivers.replay import ReplayCamera
+from drivers.scene import Scene
 from drivers.simulated import SimulatedCamera, SimulatedDevice
 from drivers.t2s_plus import T2SPlusCamera
 from drivers.usb import UsbBus, UsbCameraDevice
@@ -48,7 +49,10 @@ def camera_opener(
     overrides = settings.environment.overrides()
     if settings.kind == "simulated":
         simulated = settings.simulated
-        device = SimulatedDevice(seed=simulated.seed, animals=simulated.animals, warm=simulated.warm, clock=clock)
+        scene = Scene(
+            simulated.seed, simulated.animals, species=simulated.species, lights_on_utc_s=simulated.lights_on_utc_s
+        )
+        device = SimulatedDevice(seed=simulated.seed, scene=scene, warm=simulated.warm, clock=clock)
         return lambda: SimulatedCamera(device, clock=clock, overrides=overrides)
     if settings.kind == "t2s_plus":
         usb_device, gain_maps = usb_camera_device(settings.t2s_plus), GainMaps(state_dir)

@@ -34,6 +34,7 @@ from daemon.camera_cli import camera_app
 from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
+from daemon.film_cli import film
 from daemon.heap import keep_heap_small
 from daemon.inspect import inspect_frame
 from daemon.installation import default_config
@@ -90,6 +91,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(maintenance_app, name="maintenance")
 app.command()(scene)
 app.command()(acknowledge)
+app.command()(film)
 mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]

@@ -49,7 +49,7 @@ def scene(
                 _write(snapshot, output)
             if len(tiles) < _ON_SHEET:
                 tiles.append(_tile(snapshot))
-        _write_png(output / SHEET_NAME, _sheet(tiles))
+        write_png(output / SHEET_NAME, contact_sheet(tiles))
     except OSError as error:
         raise ConfigError(f"{output}: cannot be written: {error.strerror}") from error
     typer.echo(f"{count} scenes from seed {seed} in {output}; look at {output / SHEET_NAME}")
@@ -71,8 +71,8 @@ def truth_json(snapshot: Snapshot) -> str:
 
 def _write(snapshot: Snapshot, output: Path) -> None:
     np.save(output / f"{snapshot.seed}.npy", snapshot.celsius)
-    _write_png(output / f"{snapshot.seed}-parts.png", snapshot.frame.parts)
-    _write_png(output / f"{snapshot.seed}-instances.png", snapshot.frame.instances)
+    write_png(output / f"{snapshot.seed}-parts.png", snapshot.frame.parts)
+    write_png(output / f"{snapshot.seed}-instances.png", snapshot.frame.instances)
     (output / f"{snapshot.seed}.json").write_text(truth_json(snapshot) + "\n", encoding="utf-8")
 
 
@@ -92,7 +92,8 @@ def _tile(snapshot: Snapshot) -> NDArray[np.uint8]:
     return np.concatenate((picture, labels))
 
 
-def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def contact_sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures of one size side by side, six in a row."""
     empty = [np.zeros_like(tiles[0])] * (-len(tiles) % min(_COLUMNS, len(tiles)))
     columns = min(_COLUMNS, len(tiles))
     tiles = tiles + empty
@@ -100,7 +101,8 @@ def _sheet(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(rows)
 
 
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture; raises OSError if it cannot be written."""
     done, encoded = cv2.imencode(".png", picture, _PNG_OPTIONS)
     if not done:
         raise OSError(0, "PNG encoding failed", str(path))

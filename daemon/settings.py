@@ -22,6 +22,8 @@ from daemon.section import Section as _Section
 from drivers.errors import ConfigError
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 from drivers.thermometry import EnvironmentOverrides
+from drivers.vivarium.anatomy import Species
+from drivers.vivarium.rhythm import MAX_RESIDENTS
 
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
 
@@ -66,9 +68,20 @@ def _model_choice(choice: str) -> str:
     return choice if choice in (SHIPPED_MODEL, NO_MODEL) else str(_usable_path(Path(choice)))
 
 
+def _clock_time(text: str) -> str:
+    try:
+        moment = time.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"expected a time of day like 07:30, got {text!r}") from None
+    if moment.tzinfo is not None:
+        raise ValueError(f"expected a time of day without zone, got {text!r}")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_printable)]
 FilePath = Annotated[Path, AfterValidator(_usable_path)]
 ModelChoice = Annotated[str, AfterValidator(_model_choice)]
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
 class BoxSettings(_Section):
@@ -84,14 +97,24 @@ class BoxSettings(_Section):
 
 
 class SimulatedSettings(_Section):
-    """The simulated camera: one rat in a box, sent as the bytes of a T2S+."""
+    """The simulated camera: animals that live in a box, sent as the bytes of a T2S+."""
 
     seed: int = Field(1, ge=0)
-    """The same seed gives the same rat, box and noise."""
-    animals: int = Field(1, ge=0, le=1)
-    """How many rats are in the box."""
+    """The same seed gives the same animals, ways, box and noise."""
+    animals: int = Field(1, ge=0, le=MAX_RESIDENTS)
+    """How many are in the box."""
+    species: Species = Species.RAT
+    """rat or mouse."""
+    lights_on_utc: ClockTime = "09:00"
+    """When the lights of the box go on, UTC, for twelve hours; the animals are more active in the dark."""
     warm: bool = True
     """Start as a camera that has been on for an hour; false starts cold, with power-up shutter cycles and drift."""
+
+    @property
+    def lights_on_utc_s(self) -> float:
+        """The same as seconds after midnight."""
+        clock = time.fromisoformat(self.lights_on_utc)
+        return 3600.0 * clock.hour + 60.0 * clock.minute + clock.second
 
 
 class ReadingSettings(_Section):
@@ -177,18 +200,6 @@ class CameraSettings(_Section):
             raise ValueError("kind = 'replay' needs camera.replay.path")
         return self
 
-
-def _clock_time(text: str) -> str:
-    try:
-        moment = time.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"expected a time of day like 07:30, got {text!r}") from None
-    if moment.tzinfo is not None:
-        raise ValueError(f"expected a time of day without zone, got {text!r}")
-    return text
-
-
-ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 DEFAULT_STRATA: dict[str, tuple[str, ...]] = {
     "night": ("00:30", "03:00"),

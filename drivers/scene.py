@@ -1,128 +1,69 @@
-"""A radiometric scene: rats in a box seen from above, in degrees, with the truth about each body part beside it.
+"""A radiometric scene that moves: rats or mice in a box seen from above, in degrees, with the truth beside it.
 
 A scene is a pure function of time: any moment can be asked for, in any order, and always looks the same. It knows
 nothing of counts, sensors and frames; `drivers.simulated` makes a camera's bytes of it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from drivers.rat import HEAD_SHARE, WARM_SPOTS, Pose, Rat, Ribbon, circadian
-from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
+from drivers.vivarium.anatomy import Species
+from drivers.vivarium.clutter import dropping
+from drivers.vivarium.composition import Touch, compose
+from drivers.vivarium.dice import Axis, generator
+from drivers.vivarium.housing import plain_housing
+from drivers.vivarium.incidents import Incident
+from drivers.vivarium.itinerary import Doing, Itinerary, doing
+from drivers.vivarium.lens import BLUR_SIGMA_PX, Lens
+from drivers.vivarium.moment import AnimalMoment, Moment, contacts
+from drivers.vivarium.posture import Pose
+from drivers.vivarium.reflections import Mirror, wall_mirror
+from drivers.vivarium.resident import Resident
+from drivers.vivarium.rhythm import CYCLE_S, LIGHTS_ON_UTC_S, MAX_RESIDENTS, Rhythm, circadian, zeitgeber_s
+from drivers.vivarium.traces import Traces
+from drivers.vivarium.truth import SceneFrame
 
-MAX_ANIMALS = 4
-
-LENS_BLUR_SIGMA_PX = 0.6
-"""Diffraction of a fast germanium lens at 10 µm on 12 µm pixels, with a little defocus."""
-
-_SUBPIXEL_BITS = 4
-_OUTSIDE = -1.0
-_WALL_PX = 8
-_WALL_CELSIUS = (21.4, 21.8, 22.3, 21.1)
-"""Top, bottom, left, right."""
-_FLOOR_CELSIUS = (22.3, 23.6)
-_BEDDING_CELSIUS = 0.12
-_BEDDING_GRAIN_PX = 3.0
-_DRINKER_AT = (214, 15)
-_DRINKER_RADIUS_PX = 7
-_DRINKER_CELSIUS = 19.8
+_FLOOR_CELSIUS = 23.0
 _ROOM_CIRCADIAN_CELSIUS = -0.2
-"""The room is a little cooler when the rats are most active, in the dark."""
-
-
-class ScenePart(IntEnum):
-    """Labels of the truth masks; 0 is background. The numbers are those of every mask in the project."""
-
-    HEAD = 1
-    BODY = 2
-    TAIL = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnimalState:
-    """What is unusual about an animal at a moment."""
-
-    fever_celsius: float = 0.0
-    """Added to the temperature of all its parts; negative for a cold animal."""
-    hidden: bool = False
-    """The animal is out of sight."""
-
-
-AS_USUAL = AnimalState()
-
-
-def as_usual(animal: int, utc_s: float) -> AnimalState:
-    """Nothing unusual, ever."""
-    return AS_USUAL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartTruth:
-    """The truth about one visible body part."""
-
-    animal: int
-    """Number of the animal, from 1: its label in `SceneFrame.instances`."""
-    part: ScenePart
-    area_px: int
-    x_px: float
-    """Centroid of its pixels, column."""
-    y_px: float
-    """Centroid of its pixels, row."""
-    surface_celsius: float
-    """Mean of the true surface temperature over its pixels."""
-    radiometric_celsius: float
-    """The same of what a perfect sensor sees behind the lens, which mixes in what lies beside the part."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SceneFrame:
-    """The scene at one moment. All arrays have the shape (192, 256) and are read-only."""
-
-    utc_s: float
-    """The moment, seconds since the Unix epoch."""
-    surface_celsius: NDArray[np.float32]
-    """True surface temperature, °C."""
-    radiometric_celsius: NDArray[np.float32]
-    """The same behind the lens: blurred, free of noise. A perfect camera reads this."""
-    parts: NDArray[np.uint8]
-    """0 background, otherwise a `ScenePart`."""
-    instances: NDArray[np.uint8]
-    """0 background, otherwise the number of the animal, from 1."""
-    truths: tuple[PartTruth, ...]
-    """Every visible part, by animal and part."""
-
-    def __post_init__(self) -> None:
-        for array in (self.surface_celsius, self.radiometric_celsius, self.parts, self.instances):
-            array.setflags(write=False)
-
-    def truth(self, part: ScenePart, animal: int = 1) -> PartTruth | None:
-        """The truth about one part; None when it cannot be seen."""
-        return next((truth for truth in self.truths if truth.part == part and truth.animal == animal), None)
+"""The room is a little cooler by night."""
+_LENGTH_PX = (110.0, 110.0, 92.0, 80.0, 70.0, 62.0, 56.0)
+"""By the number of animals: those that share a box are younger, or the box is larger."""
+_MOUSE_SHARE = 0.7
+"""A mouse is that much of a rat's size, the camera being nearer."""
+_OLD_DROPPINGS = 9
+_DROPPING_LENGTH = 0.045
+_MIRROR_SHARE = 0.08
+_FLOOR_MIRROR = Mirror(flip_axis=None, offset_px=(5.0, 9.0), share=_MIRROR_SHARE, blur_px=1.5)
+_TOUCH = Touch(given_back=0.75, seam_celsius=0.5)
 
 
 class Scene:
-    """A box with rats in it.
+    """A box with animals that live in it.
+
+    They sleep in a nest, in a huddle, and are out in bouts, by night more than by day: they walk, rest, groom, rear,
+    meet nose to nose, and climb over one another where their ways cross. Temperatures follow the time of day, activity
+    and incidents.
 
     Parameters
     ----------
     seed : int
-        The same seed gives the same rats, ways and bedding.
+        The same seed gives the same animals, ways and bedding.
     animals : int
-        How many rats, 0..4. They do not yet avoid one another; the one with the higher number lies on top.
-    state : callable
-        What is unusual about an animal (number from 1) at a moment (UTC seconds), for instance a fever.
+        How many, 0..6.
+    species : Species
+        Of which kind.
+    script : sequence of Incident
+        What happens to them.
+    lights_on_utc_s : float
+        Seconds after midnight UTC at which the lights go on; they stay on for twelve hours.
     blur_sigma_px : float
         Gaussian blur of the lens; 0 for none.
 
     Raises
     ------
     ValueError
-        If the number of animals or the blur is out of range.
+        If the number of animals or the blur is out of range, or the script has an animal that is not there.
     """
 
     def __init__(
@@ -130,172 +71,109 @@ class Scene:
         seed: int,
         animals: int = 1,
         *,
-        state: Callable[[int, float], AnimalState] = as_usual,
-        blur_sigma_px: float = LENS_BLUR_SIGMA_PX,
+        species: Species = Species.RAT,
+        script: Sequence[Incident] = (),
+        lights_on_utc_s: float = LIGHTS_ON_UTC_S,
+        blur_sigma_px: float = BLUR_SIGMA_PX,
     ) -> None:
-        if not 0 <= animals <= MAX_ANIMALS:
-            raise ValueError(f"a scene has 0..{MAX_ANIMALS} animals, got {animals}")
+        if not 0 <= animals <= MAX_RESIDENTS:
+            raise ValueError(f"a scene has 0..{MAX_RESIDENTS} animals, got {animals}")
         if not 0 <= blur_sigma_px <= 5:
             raise ValueError(f"blur_sigma_px must be in 0..5, got {blur_sigma_px}")
-        self._state = state
-        self._blur_sigma_px = blur_sigma_px
-        self._box = _box(np.random.default_rng((seed, 0)))
-        self._rats = {number: Rat(seed, number) for number in range(1, animals + 1)}
+        for incident in script:
+            if not 1 <= incident.animal <= animals:
+                raise ValueError(f"{incident.kind}: expected an animal 1..{animals}, got {incident.animal}")
+        self._lens, self._lights_on_utc_s = Lens(blur_sigma_px=blur_sigma_px), lights_on_utc_s
+        length_px = _LENGTH_PX[animals] * (_MOUSE_SHARE if species is Species.MOUSE else 1.0)
+        numbers = range(1, animals + 1)
+        scripts = {number: [one for one in script if one.animal == number] for number in numbers}
+        rhythms = [
+            Rhythm(seed, number, lights_on_utc_s=lights_on_utc_s, incidents=scripts[number]) for number in numbers
+        ]
+        self._itinerary = Itinerary(seed, rhythms, length_px=length_px)
+        self._residents = [
+            Resident(
+                seed, number, species=species, length_px=length_px, floor_celsius=_FLOOR_CELSIUS, rhythm=rhythm,
+                incidents=scripts[number],
+            )
+            for number, rhythm in enumerate(rhythms, start=1)
+        ]  # fmt: skip
+        self._traces = [self._traces_of(seed, resident) for resident in self._residents]
+        # Who is on top where two overlap never changes: it would be seen as a jump.
+        self._layers = generator(seed, Axis.ARRANGEMENT).permutation(animals).tolist()
+        box = generator(seed, Axis.BOX)
+        self._housing = plain_housing(box, _FLOOR_CELSIUS, nests=self._itinerary.nests)
+        for _ in range(_OLD_DROPPINGS):
+            place = float(box.uniform(16, 240)), float(box.uniform(16, 176))
+            dropping(self._housing.celsius, box, place, _DROPPING_LENGTH * length_px, float(box.uniform(20.0, 21.5)))
+        self._housing.celsius.setflags(write=False)
+        self._mirrors = (
+            _FLOOR_MIRROR,
+            *(wall_mirror(axis, foot, share=_MIRROR_SHARE, blur_px=1.0) for axis, foot in self._housing.mirrors),
+        )
 
     def at(self, utc_s: float) -> SceneFrame:
-        """The scene at a moment, seconds since the Unix epoch."""
-        surface = self._box + np.float32(_ROOM_CIRCADIAN_CELSIUS * circadian(utc_s))
-        parts = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
-        instances = np.zeros_like(parts)
-        for number, rat in self._rats.items():
-            state = self._state(number, utc_s)
-            if not state.hidden:
-                _paint_rat(rat, utc_s, state.fever_celsius, number, surface, parts, instances)
-        radiometric = through_lens(surface, self._blur_sigma_px)
-        return SceneFrame(
+        """The picture at a moment, seconds since the Unix epoch, with its truth for each pixel and animal."""
+        room = np.float32(_ROOM_CIRCADIAN_CELSIUS * circadian(utc_s, self._lights_on_utc_s))
+        under, actors = self._housing.celsius + room, []
+        for layer in self._layers:
+            resident = self._residents[layer]
+            if not resident.absent(utc_s):
+                self._traces[layer].onto(under, utc_s)
+                actors.append(resident.actor(self._doing(resident, utc_s), utc_s))
+        return compose(under, actors, lens=self._lens, mirrors=self._mirrors, touch=_TOUCH, utc_s=utc_s).frame
+
+    def moment(self, utc_s: float) -> Moment:
+        """What is true of the animals at a moment, as `at` shows it, without making a picture.
+
+        No pixel is looked at: a simulated week of three animals takes about a minute at one moment a minute.
+        """
+        done = {
+            resident.number: (resident, self._doing(resident, utc_s))
+            for resident in self._residents
+            if not resident.absent(utc_s)
+        }
+        poses = {number: resident.pose(did, utc_s) for number, (resident, did) in done.items()}
+        touching, huddle = contacts(poses)
+        return Moment(
             utc_s=utc_s,
-            surface_celsius=surface,
-            radiometric_celsius=radiometric,
-            parts=parts,
-            instances=instances,
-            truths=_truths(surface, radiometric, parts, instances),
+            zeitgeber_s=zeitgeber_s(utc_s, self._lights_on_utc_s),
+            animals=tuple(
+                _animal(resident, did.speed_px_s, poses[number], utc_s, touching[number], huddle[number])
+                for number, (resident, did) in done.items()
+            ),
         )
 
+    def _doing(self, resident: Resident, utc_s: float) -> Doing:
+        return doing(self._itinerary.plan(resident.number, int(utc_s // CYCLE_S)), utc_s)
 
-def uniform_scene(utc_s: float, celsius: float) -> SceneFrame:
-    """Nothing but one temperature, as when a camera looks at its own shutter."""
-    surface = np.full((IMAGE_HEIGHT, IMAGE_WIDTH), celsius, np.float32)
-    nothing = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
-    return SceneFrame(
-        utc_s=utc_s,
-        surface_celsius=surface,
-        radiometric_celsius=surface.copy(),
-        parts=nothing,
-        instances=nothing.copy(),
-        truths=(),
-    )
+    def _traces_of(self, seed: int, resident: Resident) -> Traces:
+        return Traces(
+            seed, resident.number, length_px=resident.rodent.length_px,
+            plan=lambda cycle: self._itinerary.plan(resident.number, cycle),
+        )  # fmt: skip
 
 
-def through_lens(surface: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    """The picture behind a lens with Gaussian blur; a new array."""
-    if sigma_px == 0:
-        return surface.copy()
-    return np.asarray(cv2.GaussianBlur(surface, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT), np.float32)
-
-
-def _box(rng: np.random.Generator) -> NDArray[np.float32]:
-    """The empty box: floor with bedding, walls, a cool drinker."""
-    low, high = _FLOOR_CELSIUS
-    down, right = np.mgrid[0 : 1 : IMAGE_HEIGHT * 1j, 0 : 1 : IMAGE_WIDTH * 1j]
-    box: NDArray[np.float32] = (low + (high - low) * (0.35 * down + 0.65 * right)).astype(np.float32)
-    grain = through_lens(rng.standard_normal(box.shape).astype(np.float32), _BEDDING_GRAIN_PX)
-    box += np.float32(_BEDDING_CELSIUS) * grain / grain.std()
-    top, bottom, left, right_wall = _WALL_CELSIUS
-    box[:_WALL_PX], box[-_WALL_PX:] = top, bottom
-    box[_WALL_PX:-_WALL_PX, :_WALL_PX], box[_WALL_PX:-_WALL_PX, -_WALL_PX:] = left, right_wall
-    cv2.circle(box, _DRINKER_AT, _DRINKER_RADIUS_PX, _DRINKER_CELSIUS, cv2.FILLED)
-    box.setflags(write=False)
-    return box
-
-
-def _paint_rat(
-    rat: Rat,
-    utc_s: float,
-    fever_celsius: float,
-    number: int,
-    surface: NDArray[np.float32],
-    parts: NDArray[np.uint8],
-    instances: NDArray[np.uint8],
-) -> None:
-    """Paint one rat over what is there, inside the window it covers."""
-    pose = rat.pose(utc_s)
-    window, corner = _window(pose)
-    along = _paint_places(pose, surface[window].shape, corner)
-    covered = along != _OUTSIDE
-    places = along[covered]
-    rim_px = cv2.distanceTransform(((along >= 0) & (along <= 1)).astype(np.uint8), cv2.DIST_L2, 3)
-    warmth = rat.surface_celsius(utc_s, places, rim_px[covered])
-    warmth += _warm_spots(pose, corner, along.shape)[covered]
-    surface[window][covered] = warmth + np.float32(fever_celsius)
-    parts[window][covered] = np.where(
-        places < HEAD_SHARE, ScenePart.HEAD, np.where(places <= 1, ScenePart.BODY, ScenePart.TAIL)
-    )
-    instances[window][covered] = number
-
-
-def _window(pose: Pose) -> tuple[tuple[slice, slice], tuple[int, int]]:
-    """The part of the picture that a rat can touch, and its upper left corner (x, y)."""
-    spine = np.concatenate((pose.body.spine, pose.tail.spine))
-    margin = float(pose.body.half_width_px.max()) + max(spot.radius_px for spot in WARM_SPOTS)
-    left, top = np.clip(np.floor(spine.min(axis=0) - margin), 0, (IMAGE_WIDTH, IMAGE_HEIGHT)).astype(int)
-    right, bottom = np.clip(np.ceil(spine.max(axis=0) + margin) + 1, 0, (IMAGE_WIDTH, IMAGE_HEIGHT)).astype(int)
-    return (slice(top, bottom), slice(left, right)), (int(left), int(top))
-
-
-def _paint_places(pose: Pose, shape: tuple[int, ...], corner: tuple[int, int]) -> NDArray[np.float32]:
-    """For each pixel of the window the place on the animal (0 nose, 1 tail base, 2 tip), `_OUTSIDE` beside it."""
-    places = np.full(shape, _OUTSIDE, np.float32)
-    _paint_ribbon(places, pose.tail, corner)
-    _paint_ribbon(places, pose.body, corner)
-    for spot in WARM_SPOTS:
-        x, y = pose.body.at(spot.share, spot.side)
-        centre = (_subpixel(x - corner[0]), _subpixel(y - corner[1]))
-        cv2.circle(places, centre, _subpixel(spot.radius_px), spot.share, cv2.FILLED, shift=_SUBPIXEL_BITS)
-    return places
-
-
-def _paint_ribbon(places: NDArray[np.float32], ribbon: Ribbon, corner: tuple[int, int]) -> None:
-    reach = ribbon.half_width_px[:, None] * ribbon.normals
-    centred = ribbon.spine - np.array(corner)
-    sides = np.rint(np.stack((centred - reach, centred + reach), axis=1) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    quads = np.concatenate((sides[:-1], sides[1:, ::-1]), axis=1)
-    middles = (ribbon.along[1:] + ribbon.along[:-1]) / 2
-    for quad, middle in zip(quads, middles.tolist(), strict=True):
-        cv2.fillConvexPoly(places, quad, middle, shift=_SUBPIXEL_BITS)
-
-
-def _subpixel(px: float) -> int:
-    return round(px * (1 << _SUBPIXEL_BITS))
-
-
-def _warm_spots(pose: Pose, corner: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Rise of temperature by eyes and ears over the window: a bell around each."""
-    rise = np.zeros(shape, np.float32)
-    for spot in WARM_SPOTS:
-        x, y = pose.body.at(spot.share, spot.side)
-        rows, columns = np.arange(shape[0], dtype=np.float32), np.arange(shape[1], dtype=np.float32)
-        spread = np.float32(2 * (0.7 * spot.radius_px) ** 2)
-        down = np.exp(-((rows - np.float32(y - corner[1])) ** 2) / spread)
-        across = np.exp(-((columns - np.float32(x - corner[0])) ** 2) / spread)
-        rise += np.float32(spot.rise_celsius) * down[:, None] * across
-    return rise
-
-
-def _truths(
-    surface: NDArray[np.float32],
-    radiometric: NDArray[np.float32],
-    parts: NDArray[np.uint8],
-    instances: NDArray[np.uint8],
-) -> tuple[PartTruth, ...]:
-    """Area, centroid and mean temperatures of every visible part."""
-    covered = np.flatnonzero(parts)
-    keys = instances.ravel()[covered].astype(np.intp) * len(ScenePart) + parts.ravel()[covered] - 1
-    areas = np.bincount(keys)
-
-    def means(values: NDArray[np.generic]) -> NDArray[np.float64]:
-        return np.bincount(keys, weights=values).astype(np.float64) / np.maximum(areas, 1)
-
-    columns, rows = means(covered % IMAGE_WIDTH), means(covered // IMAGE_WIDTH)
-    true, seen = means(surface.ravel()[covered]), means(radiometric.ravel()[covered])
-    return tuple(
-        PartTruth(
-            animal=int(key) // len(ScenePart),
-            part=ScenePart(int(key) % len(ScenePart) + 1),
-            area_px=int(areas[key]),
-            x_px=float(columns[key]),
-            y_px=float(rows[key]),
-            surface_celsius=float(true[key]),
-            radiometric_celsius=float(seen[key]),
-        )
-        for key in np.flatnonzero(areas)
+def _animal(
+    resident: Resident, speed_px_s: float, pose: Pose, utc_s: float, touching: tuple[int, ...], huddle: tuple[int, ...]
+) -> AnimalMoment:
+    warmth = resident.warmth(utc_s)
+    skin = resident.skin(pose, warmth)
+    return AnimalMoment(
+        animal=resident.number,
+        species=resident.rodent.species,
+        stance=pose.posture.stance,
+        speed_px_s=speed_px_s,
+        middle=pose.body.point(0.5),
+        heading_rad=pose.body.heading_rad(0.5),
+        snout=pose.body.at(0.0),
+        neck=pose.body.point(resident.rodent.head),
+        tail_base=pose.body.at(1.0),
+        tail_tip=pose.tail.at(2.0),
+        core_celsius=warmth.core_celsius,
+        skin_celsius=skin.hottest_celsius,
+        surface_celsius=skin.surface_celsius,
+        tail_dilation=resident.dilation(utc_s),
+        touching=touching,
+        huddle=huddle,
     )

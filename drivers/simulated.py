@@ -14,10 +14,11 @@ from drivers.decoder import FrameDecoder
 from drivers.device_timeline import Timeline
 from drivers.errors import CameraLostError, FrameTimeoutError
 from drivers.frame import RawFrame, ThermalFrame
-from drivers.scene import Scene, SceneFrame, uniform_scene
+from drivers.scene import Scene
 from drivers.sensor_model import FIRMWARE, PRODUCT, RISE_CELSIUS, SensorModel, Warmth
 from drivers.t2s_protocol import COUNT_LEVELS, FRAME_RATE_HZ, IMAGE_HEIGHT, TRANSFER_BYTES
 from drivers.thermometry import EnvironmentOverrides
+from drivers.vivarium.truth import SceneFrame, uniform_scene
 
 _SHORT_TRANSFER_BYTES = 512
 """What the camera family really sends as a short first frame."""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.frame import ThermalFrame
 from drivers.nuc import GAIN_ONE
-from drivers.scene import SceneFrame
 from drivers.sensor_model import NOISE_COUNTS
 from drivers.simulated import SimulatedCamera, SimulatedDevice
 from drivers.t2s_protocol import (
@@ -31,6 +30,7 @@ from drivers.t2s_protocol import (
     picture_statistics,
 )
 from drivers.thermometry import calibration_of, temperature_table
+from drivers.vivarium.truth import SceneFrame
 
 PICTURES = 64
 """A little more than two and a half seconds."""

@@ -11,7 +11,7 @@ from drivers.vivarium.anatomy import Rodent, Span, Species, rodent
 from drivers.vivarium.coat import litter, warmth
 from drivers.vivarium.composition import Actor
 from drivers.vivarium.dice import Axis, generator
-from drivers.vivarium.posture import Pose, Stance, drawn, moved, posed, tilted
+from drivers.vivarium.posture import Pose, Stance, clearance_px, drawn, moved, posed, tilted
 from drivers.vivarium.shapes import Points
 
 MAX_ANIMALS = 4
@@ -121,7 +121,7 @@ def _placed(
         heading = rng.uniform(0, 2 * math.pi)
         if entering:
             pose = _entering(rng, view.seen(posed(animal, posture, (0.0, 0.0), heading), _MIDDLE))
-            if any(_clearance_px(pose, other) < _APART_PX for other in others):
+            if any(clearance_px(pose, other) < _APART_PX for other in others):
                 continue
             return pose
         if neighbours and company in (_Company.TOUCHING, _Company.HUDDLED):
@@ -131,7 +131,7 @@ def _placed(
         else:
             place = _anywhere(rng, animal, at_border)
             pose = view.seen(posed(animal, posture, place, heading), place)
-            if company is _Company.APART and any(_clearance_px(pose, other) < _APART_PX for other in others):
+            if company is _Company.APART and any(clearance_px(pose, other) < _APART_PX for other in others):
                 continue
         if _share_inside(pose.body.spine) >= (_LEAST_INSIDE if at_border or others else 0.95):
             break
@@ -170,26 +170,10 @@ def _beside(
     near_px, far_px = 0.0, 400.0
     for _ in range(9):
         middle = (near_px + far_px) / 2
-        gap = min(_clearance_px(pose, one, shift=start + middle * ahead) for one in others)
+        gap = min(clearance_px(pose, one, shift=start + middle * ahead) for one in others)
         near_px, far_px = (middle, far_px) if gap < wanted_px else (near_px, middle)
     x, y = start + far_px * ahead
     return float(x), float(y)
-
-
-def _clearance_px(one: Pose, other: Pose, shift: Points | float = 0.0) -> float:
-    """Distance between the outlines of two animals, the first one shifted; negative when they overlap."""
-    points, radii = _outline(one)
-    others, other_radii = _outline(other)
-    gaps = np.linalg.norm((points + shift)[:, None] - others[None], axis=2) - radii[:, None] - other_radii[None]
-    return float(gaps.min())
-
-
-def _outline(pose: Pose) -> tuple[Points, Points]:
-    body, tail = pose.body, pose.tail
-    return (
-        np.concatenate((body.spine[::4], tail.spine[2::6])),
-        np.concatenate((body.half_width_px[::4], tail.half_width_px[2::6])),
-    )
 
 
 def _share_inside(spine: Points) -> float:

@@ -1,6 +1,6 @@
 """How warm each place of an animal's surface is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -16,11 +16,9 @@ from drivers.vivarium.shapes import cloud
 _PLACES = (0.0, 0.03, 0.08, 0.17, 0.27, 0.36, 0.55, 0.8, 1.0)
 _FACE = (-0.9, -0.1, 0.8, 1.15, 0.8, 0.45, 0.1, -0.1, -0.2)
 
-_LEVELS = (
-    "core_celsius", "fur_celsius", "eye_celsius", "ear_celsius", "foot_celsius", "tail_base_celsius",
-    "tail_tip_celsius",
-)  # fmt: skip
-"""Temperatures of a `Warmth`; the others are differences."""
+_INJURY_WIDTH = 0.12
+_BEYOND_INJURY = 0.35
+"""Less blood comes to what lies beyond an injured place of the tail: it is that much colder as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +69,10 @@ class Warmth:
     texture_at: tuple[int, int] = (0, 0)
     """Which piece of the fur this animal wears."""
     patches: tuple[Patch, ...] = ()
-
-    def raised(self, celsius: float) -> "Warmth":
-        """The same animal with all temperatures higher: by time of day, or in a fever."""
-        return replace(self, **{name: getattr(self, name) + celsius for name in _LEVELS})
+    injury_at: float = 0.5
+    """Where on the tail an injured place is, 0 at its base, 1 at its tip."""
+    injury_celsius: float = 0.0
+    """That place against the healthy tail."""
 
     def along(self, along: NDArray[np.float32]) -> NDArray[np.float32]:
         """Temperature at places of head, body and tail (0 nose, 1 tail base, 2 tip), without eyes, ears and fur."""
@@ -87,6 +85,10 @@ class Warmth:
         if self.tail_root:
             rump = self.fur_celsius + rise[-1]
             tail += 0.8 * (rump - self.tail_base_celsius) * np.exp(-tail_places / self.tail_root)
+        if self.injury_celsius:
+            beyond = np.where(tail_places > self.injury_at, _BEYOND_INJURY, 0.0)
+            spot = np.exp(-(((tail_places - self.injury_at) / _INJURY_WIDTH) ** 2))
+            tail += self.injury_celsius * np.maximum(spot, beyond)
         places = (*_PLACES, *(1 + tail_places))
         return np.asarray(np.interp(along, places, (*(self.fur_celsius + rise), *tail)), np.float32)
 

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
-from drivers.vivarium.shapes import SHAPE, Field, Points, arc, cloud, disc, ellipse, full, polygon, ramps, stroke
+from drivers.vivarium.shapes import SHAPE, Field, Points, arc, blob, cloud, disc, ellipse, full, polygon, ramps, stroke
+
+WALL_PX = 8.0
+"""How far the walls of a tidy box reach into the picture."""
 
 _BOTTOM_RIGHT = np.array((IMAGE_WIDTH, IMAGE_HEIGHT), np.float64)
 
@@ -48,6 +51,19 @@ def floor(
     field += np.float32(uneven_celsius) * cloud(rng, 70.0)
     field += np.float32(grain_celsius) * cloud(rng, grain_px)
     return field
+
+
+def plain_housing(rng: np.random.Generator, celsius: float, *, nests: Points) -> Housing:
+    """A tidy box whose walls are just in the picture, with a drinker, some food, and paper where the animals nest."""
+    field = floor(rng, celsius, slope_celsius=1.2, uneven_celsius=0.12, grain_celsius=0.1, grain_px=3.0)
+    for x, y in nests.tolist():
+        window, heap = blob((x, y), (34.0, 27.0), rng.uniform(0, math.pi), softness_px=5.0)
+        field[window] += heap * (np.float32(0.25) + np.float32(0.16) * cloud(rng, 3.0)[window])
+    for side in range(4):
+        _wall(field, rng, side, width_px=WALL_PX, slant_px=0.0, celsius=celsius + rng.uniform(-1.6, -0.4))
+    disc(field, (214.0, 15.0), 7.0, celsius - 3.0)
+    _food(field, rng, (24.0, 18.0), pieces=5, size_px=5.0, celsius=celsius - 0.7)
+    return Housing(floor_celsius=celsius, celsius=field, mirrors=((0, WALL_PX),))
 
 
 def random_housing(rng: np.random.Generator, celsius: float) -> Housing:

@@ -1,7 +1,7 @@
 """How an animal holds itself, and the bent strips that follow from it."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 import numpy as np
@@ -59,6 +59,20 @@ class Posture:
     tail_phase_rad: float = 0.0
     tail_on_top: bool = False
     """The tail lies over the body where they cross."""
+
+    def towards(self, other: "Posture", share: float) -> "Posture":
+        """A posture between this one (0) and another (1), with the other's name; nothing jumps on the way."""
+        mixed = {name: (1 - share) * getattr(self, name) + share * getattr(other, name) for name in _MEASURES}
+        for name in _PHASES:
+            turn = math.remainder(getattr(other, name) - getattr(self, name), 2 * math.pi)
+            mixed[name] = getattr(self, name) + share * turn
+        return replace(other, **mixed)
+
+
+_PHASES = ("step", "tail_phase_rad")
+_MEASURES = tuple(
+    field.name for field in fields(Posture) if field.name not in ("stance", "tail_on_top", *_PHASES)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -280,6 +294,25 @@ def tilted(pose: Pose, matrix: NDArray[np.float64]) -> Pose:
         return _ribbon(spine, ribbon.half_width_px * across, ribbon.along)
 
     return replace(pose, tail=seen(pose.tail), body=seen(pose.body))
+
+
+def clearance_px(one: Pose, other: Pose, shift: Points | float = 0.0, *, tails: bool = True) -> float:
+    """Distance between the outlines of two animals, the first one shifted; negative when they overlap."""
+    points, radii = _outline(one, tails)
+    others, other_radii = _outline(other, tails)
+    gaps = np.linalg.norm((points + shift)[:, None] - others[None], axis=2) - radii[:, None] - other_radii[None]
+    return float(gaps.min())
+
+
+def _outline(pose: Pose, tails: bool) -> tuple[Points, Points]:
+    """Discs that fill an animal: centres and radii."""
+    body, tail = pose.body, pose.tail
+    if not tails:
+        return body.spine[::4], body.half_width_px[::4]
+    return (
+        np.concatenate((body.spine[::4], tail.spine[2::6])),
+        np.concatenate((body.half_width_px[::4], tail.half_width_px[2::6])),
+    )
 
 
 def _spine_turn(posture: Posture) -> NDArray[np.float64]:

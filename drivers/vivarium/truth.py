@@ -12,7 +12,7 @@ from drivers.t2s_protocol import IMAGE_WIDTH
 from drivers.vivarium.anatomy import Species
 from drivers.vivarium.figure import ScenePart
 from drivers.vivarium.posture import Stance
-from drivers.vivarium.shapes import Field
+from drivers.vivarium.shapes import SHAPE, Field, full
 
 Point = tuple[float, float]
 """x and y in pixels; may lie outside the picture."""
@@ -112,6 +112,19 @@ class SceneFrame:
             return Contact.APART
         overlap = max(animal.overlapped_share for animal in self.animals if animal.animal in touching)
         return Contact.HUDDLE if overlap > HUDDLE_OVERLAP_SHARE else Contact.TOUCHING
+
+
+def uniform_scene(utc_s: float, celsius: float) -> SceneFrame:
+    """Nothing but one temperature, as when a camera looks at its own shutter."""
+    surface, nothing = full(celsius), np.zeros(SHAPE, np.uint8)
+    return SceneFrame(
+        utc_s=utc_s,
+        surface_celsius=surface,
+        radiometric_celsius=surface.copy(),
+        parts=nothing,
+        instances=nothing.copy(),
+        truths=(),
+    )
 
 
 def _touches_another(instances: NDArray[np.uint8], number: int) -> bool:

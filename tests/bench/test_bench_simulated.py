@@ -1,7 +1,8 @@
-"""What a simulated frame costs: at most 4 ms for the scene, at most 8 ms from scene to degrees, on one core."""
+"""What a simulated frame costs, of one animal and of several, and what a moment without a picture."""
 
 from itertools import count
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -13,19 +14,30 @@ NIGHT_UTC_S = 1_790_046_000
 LIMIT_SCENE_MS = 4.0
 LIMIT_FRAME_MS = 8.0
 """From scene to degrees."""
+LIMIT_CROWDED_FRAME_MS = 25.0
+"""The same with several animals: 40 frames a second on one core."""
 
 
-def test_one_moment_of_the_scene(benchmark: BenchmarkFixture) -> None:
-    scene, ticks = Scene(1), count()
+@pytest.mark.parametrize("animals", [1, 3, 6])
+def test_one_picture_of_the_scene(benchmark: BenchmarkFixture, animals: int) -> None:
+    scene, ticks = Scene(1, animals), count()
     frame = benchmark(lambda: scene.at(NIGHT_UTC_S + next(ticks) * 0.04))
-    told_beside_limit(benchmark, LIMIT_SCENE_MS)
-    assert len(frame.truths) == 3
+    if animals == 1:
+        told_beside_limit(benchmark, LIMIT_SCENE_MS)
+    assert len(frame.animals) == animals
 
 
-def test_one_frame_rendered_encoded_and_decoded(benchmark: BenchmarkFixture) -> None:
-    with SimulatedCamera.create(clock=SimulatedClock(NIGHT_UTC_S * NS_PER_S)) as camera:
+def test_the_truth_of_one_moment_of_three_animals(benchmark: BenchmarkFixture) -> None:
+    scene, ticks = Scene(1, 3), count()
+    moment = benchmark(lambda: scene.moment(NIGHT_UTC_S + next(ticks)))
+    assert len(moment.animals) == 3
+
+
+@pytest.mark.parametrize("animals", [1, 3, 6])
+def test_one_frame_rendered_encoded_and_decoded(benchmark: BenchmarkFixture, animals: int) -> None:
+    with SimulatedCamera.create(clock=SimulatedClock(NIGHT_UTC_S * NS_PER_S), animals=animals) as camera:
         frame = benchmark(lambda: camera.read(timeout_s=1))
-    told_beside_limit(benchmark, LIMIT_FRAME_MS)
+    told_beside_limit(benchmark, LIMIT_FRAME_MS if animals == 1 else LIMIT_CROWDED_FRAME_MS)
     assert frame.sequence > 0
 
 

@@ -29,8 +29,9 @@ from daemon.settings import AlertSettings, TooColdSettings, TooHotSettings
 from daemon.vision.classical import ClassicalSegmenter
 from drivers.clock import NS_PER_S
 from drivers.recovery import LONGEST_PAUSE_S
-from drivers.scene import AnimalState, Scene
+from drivers.scene import Scene
 from drivers.simulated import Fault, SimulatedDevice
+from drivers.vivarium.incidents import Incident, IncidentKind
 
 # The fake bus and kernel of the driver's tests; a conftest is visible in its folder only.
 _SPEC = importlib.util.spec_from_file_location(
@@ -320,9 +321,9 @@ def test_a_stalled_control_is_tried_again_and_takes_no_frame(bench: Any, stalls:
 
 
 ALERTS = AlertSettings(
-    too_hot=TooHotSettings(celsius=35.8, duration_s=0.0), too_cold=TooColdSettings(celsius=34.2, duration_s=0.0)
+    too_hot=TooHotSettings(celsius=34.2, duration_s=0.0), too_cold=TooColdSettings(celsius=32.6, duration_s=0.0)
 )
-"""So tight (the animal of these pictures reads 34.8 to 35.0) that a single false reading would be an event."""
+"""So tight (the animal of these pictures reads 33.3 to 33.5) that a single false reading would be an event."""
 
 
 def temperature_events(items: list[Item]) -> tuple[int, list[Event]]:
@@ -376,7 +377,8 @@ def test_what_is_no_scene_is_flagged_in_time_and_makes_no_temperature_event(
 
 
 def test_the_rules_of_that_test_do_tell_a_fever(watched: Watched) -> None:
-    feverish = Scene(5, 1, state=lambda _animal, _utc_s: AnimalState(fever_celsius=2.0))
+    fever = Incident(kind=IncidentKind.FEVER, animal=1, start_utc_s=0.0, duration_s=math.inf, celsius=2.0)
+    feverish = Scene(5, 1, script=[fever])
     watched.sampler.start_block(BLOCK, at_utc_ns=START_UTC_NS)
     watched.until(FAULT_S + 10, {FAULT_S: lambda: watched.bench.device.show(feverish)})
     measured, events = temperature_events(watched.items)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -16,8 +17,9 @@ import pytest
 
 from daemon.capture import MAX_FREEZE_S
 from drivers.clock import NS_PER_S, SystemClock
-from drivers.scene import AnimalState, Scene
+from drivers.scene import Scene
 from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
+from drivers.vivarium.incidents import Incident, IncidentKind
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Eventually, MakeDaemon, MakeService, MakeSettings, RunningService
@@ -156,7 +158,8 @@ def test_events_survive_a_broker_that_stops_or_is_killed_and_capture_never_waits
         alerts={"not_seen_after_s": 1},
         schedule=make_settings().schedule.model_copy(update={"rate_hz": 5.0}),
     )
-    hidden = Scene(SEED, 1, state=lambda _animal, _utc_s: AnimalState(hidden=True))
+    absence = Incident(kind=IncidentKind.ABSENCE, animal=1, start_utc_s=0.0, duration_s=math.inf)
+    hidden = Scene(SEED, 1, script=[absence])
     visible = Scene(SEED, 1)
     subscriber = subscribe(mosquitto.port)
 

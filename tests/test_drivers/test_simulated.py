@@ -1,5 +1,6 @@
 """The simulated camera: true degrees from the bytes of a T2S+, its shutter and drift, and faults on demand."""
 
+import math
 import threading
 from itertools import pairwise
 
@@ -10,11 +11,13 @@ from drivers.clock import NS_PER_S, SimulatedClock, SystemClock
 from drivers.device_timeline import FRAME_PERIOD_NS, Timeline
 from drivers.errors import CameraLostError, FrameRejectedError, FrameTimeoutError
 from drivers.frame import FrameFlag, ThermalFrame
-from drivers.scene import AnimalState, Scene, ScenePart
+from drivers.scene import Scene
 from drivers.sensor_model import NOISE_COUNTS, SensorModel, ShutterEvent, Warmth
 from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
 from drivers.t2s_protocol import FRAME_RATE_HZ, TRANSFER_BYTES, RejectReason, Variant
 from drivers.thermometry import EnvironmentOverrides
+from drivers.vivarium.figure import ScenePart
+from drivers.vivarium.incidents import Incident, IncidentKind
 
 START_UTC_NS = 1_790_046_000 * NS_PER_S
 FRAME_S = 1 / FRAME_RATE_HZ
@@ -357,7 +360,8 @@ def test_another_scene_can_be_shown(clock: SimulatedClock) -> None:
     with SimulatedCamera(device, clock=clock) as camera:
         usual = camera.read(timeout_s=1)
         clock.advance(0.02)
-        device.show(Scene(1, state=lambda animal, utc_s: AnimalState(hidden=True)))
+        absence = Incident(kind=IncidentKind.ABSENCE, animal=1, start_utc_s=0.0, duration_s=math.inf)
+        device.show(Scene(1, script=[absence]))
         empty = camera.read(timeout_s=1)
         assert camera.truth(usual).truths != ()
         assert camera.truth(empty).truths == ()

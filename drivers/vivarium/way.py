@@ -1,0 +1,153 @@
+"""Ways that an animal can walk: arcs it can follow and straight lines, joined without corners."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.vivarium.shapes import Points
+
+_BEYOND_PX = 600.0
+"""More than any animal is long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A rectangle that the middle of an animal does not leave."""
+
+    left_px: float
+    top_px: float
+    right_px: float
+    bottom_px: float
+
+    def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which points (last axis x, y) lie in it."""
+        x, y = points[..., 0], points[..., 1]
+        return np.asarray((x >= self.left_px) & (x <= self.right_px) & (y >= self.top_px) & (y <= self.bottom_px))
+
+    def draw(self, rng: np.random.Generator, count: int) -> Points:
+        """Points anywhere in it, shape (count, 2)."""
+        return rng.uniform((self.left_px, self.top_px), (self.right_px, self.bottom_px), size=(count, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Legs:
+    """For each of several targets the way there: an arc, then a straight line."""
+
+    start: NDArray[np.float64]
+    heading_rad: float
+    radius_px: float
+    side: NDArray[np.float64]
+    """1 turns right, -1 left."""
+    turn_rad: NDArray[np.float64]
+    """How far the arc turns."""
+    straight_px: NDArray[np.float64]
+    length_px: NDArray[np.float64]
+    """Infinite where the target is too near to be reached like this."""
+
+    def along(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points at shares of each way, shape (targets, shares, 2); without meaning where the length is infinite."""
+        length = np.where(np.isfinite(self.length_px), self.length_px, 0.0)
+        return self._after(length[:, None] * shares, self.side[:, None], self.turn_rad[:, None])
+
+    def points(self, index: int) -> Points:
+        """The way to one target, a point for each pixel of way, without the start."""
+        length_px = float(self.length_px[index])
+        count = max(round(length_px), 1)
+        way = np.linspace(0.0, length_px, count + 1)[1:]
+        return self._after(way, self.side[index], self.turn_rad[index])
+
+    def _after(
+        self, way_px: NDArray[np.float64], side: NDArray[np.float64], turn_rad: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        turned = np.minimum(way_px / self.radius_px, turn_rad)
+        angles = self.heading_rad + side * turned
+        beyond = np.maximum(way_px - self.radius_px * turned, 0.0)
+        sine, cosine = math.sin(self.heading_rad), math.cos(self.heading_rad)
+        x = self.start[0] + side * self.radius_px * (np.sin(angles) - sine) + beyond * np.cos(angles)
+        y = self.start[1] - side * self.radius_px * (np.cos(angles) - cosine) + beyond * np.sin(angles)
+        return np.stack((x, y), axis=-1)
+
+    def end_heading_rad(self, index: int) -> float:
+        """Direction on arrival."""
+        return float(self.heading_rad + self.side[index] * self.turn_rad[index])
+
+
+def legs(start: NDArray[np.float64], heading_rad: float, targets: Points, radius_px: float) -> Legs:
+    """The shorter of the two ways (first to the right, first to the left) to each target.
+
+    Parameters
+    ----------
+    start : (2,) float64
+        x and y.
+    heading_rad : float
+        Direction at the start.
+    targets : (n, 2) float64
+        Where to.
+    radius_px : float
+        Of the arcs.
+    """
+    best: tuple[NDArray[np.float64], ...] | None = None
+    for side in (1.0, -1.0):
+        centre = start + side * radius_px * np.array((-math.sin(heading_rad), math.cos(heading_rad)))
+        towards = targets - centre
+        distance = np.hypot(towards[:, 0], towards[:, 1])
+        reachable = distance > radius_px
+        share = np.where(reachable, radius_px / np.maximum(distance, 1e-9), 1.0)
+        leaving = np.arctan2(towards[:, 1], towards[:, 0]) + side * np.arcsin(share)
+        turn = np.mod(side * (leaving - heading_rad), 2 * math.pi)
+        straight = np.sqrt(np.maximum(distance**2 - radius_px**2, 0))
+        length = np.where(reachable, radius_px * turn + straight, np.inf)
+        if best is None:
+            best = np.full(len(targets), side), turn, straight, length
+        else:
+            nearer = length < best[3]
+            new = np.full(len(targets), side), turn, straight, length
+            best = tuple(np.where(nearer, ours, theirs) for ours, theirs in zip(new, best, strict=True))
+    assert best is not None
+    return Legs(
+        start=start, heading_rad=heading_rad, radius_px=radius_px, side=best[0], turn_rad=best[1],
+        straight_px=best[2], length_px=best[3],
+    )  # fmt: skip
+
+
+class Way:
+    """A line of points about a pixel apart that goes on straight at both ends.
+
+    Parameters
+    ----------
+    points : (n, 2) float64
+        At least one.
+    start_heading_rad, end_heading_rad : float
+        Direction at the ends.
+    """
+
+    def __init__(self, points: Points, start_heading_rad: float, end_heading_rad: float) -> None:
+        steps = np.diff(points, axis=0)
+        self._points = points
+        self._way = np.concatenate(((0.0,), np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))))
+        self.length_px = float(self._way[-1])
+        between = np.arctan2(steps[:, 1], steps[:, 0])
+        turned = np.unwrap(np.concatenate(((start_heading_rad,), between, (end_heading_rad,))))
+        turned_at = np.concatenate(((0.0,), (self._way[1:] + self._way[:-1]) / 2, (self.length_px,)))
+        # Beyond both ends by as much as an animal is long, for its mean over a piece of way.
+        self._turned_at = np.concatenate(((-_BEYOND_PX,), turned_at, (self.length_px + _BEYOND_PX,)))
+        turned = np.concatenate((turned[:1], turned, turned[-1:]))
+        steps_px = np.diff(self._turned_at)
+        self._turned_sum = np.concatenate(((0.0,), np.cumsum((turned[1:] + turned[:-1]) / 2 * steps_px)))
+        self._ends = tuple(
+            np.array((math.cos(angle), math.sin(angle))) for angle in (start_heading_rad, end_heading_rad)
+        )  # fmt: skip
+
+    def at(self, way_px: NDArray[np.float64]) -> Points:
+        """Points after so many pixels of way."""
+        before, beyond = np.minimum(way_px, 0.0), np.maximum(way_px - self.length_px, 0.0)
+        points = np.stack([np.interp(way_px, self._way, self._points[:, axis]) for axis in (0, 1)], axis=-1)
+        return np.asarray(points + before[:, None] * self._ends[0] + beyond[:, None] * self._ends[1])
+
+    def heading_rad(self, way_px: NDArray[np.float64], over_px: float) -> NDArray[np.float64]:
+        """Mean direction over a piece of way around each point; it never jumps, also through whole turns."""
+        ahead = np.interp(way_px + over_px / 2, self._turned_at, self._turned_sum)
+        behind = np.interp(way_px - over_px / 2, self._turned_at, self._turned_sum)
+        return np.asarray((ahead - behind) / over_px)
