@@ -1,8 +1,6 @@
 """`vivarium rules`, the config of rules, and the document that describes them."""
 
 import json
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from typer.testing import CliRunner
 from daemon.cli import app
 from daemon.default_rules import DEFAULT_RULES, FRAME_RULES, SERVICE_EVENTS
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS
+from daemon.minute_value import MinuteValue
 from daemon.rule import rules_in_force
 from daemon.rules_cli import described
 from daemon.settings import parse_settings
@@ -20,6 +19,7 @@ from drivers.errors import ConfigError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "rules.md"
 FIRST = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp()) // 60
+FEVER = range(5 * DAY_MINUTES + 60, 5 * DAY_MINUTES + 300)
 HEADING = "| rule | of | severity | opens when the | for | closes after | escalates |"
 
 
@@ -91,31 +91,30 @@ def config(tmp_path: Path) -> Path:
     """A box with six days of two animals' skin; animal 2 has a fever in the last night."""
     path = tmp_path / "config.toml"
     path.write_text('[box]\ntime_zone = "UTC"\n[measure]\nanimals = 2\n')
-    database = tmp_path / "var" / "vivarium.db"
-    with open_store(f"sqlite:///{database}", outbox_limit=100):
-        pass
-    rows = [
-        (
-            (FIRST + minute) * MINUTE_NS,
-            animal,
-            "skin_max_30min_celsius",
-            36.0
-            + 0.01 * (minute % 7)
-            + (1.5 if animal == 2 and 5 * DAY_MINUTES + 60 <= minute < 5 * DAY_MINUTES + 300 else 0),
-            None,
-            1.0,
-            60,
+    values = [
+        MinuteValue(
+            measure="skin_max_30min_celsius",
+            minute_utc_ns=(FIRST + minute) * MINUTE_NS,
+            animal=animal,
+            value=36.0 + 0.01 * (minute % 7) + (1.5 if animal == 2 and minute in FEVER else 0.0),
+            uncertainty=None,
+            coverage=1.0,
+            samples=60,
         )
         for minute in range(6 * DAY_MINUTES)
         for animal in (1, 2)
     ]
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS minute_value (minute_utc_ns INTEGER, animal INTEGER, measure TEXT, value REAL,"
-            " uncertainty REAL, coverage REAL, samples INTEGER)"
+    with open_store(f"sqlite:///{tmp_path / 'var' / 'vivarium.db'}", outbox_limit=100) as store:
+        run_id = store.start_run(
+            version="1",
+            config_hash="h",
+            config_json="{}",
+            segmenter="s",
+            host="box",
+            boot_id="b",
+            started_utc_ns=FIRST * MINUTE_NS,
         )
-        connection.executemany("INSERT INTO minute_value VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        connection.commit()
+        store.add([], run_id=run_id, camera_id=None, minute_values=values)
     return path
 
 
