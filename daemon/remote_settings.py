@@ -7,11 +7,11 @@ Not among them, on purpose: whatever deletes (`disk`), what makes a study what i
 what runs or reads files (`vision`), and what decides who may command (`mqtt`, `web`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from daemon.order import Order, Outcome
 from daemon.settings import Settings
@@ -32,6 +32,7 @@ SETTABLE: Final = (
 UNTIL = "until the config is read again or the service starts; to keep it, write it into config.toml"
 
 Value = str | int | float | bool
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def value_of(settings: Settings, key: str) -> Value:
@@ -54,17 +55,19 @@ def changed(settings: Settings, key: str, value: Value) -> Settings:
     """
     if key not in SETTABLE:
         raise ConfigError(f"{key} cannot be set by command; these can: {', '.join(SETTABLE)}")
-    document = settings.model_dump()
-    *sections, name = key.split(".")
-    place = document
-    for section in sections:
-        place = place[section]
-    place[name] = value
     try:
-        return Settings.model_validate(document)
+        return _with(settings, key.split("."), value)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ConfigError(f"{problems}; got {value!r}") from error
+        problems = "; ".join(each["msg"] for each in error.errors())
+        raise ConfigError(f"{key}: {problems}; got {value!r}") from error
+
+
+def _with(section: Section, path: Sequence[str], value: Value) -> Section:
+    """The same with another value somewhere in it, judged anew on each level from there up."""
+    name, *deeper = path
+    inner = _with(getattr(section, name), deeper, value) if deeper else value
+    same = {each: getattr(section, each) for each in type(section).model_fields}
+    return type(section).model_validate({**same, name: inner}, by_name=True)
 
 
 class SettingOrder(Order):

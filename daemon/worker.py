@@ -78,7 +78,7 @@ class Announcer(Protocol):
         ...
 
     def measured(self, values: Iterable[MinuteValue]) -> None:
-        """The stored measures of one minute that is over."""
+        """The stored measures of minutes that are over."""
         ...
 
     def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:

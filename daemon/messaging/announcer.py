@@ -44,10 +44,13 @@ class MqttAnnouncer:
                 self._tell_animal(animal.animal)
 
     def measured(self, values: Iterable[MinuteValue]) -> None:
-        """The stored measures of one minute that is over."""
+        """The stored measures of minutes that are over; of each animal the newest one counts."""
         minutes: dict[int | None, list[MinuteValue]] = {}
-        for value in values:
-            minutes.setdefault(value.animal, []).append(value)
+        for value in sorted(values, key=lambda each: each.minute_utc_ns):
+            minute = minutes.setdefault(value.animal, [])
+            if minute and minute[0].minute_utc_ns < value.minute_utc_ns:
+                minute.clear()
+            minute.append(value)
         self._minutes |= minutes
         for number, minute in minutes.items():
             if number is None:

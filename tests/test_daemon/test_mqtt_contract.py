@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,21 @@ import jsonschema_rs
 import pytest
 
 from daemon.messaging import topics
+from daemon.messaging.announcer import MqttAnnouncer
 from daemon.messaging.contract import CHANNELS, channel_of
 from daemon.messaging.pace import Bucket, Pace
+from daemon.messaging.publisher import Publisher
 from daemon.messaging.schemas import ASYNCAPI, asyncapi_document, files, message_schemas, write_files
 from daemon.messaging.verbs import VERBS, make_verbs
+from daemon.minute_value import MinuteValue
+from daemon.observation import AnimalObservation, FrameObservation
 from daemon.remote_settings import SETTABLE, changed, value_of
 from daemon.settings import Settings
-from drivers.clock import SimulatedClock
+from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import ConfigError
+from drivers.frame import FrameFlag
+from drivers.t2s_protocol import Constants, Environment
+from drivers.thermometry import Calibration
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = ROOT / "tests" / "data" / "asyncapi" / "3.0.0.json"
@@ -174,3 +182,76 @@ def test_a_changed_setting_changes_nothing_else() -> None:
 def test_what_may_not_be_set_says_why(key: str, value: str | int, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         changed(Settings(), key, value)
+
+
+class Kept(Publisher):
+    """Keeps what it is to publish."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, dict[str, Any]] = {}
+
+    def set_retained(self, topic: str, payload: bytes) -> None:
+        """See `Publisher`."""
+        self.retained[topic] = json.loads(payload)
+
+    def publish_observation(self, payload: bytes) -> None:
+        """See `Publisher`."""
+
+
+def a_value(measure: str, minute: int, animal: int | None, value: float | None) -> MinuteValue:
+    return MinuteValue(
+        measure=measure,
+        minute_utc_ns=minute * 60 * NS_PER_S,
+        animal=animal,
+        value=value,
+        uncertainty=None,
+        coverage=1.0,
+        samples=60,
+    )
+
+
+OBSERVATION = FrameObservation(
+    sequence=7,
+    captured_utc_ns=1,
+    captured_monotonic_ns=1,
+    flags=FrameFlag.NONE,
+    calibration=Calibration(
+        constants=Constants(reference_count=6000, a=1.0, b=1.0, ka=1.0, kb=1.0, kc=1.0),
+        shutter_celsius=29.5,
+        fpa_celsius=31.0,
+        environment=Environment(),
+    ),
+    fpa_celsius=31.25,
+    shutter_celsius=29.5,
+    background_celsius=22.4,
+    animals=(AnimalObservation(animal=1, parts=()),),
+    not_measured=None,
+    block_key=None,
+    planned_utc_ns=None,
+)
+
+
+def test_an_animal_carries_its_measures_of_the_newest_minute_and_the_cage_has_its_own() -> None:
+    kept = Kept()
+    announcer = MqttAnnouncer(kept, lambda: [])
+    announcer.measured([a_value("activity_px_per_s", 1, 1, 3.25)])
+    assert kept.retained == {}, "an animal that was never seen has no topic"
+    announcer.observed(OBSERVATION)
+    assert kept.retained["animal/1"]["measures"] == {"activity_px_per_s": 3.25}
+    announcer.measured(
+        [
+            a_value("activity_px_per_s", 3, 1, math.nan),
+            a_value("seen_share", 3, 1, 0.5),
+            a_value("activity_px_per_s", 2, 1, 9.0),
+            a_value("animals_seen", 3, None, 1),
+        ]
+    )
+    animal = kept.retained["animal/1"]
+    assert animal["measures"] == {"activity_px_per_s": None, "seen_share": 0.5}
+    assert (animal["measures_minute"], animal["measures_minute_utc_ns"]) == (
+        "1970-01-01T00:03:00.000000Z",
+        180 * NS_PER_S,
+    )
+    assert kept.retained["cage"]["measures"] == {"animals_seen": 1.0}
+    for name, topic in (("animal", "animal/1"), ("cage", "cage")):
+        jsonschema_rs.validate(message_schemas()[name], kept.retained[topic])
