@@ -29,6 +29,7 @@ from daemon.store.repository import Store, open_store
 from daemon.timetable import Timetable
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import Segmenter
+from daemon.vision.segmenter import NetworkSegmenter
 from daemon.worker import Worker
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -46,6 +47,18 @@ ITEMS_AHEAD = 64
 
 DATABASE_NAME = "vivarium.db"
 RECORDINGS_NAME = "recordings"
+
+
+def segmenter_of(settings: Settings) -> Segmenter:
+    """What a simulation measures with: the configured networks, or the AI-free path where there are none.
+
+    Raises
+    ------
+    ModelError
+        If a configured model cannot be used.
+    """
+    networks = open_networks(settings.vision, most=settings.measure.animals).segmenter
+    return networks or ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,14 +164,13 @@ class DaySimulation:
     def _parts(self, store: Store, beside: "_Beside") -> tuple[Worker, BlockRecorder, CaptureLoop, Sampler, int]:
         settings, clock = self._settings, self._clock
         measure = settings.measure
-        networks = open_networks(settings.vision, most=measure.animals).segmenter
-        segmenter: Segmenter = networks or ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px)
+        segmenter = segmenter_of(settings)
         run_id = store.start_run(
             version=self._version,
             config_hash=settings.config_hash(),
             config_json=settings.to_json(),
             segmenter=segmenter.name,
-            models={} if networks is None else networks.hashes,
+            models=segmenter.hashes if isinstance(segmenter, NetworkSegmenter) else {},
             host=platform.node(),
             boot_id="simulated",
             started_utc_ns=self.start_utc_ns,

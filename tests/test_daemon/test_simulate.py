@@ -14,9 +14,8 @@ import pytest
 import daemon.simulate
 from daemon.pipeline import Pipeline
 from daemon.settings import CameraSettings, Settings, parse_settings
-from daemon.simulate import DaySimulation, SimulatedDays
+from daemon.simulate import DaySimulation, SimulatedDays, segmenter_of
 from daemon.store.repository import Store, open_store
-from daemon.vision.classical import ClassicalSegmenter
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, Clock
 from drivers.decoder import FrameDecoder
@@ -162,13 +161,10 @@ def test_recordings_hold_what_the_camera_sent_to_the_bit(simulated: Simulated) -
 
 
 def test_measuring_the_recordings_again_gives_exactly_the_database(simulated: Simulated, store: Store) -> None:
-    parts = 0
+    parts, segmenter = 0, segmenter_of(settings_of())
     for key, path in simulated.recordings():
         stored = store.block_observations(key)
-        decoder, pipeline = (
-            FrameDecoder(),
-            Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None),
-        )
+        decoder, pipeline = FrameDecoder(), Pipeline(segmenter, animals=1, mm_per_px=None)
         for item, observation in zip(open_material(path), stored, strict=True):
             frame = decode_material(decoder, item)
             again = pipeline.process(frame, block_key=key, planned_utc_ns=observation.planned_utc_ns).observation
