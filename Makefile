@@ -78,9 +78,13 @@ uninstall: ## Remove the service; its config and data stay (root)
 	@[ ! -x $(INSTALLED)/bin/vivarium ] || $(INSTALLED)/bin/vivarium service uninstall
 	@rm -rf $(INSTALLED)
 
+# Their files may run side by side; the others measure times, or share what only one may have.
+SIDE_BY_SIDE := tests/test_daemon tests/test_drivers tests/test_documents.py tests/test_layout.py
+
 .PHONY: test
 test: tools lint ## Check everything: format, lint, types, imports, tests
-	$(BIN)/python -m pytest --ignore=tests/bench
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest --ignore=tests/bench $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev $(VENV)/.libraries ## Check format, lint, types and the direction of imports
