@@ -51,6 +51,8 @@ from daemon.recordings_cli import recordings_app
 from daemon.rules_cli import acknowledge, maintenance_app, rules_app
 from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
+from daemon.scripted_run import run_script, with_animals
+from daemon.seen_errors_cli import seen_errors
 from daemon.service_cli import service_app
 from daemon.settings import (
     NO_MODEL,
@@ -92,6 +94,7 @@ app.add_typer(maintenance_app, name="maintenance")
 app.command()(scene)
 app.command()(acknowledge)
 app.command()(film)
+app.command()(seen_errors)
 mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]
@@ -338,21 +341,50 @@ def simulate(
     outside_rate_hz: Annotated[float, typer.Option(help="Frames per second measured outside blocks.", min=0, max=1)] = 1
     / 60,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Config file; defaults when left out.")] = None,
+    script: Annotated[
+        str | None,
+        typer.Option(help="fever, hypothermia, immobility, tail_injury, none or a JSON file: no pictures are made."),
+    ] = None,
+    animals: Annotated[int | None, typer.Option(min=1, max=6, help="How many; the config's when left out.")] = None,
+    every_s: Annotated[int, typer.Option(min=1, max=30, help="With --script: seconds between observations.")] = 30,
+    pictures_day: Annotated[
+        int | None, typer.Option(min=1, help="With --script: this day is seen through pictures, and compared.")
+    ] = None,
+    errors: Annotated[
+        Path | None, typer.Option(help="With --script: errors to draw by, from vivarium seen-errors.")
+    ] = None,
 ) -> None:
-    """Run scheduled days with simulated clock and camera into DIR/vivarium.db and DIR/recordings/."""
+    """Run scheduled days with simulated clock and camera into DIR/vivarium.db and DIR/recordings/.
+
+    With --script observations are drawn from the truth: DIR gets database, evidence, truth.json, week.csv, two plots.
+    """
     configure_logging(LogSettings(level="warning"))
     settings = Settings() if config is None else load_settings(config)
-    settings = settings.model_copy(
-        update={
-            "measure": settings.measure.model_copy(update={"outside_rate_hz": outside_rate_hz}),
-            "camera": settings.camera.model_copy(
-                update={
-                    "simulated": settings.camera.simulated.model_copy(update={} if seed is None else {"seed": seed})
-                }
-            ),
-        }
-    )
+    settings = with_animals(settings, seed=seed, animals=animals)
     day = first_day.date() if first_day else datetime.now(settings.zone).date()
+    if script is not None:
+        with _progress() as progress:
+            task = progress.add_task("simulated seconds", total=days * 86_400)
+            told = run_script(
+                settings,
+                script,
+                first_day=day,
+                days=days,
+                every_s=every_s,
+                pictures_day=pictures_day,
+                errors=errors,
+                output=output,
+                version=VERSION,
+                on_progress=lambda seconds: progress.update(task, completed=seconds),
+            )
+        for line in told:
+            typer.echo(line)
+        return
+    if pictures_day is not None or errors is not None:
+        raise ConfigError("--pictures-day and --errors belong to --script")
+    settings = settings.model_copy(
+        update={"measure": settings.measure.model_copy(update={"outside_rate_hz": outside_rate_hz})}
+    )
     simulation = DaySimulation(settings, first_day=day, days=days, output=output, version=VERSION)
     with _progress() as progress:
         seconds = (simulation.stop_utc_ns - simulation.start_utc_ns) // NS_PER_S
