@@ -49,6 +49,7 @@ from daemon.mqtt_cli import mqtt_app
 from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
 from daemon.rules_cli import acknowledge, maintenance_app, rules_app
+from daemon.sampling_error import sampling_error
 from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
 from daemon.scripted_run import run_script, with_animals
@@ -95,6 +96,7 @@ app.command()(scene)
 app.command()(acknowledge)
 app.command()(film)
 app.command()(seen_errors)
+app.command(name="sampling-error")(sampling_error)
 mount(app)
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The config file.")]

@@ -1,4 +1,4 @@
-"""What is measured on pictures of a simulated box: the animals' numbers are the true ones, all else is as in the field."""
+"""What is measured on pictures of a simulated box: which animal is which is true, all else as in the field."""
 
 from collections import Counter
 

@@ -1,0 +1,173 @@
+"""Scripted days: what is drawn follows the truth by its stated errors, and the rules get it as in the field."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.drawn_eyes import DrawnEyes
+from daemon.illness_script import NAMES, NONE, script_of, truth_json
+from daemon.picture_eyes import numbers_by_truth
+from daemon.rules_replay import read_truth
+from daemon.scripted_run import run_script, with_animals
+from daemon.seen_errors import SHIPPED_ERRORS, Error, SeenErrors, read_errors
+from daemon.settings import Settings
+from daemon.simulation_report import correlation, trailing_mean
+from daemon.vision.parts import Segmentation
+from drivers.clock import NS_PER_S
+from drivers.errors import ConfigError
+from drivers.scene import Scene
+from drivers.vivarium.figure import ScenePart
+from drivers.vivarium.incidents import IncidentKind
+
+DAY = date(2026, 9, 1)
+LIGHTS_ON_UTC_S = 9 * 3600.0
+NOON_UTC_NS = 1_788_264_000 * NS_PER_S
+
+
+def exact(**shares: float) -> SeenErrors:
+    """Eyes that err in nothing; of what is hidden by contact they see all, or the shares given."""
+    none = Error(bias=0, slow=0, quick=0)
+    part = {"mean_celsius": none, "place_px": none}
+    return SHIPPED_ERRORS.model_copy(
+        update={
+            "head": SHIPPED_ERRORS.head.model_copy(update=part),
+            "body": SHIPPED_ERRORS.body.model_copy(update=part),
+            "tail": SHIPPED_ERRORS.tail.model_copy(update=part),
+            "skin_celsius": none,
+            "seen_apart": 1.0,
+            "seen_touching": 1.0,
+            "seen_huddled": 1.0,
+            **shares,
+        }
+    )
+
+
+def test_eyes_without_errors_see_the_truth() -> None:
+    moment = Scene(5, 3).moment(NOON_UTC_NS / NS_PER_S)
+    eyes = DrawnEyes(exact(), seed=1, mm_per_px=2.0)
+    observation = eyes.look(moment, NOON_UTC_NS, 0, block_key=None, planned_utc_ns=None)
+    assert [each.animal for each in observation.animals] == [1, 2, 3]
+    for seen, true in zip(observation.animals, moment.animals, strict=True):
+        assert max(part.max_celsius or 0 for part in seen.parts) == pytest.approx(true.skin_celsius)
+        for part in seen.parts:
+            assert part.mean_celsius == pytest.approx(true.surface_celsius[ScenePart(part.part)])
+            assert part.x_mm == pytest.approx(2 * part.x_px)
+
+
+def test_eyes_see_the_same_when_asked_again_and_err_as_stated() -> None:
+    scene, wrong = Scene(5, 1), Error(bias=-0.5, slow=0.3, quick=0.2)
+    errors = exact().model_copy(update={"skin_celsius": wrong})
+    off = []
+    for number in range(400):
+        utc_ns = NOON_UTC_NS + number * 601 * NS_PER_S
+        moment = scene.moment(utc_ns / NS_PER_S)
+        looks = [
+            DrawnEyes(errors, seed=1, mm_per_px=None).look(moment, utc_ns, number, block_key=None, planned_utc_ns=None)
+            for _ in range(2)
+        ]
+        assert looks[0] == looks[1]
+        head = looks[0].animals[0].parts[0]
+        assert head.max_celsius is not None
+        off.append(head.max_celsius - moment.animals[0].skin_celsius)
+    assert np.mean(off) == pytest.approx(-0.5, abs=0.06)
+    assert np.std(off) == pytest.approx(np.hypot(0.3, 0.2), abs=0.05)
+
+
+def test_animals_that_touch_are_seen_as_rarely_as_stated() -> None:
+    scene = Scene(5, 3)
+    moments = [scene.moment(NOON_UTC_NS / NS_PER_S + 900 * number) for number in range(60)]
+    eyes = DrawnEyes(exact(seen_touching=0.0, seen_huddled=0.0), seed=1, mm_per_px=None)
+    for moment in moments:
+        utc_ns = round(moment.utc_s) * NS_PER_S
+        seen = eyes.look(moment, utc_ns, 0, block_key=None, planned_utc_ns=None).animals
+        assert {each.animal for each in seen} == {each.animal for each in moment.animals if not each.touching}
+    assert any(each.touching for moment in moments for each in moment.animals)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != NONE])
+def test_a_named_script_falls_ill_in_night_six_and_its_truth_can_be_replayed(name: str, tmp_path: Path) -> None:
+    [incident] = script_of(name, first_day=DAY, days=7, animals=3, lights_on_utc_s=LIGHTS_ON_UTC_S)
+    dark = datetime(2026, 9, 6, 21, tzinfo=UTC).timestamp()
+    assert incident.kind == IncidentKind(name)
+    assert dark < incident.start_utc_s < incident.end_utc_s < dark + 12 * 3600
+    (tmp_path / "truth.json").write_text(truth_json([incident]))
+    [illness] = read_truth(tmp_path / "truth.json")
+    assert illness.start.timestamp() == incident.start_utc_s
+    assert illness.caught_by
+
+
+def test_a_file_of_incidents_is_a_script_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps([{"kind": "fever", "animal": 3, "start": "2026-09-02T01:00:00Z", "hours": 2}]))
+
+    def read(animals: int) -> None:
+        [incident] = script_of(str(path), first_day=DAY, days=7, animals=animals, lights_on_utc_s=LIGHTS_ON_UTC_S)
+        assert (incident.animal, incident.duration_s) == (3, 7200)
+
+    read(3)
+    with pytest.raises(ConfigError, match="animals 1 to 2"):
+        read(2)
+    with pytest.raises(ConfigError, match="tail_injury"):
+        script_of("plague", first_day=DAY, days=7, animals=3, lights_on_utc_s=LIGHTS_ON_UTC_S)
+
+
+def test_an_instance_that_shows_two_animals_has_no_number() -> None:
+    true, instances = np.zeros((192, 256), np.uint8), np.zeros((192, 256), np.uint8)
+    true[10:30, 10:30], true[10:30, 30:50], true[60:80, 10:30] = 1, 2, 3
+    instances[10:30, 10:50], instances[60:80, 12:32] = 1, 2
+    assert numbers_by_truth(Segmentation(parts=np.minimum(instances, 1), instances=instances), true) == {2: 3}
+
+
+def test_means_and_correlations_leave_out_what_is_not_known() -> None:
+    core = np.sin(np.arange(200) / 20)
+    proxy = core + 3
+    proxy[50:90] = np.nan
+    assert correlation(proxy, core) == pytest.approx(1)
+    assert correlation(proxy[:60], core[:60] * np.nan) is None
+    assert trailing_mean(np.arange(5.0), 3).tolist()[2:] == [1, 2, 3]
+
+
+def test_errors_that_are_no_errors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "errors.json"
+    path.write_text(SHIPPED_ERRORS.model_dump_json())
+    assert read_errors(path) == SHIPPED_ERRORS
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match="seen-errors"):
+        read_errors(path)
+
+
+def test_a_day_goes_through_collector_rules_and_store(tmp_path: Path) -> None:
+    settings = with_animals(Settings(), seed=3, animals=1)
+    told = run_script(
+        settings,
+        NONE,
+        first_day=DAY,
+        days=1,
+        every_s=30,
+        pictures_day=None,
+        errors=None,
+        output=tmp_path / "day",
+        version="test",
+        on_progress=lambda _seconds: None,
+    )
+    text = "\n".join(told)
+    assert "2880 observations, one in 30 s, drawn from the truth without pictures" in text
+    assert SHIPPED_ERRORS.source in text
+    assert "0 caught, 0 missed" in text
+    assert len((tmp_path / "day" / "week.csv").read_text().splitlines()) > 1400
+    with pytest.raises(ConfigError, match="earlier simulation"):
+        run_script(
+            settings,
+            NONE,
+            first_day=DAY,
+            days=1,
+            every_s=30,
+            pictures_day=None,
+            errors=None,
+            output=tmp_path / "day",
+            version="test",
+            on_progress=lambda _seconds: None,
+        )
