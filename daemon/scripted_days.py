@@ -7,7 +7,7 @@ instead (`daemon.picture_eyes`), and is then compared with what would have been 
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from daemon.illness_script import truth_json
 from daemon.messaging.payloads import event_message
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MinuteCollector, collector_of
-from daemon.observation import FrameObservation
+from daemon.observation import AnimalObservation, FrameObservation
 from daemon.picture_eyes import PictureEyes, RememberedScene
 from daemon.rules import AlertRules
 from daemon.schedule import PlannedBlock, blocks_between
@@ -166,7 +166,7 @@ class ScriptedSimulation:
                 self._note_truth(moment, utc_ns, result)
                 keeper.observations.append(observation)
                 events = self._collected(collector.add(observation), watching, keeper, utc_ns, result)
-                events += rules.update(observation)
+                events += rules.update(there(observation, moment))
                 keeper.events += [watching.with_evidence(event) for event in events]
                 result.events += events
                 if utc_ns % (3600 * NS_PER_S) == 0:
@@ -238,6 +238,20 @@ class ScriptedSimulation:
                     tail_minus_body_celsius=of["TAIL"] - of["BODY"],
                 )
             )
+
+
+def there(observation: FrameObservation, moment: Moment) -> FrameObservation:
+    """The same for rules that ask who is there: whoever touches another and is not told apart is, without any number.
+
+    What finds animals sees the warm area that they share; only which part of it is whose cannot be told.
+    """
+    seen = {each.animal for each in observation.animals}
+    hidden = [
+        AnimalObservation(animal=each.animal, parts=())
+        for each in moment.animals
+        if each.touching and each.animal not in seen
+    ]
+    return replace(observation, animals=(*observation.animals, *hidden)) if hidden else observation
 
 
 class _Keeper:

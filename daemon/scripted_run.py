@@ -92,7 +92,7 @@ def run_script(
         + ("" if pictures_day is None else f", but for day {pictures_day}, seen through pictures by {segmenter.name}"),
         f"errors by which they were drawn: {seen.source}",
         f"seen, resolved: {seen.seen_apart:.0%} apart, {seen.seen_touching:.0%} touching, {seen.seen_huddled:.0%} in a "
-        "huddle; which animal is which was never wrong",
+        "huddle; which animal is which was never wrong, and who touches another counts as there",
     ]
     return [*lines, *_told(settings, simulation, result, incidents)]
 
