@@ -11,11 +11,12 @@ from daemon.rule_settings import BaselineSettings, RuleSettings
 
 _WARMTH = BaselineSettings(days=7, least_days=3, z=3, least_spread=0.2, least_change=0.8)
 _COLD = BaselineSettings(days=7, least_days=3, z=3, least_spread=0.3, least_change=1.5)
-_LESS_MOVEMENT = BaselineSettings(days=7, least_days=3, z=2, least_share=0.5, within_minutes=120)
-_NO_MOVEMENT = BaselineSettings(days=7, least_days=3, z=0, least_share=0.85, within_minutes=120)
-"""In shares, so that the same holds in millimetres and in pixels."""
+_LESS_MOVEMENT = BaselineSettings(days=7, least_days=3, z=4, least_share=0.7, within_minutes=120)
+_NO_MOVEMENT = BaselineSettings(days=7, least_days=3, z=3, least_share=0.85, within_minutes=120)
+"""In shares, so that the same holds in millimetres and in pixels; by day, when little is usual, the spreads decide."""
 _TAIL_DROP = BaselineSettings(days=7, least_days=3, z=2, least_spread=0.5, least_change=1, within_minutes=120)
-_TAIL_AGAINST_BODY = BaselineSettings(days=7, least_days=3, z=4, least_spread=0.7, least_change=3, within_minutes=120)
+_TAIL_ITSELF = BaselineSettings(days=7, least_days=3, z=3, least_spread=0.15, least_change=0.5, within_minutes=120)
+"""Not against the body: a fever warms the body for hours, but closes the tail's vessels only while it rises."""
 
 DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(
@@ -123,19 +124,19 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(
         name="tail_cold",
         kind=EventKind.TAIL_COLD,
-        meaning="the tail stays colder against the body than in the animal's own past: injury, or poor circulation",
+        meaning="the tail stays colder than in the animal's own past: injury, or poor circulation",
         subject=Scope.ANIMAL,
         conditions=(
             Condition(
-                measure="body_minus_tail_celsius",
-                comparison="above",
-                baseline=_TAIL_AGAINST_BODY,
-                hysteresis=0.5,
-                over_minutes=60,
-                required_coverage=0.3,
+                measure="tail_minus_ambient_celsius",
+                comparison="below",
+                baseline=_TAIL_ITSELF,
+                hysteresis=0.2,
+                over_minutes=120,
+                required_coverage=0.2,
             ),
         ),
-        for_minutes=60,
+        for_minutes=180,  # longer than the rise of a fever stays in the mean
         clear_minutes=30,
         cool_down_minutes=240,
     ),

@@ -167,7 +167,8 @@ class ScriptedSimulation:
                 keeper.observations.append(observation)
                 events = self._collected(collector.add(observation), watching, keeper, utc_ns, result)
                 events += rules.update(there(observation, moment))
-                keeper.events += [watching.with_evidence(event) for event in events]
+                events = [watching.with_evidence(event) for event in events]
+                keeper.events += events
                 result.events += events
                 if utc_ns % (3600 * NS_PER_S) == 0:
                     keeper.write()
