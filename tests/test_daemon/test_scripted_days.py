@@ -1,6 +1,9 @@
 """Scripted days: what is drawn follows the truth by its stated errors, and the rules get it as in the field."""
 
 import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -9,12 +12,13 @@ import pytest
 
 from daemon.drawn_eyes import DrawnEyes
 from daemon.illness_script import NAMES, NONE, script_of, truth_json
+from daemon.minute_value import MinuteValue
 from daemon.picture_eyes import numbers_by_truth
 from daemon.rules_replay import read_truth
 from daemon.scripted_run import run_script, with_animals
 from daemon.seen_errors import SHIPPED_ERRORS, Error, SeenErrors, read_errors
 from daemon.settings import Settings
-from daemon.simulation_report import correlation, trailing_mean
+from daemon.simulation_report import agreement, correlation, trailing_mean
 from daemon.vision.parts import Segmentation
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError
@@ -139,35 +143,58 @@ def test_errors_that_are_no_errors_are_refused(tmp_path: Path) -> None:
         read_errors(path)
 
 
-def test_a_day_goes_through_collector_rules_and_store(tmp_path: Path) -> None:
-    settings = with_animals(Settings(), seed=3, animals=1)
+def simulated(output: Path, *, every_s: int, pictures_day: int | None = None) -> str:
+    """What is told of a day of one rat."""
     told = run_script(
-        settings,
+        with_animals(Settings(), seed=3, animals=1),
         NONE,
         first_day=DAY,
         days=1,
-        every_s=30,
-        pictures_day=None,
+        every_s=every_s,
+        pictures_day=pictures_day,
         errors=None,
-        output=tmp_path / "day",
+        output=output,
         version="test",
         on_progress=lambda _seconds: None,
     )
-    text = "\n".join(told)
+    return "\n".join(told)
+
+
+def test_a_day_goes_through_collector_rules_and_store(tmp_path: Path) -> None:
+    text = simulated(tmp_path / "day", every_s=30)
     assert "2880 observations, one in 30 s, drawn from the truth without pictures" in text
     assert SHIPPED_ERRORS.source in text
     assert "0 caught, 0 missed" in text
     assert len((tmp_path / "day" / "week.csv").read_text().splitlines()) > 1400
     with pytest.raises(ConfigError, match="earlier simulation"):
-        run_script(
-            settings,
-            NONE,
-            first_day=DAY,
-            days=1,
-            every_s=30,
-            pictures_day=None,
-            errors=None,
-            output=tmp_path / "day",
-            version="test",
-            on_progress=lambda _seconds: None,
+        simulated(tmp_path / "day", every_s=30)
+
+
+def test_a_day_can_be_seen_through_pictures(tmp_path: Path) -> None:
+    # One picture an hour: too few for values of minutes, but all are measured and stored.
+    text = simulated(tmp_path / "day", every_s=3600, pictures_day=1)
+    assert "but for day 1, seen through pictures by classical" in text
+    with closing(sqlite3.connect(tmp_path / "day" / "vivarium.db")) as connection:
+        segmenters = connection.execute("SELECT segmenter, count(*) FROM frame GROUP BY segmenter").fetchall()
+        parts = connection.execute("SELECT count(*) FROM part_observation WHERE animal = 1").fetchone()
+    assert [(name[:9], count) for name, count in segmenters] == [("classical", 24)]
+    assert parts[0] > 24
+
+
+def test_pictures_are_compared_with_what_would_have_been_drawn() -> None:
+    drawn = [
+        MinuteValue(
+            measure="body_mean_celsius",
+            minute_utc_ns=minute * 60 * NS_PER_S,
+            animal=1,
+            value=30 + minute / 100,
+            uncertainty=None,
+            coverage=1.0,
+            samples=2,
         )
+        for minute in range(60)
+    ]
+    pictured = [replace(each, value=(each.value or 0) + 0.25) for each in drawn]
+    _, line = agreement(pictured, drawn)
+    measure, minutes, _, _, difference, spread, related = line.split()
+    assert (measure, minutes, difference, spread, related) == ("body_mean_celsius", "60", "0.250", "0.000", "1.000")
