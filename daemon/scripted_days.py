@@ -26,9 +26,10 @@ from daemon.settings import Settings
 from daemon.store.repository import Store, open_store
 from daemon.vision.parts import Segmenter
 from daemon.watching import Watching
+from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError
-from drivers.t2s_protocol import Variant
+from drivers.t2s_protocol import FRAME_RATE_HZ, Variant
 from drivers.vivarium.incidents import Incident
 from drivers.vivarium.moment import Moment
 
@@ -37,6 +38,9 @@ CONFIG_NAME = "config.toml"
 TRUTH_NAME = "truth.json"
 
 _NOTHING_LEFT = "simulated"
+_DRAWING = CameraInfo(
+    kind="simulated", product=DRAWN, serial="DRAWN", firmware="", location="", frame_rate_hz=FRAME_RATE_HZ
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,9 @@ class ScriptedSimulation:
     first_day : date
         Begins at its local midnight.
     pictures_day : int, optional
-        This day, from 1, is seen through pictures, by `segmenter`.
+        This day, from 1, is seen through pictures.
+    segmenter : Segmenter, optional
+        Finds the animals in them.
     output : Path
         Gets database, evidence, config and truth; must not hold an earlier simulation.
 
@@ -96,10 +102,12 @@ class ScriptedSimulation:
         first_day: date,
         days: int,
         pictures_day: int | None,
-        segmenter: Segmenter,
+        segmenter: Segmenter | None,
         output: Path,
         version: str,
     ) -> None:
+        if (pictures_day is None) is not (segmenter is None):
+            raise ValueError("a day seen through pictures needs a segmenter, and no other does")
         if pictures_day is not None and not 1 <= pictures_day <= days:
             raise ConfigError(f"--pictures-day: expected 1 to {days}, got {pictures_day}")
         self.output, self.database = output, output / DATABASE_NAME
@@ -147,16 +155,16 @@ class ScriptedSimulation:
             open_store(f"sqlite:///{self.database}", outbox_limit=settings.mqtt.outbox_limit) as store,
             ExitStack() as on,
         ):
-            start_ns = self._pictured[0] or self.start_utc_ns
-            eyes = PictureEyes(
-                self._scene,
-                self._segmenter,
-                start_utc_ns=start_ns,
-                seed=settings.camera.simulated.seed,
-                mm_per_px=settings.measure.mm_per_px,
+            eyes = self._picture_eyes()
+            if eyes is not None:
+                on.enter_context(eyes.camera)
+            keeper = _Keeper(
+                store,
+                settings,
+                _DRAWING if eyes is None else eyes.camera.info,
+                version=self._version,
+                start_utc_ns=self.start_utc_ns,
             )
-            on.enter_context(eyes.camera)
-            keeper = _Keeper(store, settings, eyes, version=self._version, start_utc_ns=self.start_utc_ns)
             collector, beside = collector_of(lambda: settings), collector_of(lambda: settings)
             rules, watching = self._rules(), Watching(settings)
             for number, (utc_ns, block) in enumerate(self._moments()):
@@ -183,6 +191,17 @@ class ScriptedSimulation:
             on_progress(self.stop_utc_ns)
         return result
 
+    def _picture_eyes(self) -> PictureEyes | None:
+        if self._segmenter is None:
+            return None
+        return PictureEyes(
+            self._scene,
+            self._segmenter,
+            start_utc_ns=self._pictured[0],
+            seed=self._settings.camera.simulated.seed,
+            mm_per_px=self._settings.measure.mm_per_px,
+        )
+
     def _rules(self) -> AlertRules:
         return AlertRules(
             self._settings.frame_alerts,
@@ -201,7 +220,7 @@ class ScriptedSimulation:
 
     def _look(
         self,
-        eyes: PictureEyes,
+        eyes: PictureEyes | None,
         moment: Moment,
         utc_ns: int,
         number: int,
@@ -212,7 +231,7 @@ class ScriptedSimulation:
         key = None if block is None else block.key
         planned = None if block is None else utc_ns
         drawn = self._drawn.look(moment, utc_ns, number, block_key=key, planned_utc_ns=planned)
-        if not self._pictured[0] <= utc_ns < self._pictured[1]:
+        if eyes is None or not self._pictured[0] <= utc_ns < self._pictured[1]:
             return drawn
         result.drawn_beside += beside.add(drawn)
         observation, _ = eyes.look(utc_ns, block_key=key, planned_utc_ns=planned)
@@ -258,7 +277,9 @@ def there(observation: FrameObservation, moment: Moment) -> FrameObservation:
 class _Keeper:
     """Stores in batches what comes about."""
 
-    def __init__(self, store: Store, settings: Settings, eyes: PictureEyes, *, version: str, start_utc_ns: int) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, camera: CameraInfo, *, version: str, start_utc_ns: int
+    ) -> None:
         self._store = store
         self._run_id = store.start_run(
             version=version,
@@ -269,7 +290,7 @@ class _Keeper:
             boot_id="simulated",
             started_utc_ns=start_utc_ns,
         )
-        self._camera_id = store.register_camera(eyes.camera.info, Variant.V1)
+        self._camera_id = store.register_camera(camera, Variant.V1)
         self._block: PlannedBlock | None = None
         self.observations: list[FrameObservation] = []
         self.minutes: list[MinuteValue] = []

@@ -74,7 +74,7 @@ def run_script(
         lights_on_utc_s=simulated.lights_on_utc_s,
     )
     seen = SHIPPED_ERRORS if errors is None else read_errors(errors)
-    segmenter = segmenter_of(settings)
+    segmenter = None if pictures_day is None else segmenter_of(settings)
     simulation = ScriptedSimulation(
         settings,
         script=incidents,
@@ -89,7 +89,7 @@ def run_script(
     result = simulation.run(lambda utc_ns: on_progress((utc_ns - simulation.start_utc_ns) // NS_PER_S))
     lines = [
         f"{result.frames} observations, one in {every_s} s, drawn from the truth without pictures"
-        + ("" if pictures_day is None else f", but for day {pictures_day}, seen through pictures by {segmenter.name}"),
+        + ("" if segmenter is None else f", but for day {pictures_day}, seen through pictures by {segmenter.name}"),
         f"errors by which they were drawn: {seen.source}",
         f"seen, resolved: {seen.seen_apart:.0%} apart, {seen.seen_touching:.0%} touching, {seen.seen_huddled:.0%} in a "
         "huddle; which animal is which was never wrong, and who touches another counts as there",

@@ -77,8 +77,8 @@ def read_errors(path: Path) -> SeenErrors:
 
 SHIPPED_ERRORS = SeenErrors(
     source=(
-        "classical-1, 109 times apart, 51 times touching, 200 times huddled: "
-        "vivarium seen-errors --seed 7 --animals 3 --pairs 60"
+        "classical-1 (networks off), 109 times apart, 51 times touching, 200 times huddled: "
+        "vivarium seen-errors --seed 7 --animals 3 --pairs 60 --config off.toml"
     ),
     head=PartErrors(
         mean_celsius=Error(bias=-0.373, slow=0.498, quick=0.088),
@@ -104,4 +104,5 @@ SHIPPED_ERRORS = SeenErrors(
     seen_touching=0.431,
     seen_huddled=0.02,
 )
-"""Without networks: animals are found by their warmth alone, and those that touch are not told apart. 120 pictures."""
+"""`off.toml` has unet and panoptic "off" in [vision]: animals are found by their warmth alone, and
+those that touch are not told apart. 120 pictures."""

@@ -14,7 +14,7 @@ from daemon.networks import open_networks
 from daemon.observation import AnimalObservation, FrameObservation
 from daemon.picture_eyes import PictureEyes, RememberedScene
 from daemon.seen_errors import Error, PartErrors, SeenErrors
-from daemon.settings import Settings
+from daemon.settings import Settings, load_settings
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart, Segmenter
 from drivers.clock import NS_PER_S
@@ -142,12 +142,15 @@ def seen_errors(
     seed: Annotated[int, typer.Option(min=0, help="Of animals and box.")] = 7,
     animals: Annotated[int, typer.Option(min=1, max=6, help="How many.")] = 3,
     pairs: Annotated[int, typer.Option(min=1, help="How many moments, each looked at twice, a second apart.")] = 150,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Whose [vision] is used; else the shipped.")
+    ] = None,
 ) -> None:
     """Compare what is measured on simulated pictures with the truth; for `vivarium simulate --script --errors`.
 
     Which animal is which is taken from the truth. Moments are spread over days, nights and activity.
     """
-    settings = Settings()
+    settings = Settings() if config is None else load_settings(config)
     settings = settings.model_copy(update={"measure": settings.measure.model_copy(update={"animals": animals})})
     scene, segmenter = RememberedScene(seed, animals), segmenter_of(settings)
     eyes = PictureEyes(scene, segmenter, start_utc_ns=_START_UTC_NS, seed=seed, mm_per_px=None)
@@ -160,7 +163,9 @@ def seen_errors(
                 observation, truth = eyes.look(at_utc_ns + round(after_s * NS_PER_S))
                 looks.append((observation, scene.moment(truth.utc_s)))
             comparison.add(looks)
-    command = f"vivarium seen-errors --seed {seed} --animals {animals} --pairs {pairs}"
+    command = f"vivarium seen-errors --seed {seed} --animals {animals} --pairs {pairs}" + (
+        "" if config is None else f" --config {config.name}"
+    )
     found = comparison.errors(f"{segmenter.name}, {comparison.counts()}: {command}")
     try:
         output.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from daemon.picture_eyes import numbers_by_truth
 from daemon.rules_replay import read_truth
 from daemon.scripted_run import run_script, with_animals
 from daemon.seen_errors import SHIPPED_ERRORS, Error, SeenErrors, read_errors
-from daemon.settings import Settings
+from daemon.settings import parse_settings
 from daemon.simulation_report import agreement, correlation, trailing_mean
 from daemon.vision.parts import Segmentation
 from drivers.clock import NS_PER_S
@@ -28,6 +28,7 @@ from drivers.vivarium.incidents import IncidentKind
 
 DAY = date(2026, 9, 1)
 LIGHTS_ON_UTC_S = 9 * 3600.0
+NO_NETWORKS = '[vision]\nunet = "off"\npanoptic = "off"\n'
 NOON_UTC_NS = 1_788_264_000 * NS_PER_S
 
 
@@ -146,7 +147,7 @@ def test_errors_that_are_no_errors_are_refused(tmp_path: Path) -> None:
 def simulated(output: Path, *, every_s: int, pictures_day: int | None = None) -> str:
     """What is told of a day of one rat."""
     told = run_script(
-        with_animals(Settings(), seed=3, animals=1),
+        with_animals(parse_settings(NO_NETWORKS, origin="test"), seed=3, animals=1),
         NONE,
         first_day=DAY,
         days=1,
