@@ -3,6 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -143,7 +144,7 @@ def draw_plots(output: Path, series: Series, incident: Incident, settings: Setti
         none = np.full(len(minutes), np.nan)
         at_ill = np.zeros(len(minutes), np.bool_)
         at_ill[ill.start - here.start : ill.stop - here.start] = True
-        offset_s = settings.zone.utcoffset(None)
+        offset = datetime.fromtimestamp(incident.start_utc_s, settings.zone).utcoffset() or timedelta()
         data = PlotData(
             title=f"{incident.kind.value} of animal {animal}",
             measure=name if file != "proxy" else f"{name} (blue), core (red)",
@@ -155,7 +156,7 @@ def draw_plots(output: Path, series: Series, incident: Incident, settings: Setti
             thresholds=true[here],
             at_work=at_ill,
             since=None,
-            local_minutes=minutes + (0 if offset_s is None else round(offset_s.total_seconds() / 60)),
+            local_minutes=minutes + round(offset.total_seconds() / 60),
         )
         path = output / f"{file}.png"
         path.write_bytes(to_png(plot(data)))
