@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.messaging.payloads import flag_names, iso_utc
-from daemon.observation import FrameObservation, PartObservation
+from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.overlay import draw, draw_refused, to_png
 from daemon.pipeline import Measured
 from daemon.vision.parts import BodyPart, Segmentation
@@ -37,6 +37,8 @@ VIDEO_NAME = "overlay.mp4"
 
 _OVERLAY_SCALE = 4
 _VIDEO_RATE_HZ = 10
+_UNKNOWN = 100
+"""First label in the masks of what is no known animal."""
 _PART_FIELDS = tuple(field.name for field in fields(PartObservation) if field.name != "part")
 _FRAME_COLUMNS = (
     "frame", "source", "time_s", "captured_utc", "captured_utc_ns", "flags", "not_measured", "animals",
@@ -48,6 +50,7 @@ _ANIMAL_COLUMNS = (
 )  # fmt: skip
 _PART_COLUMNS = (
     "frame", "source", "time_s", "captured_utc_ns", "animal", "part", *_PART_FIELDS, "source_x_px", "source_y_px",
+    "track",
 )  # fmt: skip
 
 
@@ -107,16 +110,17 @@ class Tables:
         self._frame_rows.writerow(row)
         for animal in observation.animals:
             for part in animal.parts:
-                self._add_part(index, item, animal.animal, part)
+                self._add_part(index, item, animal, part)
 
-    def _add_part(self, index: int, item: MaterialFrame, animal: int, part: PartObservation) -> None:
+    def _add_part(self, index: int, item: MaterialFrame, animal: AnimalObservation, part: PartObservation) -> None:
         self.rows += 1
         source_x, source_y = item.placement.point_to_source(part.x_px, part.y_px)
         self._part_rows.writerow(
             {
                 **_origin(index, item),
                 "captured_utc_ns": _captured(item).get("captured_utc_ns", ""),
-                "animal": animal,
+                "animal": "" if animal.animal is None else animal.animal,
+                "track": "" if animal.track is None else animal.track,
                 "part": part.part.name.lower(),
                 **{name: _figure(getattr(part, name)) for name in _PART_FIELDS},
                 "source_x_px": _figure(source_x),
@@ -181,10 +185,12 @@ def own_celsius(item: MaterialFrame, frame: ThermalFrame) -> Field:
 
 
 def numbered(measured: Measured) -> NDArray[np.uint8]:
-    """The instances with the numbers of the animals, shape (192, 256)."""
+    """The instances with the numbers of the animals, shape (192, 256); one that is not known has 100 and more."""
     numbers = np.zeros(256, np.uint8)
-    for instance, animal in measured.numbers.items():
-        numbers[instance] = animal
+    animals = {each.key: each.animal for each in measured.observation.animals}
+    for instance, key in measured.numbers.items():
+        animal = animals.get(key)
+        numbers[instance] = _UNKNOWN + key % (256 - _UNKNOWN) if animal is None else animal
     return numbers[measured.segmentation.instances]
 
 

@@ -277,7 +277,8 @@ def _without_temperatures(measured: Measured) -> Measured:
         replace(animal, parts=tuple(_shape_only(part) for part in animal.parts))
         for animal in measured.observation.animals
     )
-    observation = replace(measured.observation, animals=animals, background_celsius=None)
+    groups = tuple(replace(group, mean_celsius=None, max_celsius=None) for group in measured.observation.groups)
+    observation = replace(measured.observation, animals=animals, groups=groups, background_celsius=None)
     return replace(measured, observation=observation)
 
 

@@ -242,7 +242,7 @@ class Service:
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
         last_seen_ns = self.store.last_sign_of_life_utc_ns()
-        classical = ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
+        classical = ClassicalSegmenter(animals=settings.animal_count, min_area_px=settings.measure.min_area_px)
         self._segmenter = self._stack.enter_context(ResilientSegmenter(None, classical, clock=clock, why=NOT_READY))
         self._run = CurrentRun(self.store, clock, version=VERSION, fallback=classical.name)
         self._run.begin(settings, at_utc_ns=self._started_utc_ns)
@@ -418,7 +418,7 @@ class Service:
         self._worker = Worker(
             pipeline=Pipeline(
                 self._segmenter,
-                animals=settings.measure.animals,
+                animals=settings.animal_count,
                 mm_per_px=settings.measure.mm_per_px,
                 left_out=self._segmenter.left_out,
                 references=References(settings.reference, self._probes.celsius),
@@ -428,7 +428,7 @@ class Service:
             vision=VisionEvents(lambda: self._segmenter.state),
             rules=AlertRules(
                 settings.frame_alerts,
-                animals=settings.measure.animals,
+                animals=settings.animal_count,
                 still_open=still_open,
                 sample_interval_s=1 / settings.measure.outside_rate_hz if settings.measure.outside_rate_hz else 0.0,
             ),

@@ -274,7 +274,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             remedy="pip uninstall both, then install strong-vivarium again",
         )
     try:
-        networks = open_networks(settings.vision, most=settings.measure.animals)
+        networks = open_networks(settings.vision, most=settings.animal_count)
     except ModelError as error:
         yield Finding(subject="models", good=False, found=str(error), remedy="vivarium model check FILE says more")
         return

@@ -75,7 +75,7 @@ def collector_of(settings: Callable[[], Settings], *, earlier: Iterable[MinuteVa
 
     first = settings()
     collector = MinuteCollector(
-        animals=first.measure.animals, zones=first.zones, mm_per_px=first.measure.mm_per_px, due=due
+        animals=first.animal_count, zones=first.zones, mm_per_px=first.measure.mm_per_px, due=due
     )
     collector.remember(earlier)
     return collector
@@ -278,7 +278,7 @@ class MinuteCollector:
         places: dict[int, Point] = {}
         lengths: dict[int, float] = {}
         for each in observation.animals:
-            if each.animal not in self._animals:
+            if each.animal is None or each.animal not in self._animals:
                 continue
             minute = self._of_animal[each.animal]
             minute.seen += 1
@@ -468,8 +468,7 @@ class _Teller:
 
 def _in_groups(observation: FrameObservation) -> set[int]:
     """Animals that are, or may be, in a group whose members cannot be told apart."""
-    groups = getattr(observation, "groups", ())  # known only where identity is followed through huddles
-    return {member for group in groups for member in group.members}
+    return {member for group in observation.groups for member in group.members}
 
 
 def trunk_centre(parts: Iterable[PartObservation]) -> Point | None:

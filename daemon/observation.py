@@ -35,14 +35,47 @@ class PartObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnimalObservation:
-    """One animal in one frame."""
+    """One animal in one frame, or several that cannot be told apart."""
 
-    animal: int
-    """Its number, from 1."""
+    animal: int | None
+    """Its number, from 1; None while it is not known which it is, and for a group."""
     parts: tuple[PartObservation, ...]
     """Those that were found, in the order of `BodyPart`."""
     posture: Posture | None = None
     """None without head or body."""
+    track: int | None = None
+    """What is followed from frame to frame, from 1, unique in a run; None where nothing was followed."""
+    probability: float | None = None
+    """That it is this animal, or, as long as none is named, the likeliest of the candidates; None for a group."""
+    candidates: tuple[int, ...] = ()
+    """Animals that it may be; empty where one is named."""
+    group: int | None = None
+    """Number of the group that this is."""
+
+    def __post_init__(self) -> None:
+        if self.animal is None and self.track is None:
+            raise ValueError("expected the number of an animal or of a track, got neither")
+
+    @property
+    def key(self) -> int:
+        """What tells it from the others of its frame: its track, or without one its animal."""
+        return next(number for number in (self.track, self.animal) if number is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupObservation:
+    """Animals that lie or meet so closely that they cannot be told apart."""
+
+    number: int
+    """That of the track which stands for them."""
+    members: tuple[int, ...]
+    """Animals that may be among them."""
+    size: int
+    """How many of these are."""
+    area_px: int
+    mean_celsius: float | None
+    """Of all their pixels; None where none has a temperature."""
+    max_celsius: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +106,5 @@ class FrameObservation:
     """What was added to every degree so that the reference patches have theirs; None where nothing was."""
     reference_uncertainty_celsius: float | None = None
     """Standard uncertainty of that."""
+    groups: tuple[GroupObservation, ...] = ()
+    """Animals that cannot be told apart; each group is among `animals` too, with the parts that are seen of it."""

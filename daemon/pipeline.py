@@ -1,15 +1,15 @@
 """One frame to one observation: segment, number, measure. The service and the offline analysis share it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from daemon.measure import measure, unmeasurable
-from daemon.observation import FrameObservation
+from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
 from daemon.reference import References, polygon_mask
 from daemon.settings import ZoneSettings
-from daemon.track import NearestNumbering
+from daemon.track import Following, Tracker
 from daemon.vision.parts import Segmentation, Segmenter
 from daemon.vision.shape import Mask
 from drivers.frame import ThermalFrame
@@ -24,7 +24,7 @@ class Measured:
     segmentation: Segmentation
     """Empty where the frame was not measured."""
     numbers: Mapping[int, int] = field(default_factory=dict)
-    """Instance in the segmentation -> number of the animal in the observation."""
+    """Instance in the segmentation -> `AnimalObservation.key` in the observation."""
 
 
 def nests_of(zones: Iterable[ZoneSettings]) -> Mask | None:
@@ -34,7 +34,7 @@ def nests_of(zones: Iterable[ZoneSettings]) -> Mask | None:
 
 
 class Pipeline:
-    """Keeps the numbering of the animals from frame to frame; belongs to one thread.
+    """Follows the animals from frame to frame; belongs to one thread.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Pipeline:
     ) -> None:
         self.segmenter = segmenter
         self._left_out = left_out
-        self._numbering = NearestNumbering(animals)
+        self._tracker = Tracker(animals)
         self._mm_per_px = mm_per_px
         self._references = references
         self._nests = nests
@@ -77,13 +77,15 @@ class Pipeline:
         if unmeasurable(frame.flags) or left_out:
             empty = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
             segmentation = Segmentation(parts=empty, instances=empty.copy())
-            numbers: dict[int, int] = {}
+            following = Following(segmentation=segmentation, instances={})
             by, offset = None, None
         else:
             segmentation = self.segmenter.segment(frame.celsius)
-            numbers = self._numbering.number(segmentation)
+            following = self._tracker.follow(segmentation, frame.celsius, frame.captured_monotonic_ns)
+            segmentation = following.segmentation
             by = segmentation.by or self.segmenter.name
             offset = None if self._references is None else self._references.offset(frame, segmentation.instances)
+        numbers = {instance: followed.track for instance, followed in following.instances.items()}
         observation = measure(
             frame,
             segmentation,
@@ -96,4 +98,41 @@ class Pipeline:
             offset=offset,
             nests=self._nests,
         )
-        return Measured(observation=observation, segmentation=segmentation, numbers=numbers)
+        return Measured(observation=identified(observation, following), segmentation=segmentation, numbers=numbers)
+
+
+def identified(observation: FrameObservation, following: Following) -> FrameObservation:
+    """An observation whose animals have the numbers of tracks, with what is known of who they are."""
+    followed = {each.track: each for each in following.instances.values()}
+    animals, groups = [], []
+    for each in observation.animals:
+        known = followed[each.key]
+        group = known.track if known.size > 1 else None
+        animals.append(
+            replace(
+                each,
+                track=known.track,
+                animal=known.animal,
+                probability=known.probability,
+                candidates=known.candidates,
+                group=group,
+                posture=each.posture if group is None else None,
+            )
+        )
+        if group is not None:
+            groups.append(_group(animals[-1], known.size))
+    animals.sort(key=lambda each: (each.animal is None, each.animal or each.key))
+    return replace(observation, animals=tuple(animals), groups=tuple(groups))
+
+
+def _group(seen: AnimalObservation, size: int) -> GroupObservation:
+    warm = [part for part in seen.parts if part.mean_celsius is not None and part.max_celsius is not None]
+    known = sum(part.valid_px for part in warm)
+    return GroupObservation(
+        number=seen.key,
+        members=seen.candidates,
+        size=size,
+        area_px=sum(part.area_px for part in seen.parts),
+        mean_celsius=sum((part.mean_celsius or 0.0) * part.valid_px for part in warm) / known if known else None,
+        max_celsius=max((part.max_celsius for part in warm if part.max_celsius is not None), default=None),
+    )

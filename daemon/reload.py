@@ -44,7 +44,7 @@ Ready = Callable[[Networks], Settings | None]
 
 def first_networks(settings: Settings, handed_over: Networks | None) -> Preparation:
     """Begin to make ready what a service starts with: what the one before hands over, or what the config names."""
-    most = settings.measure.animals
+    most = settings.animal_count
     if handed_over is None:
         return Preparation(lambda given_up: find_networks(settings.vision, most=most, given_up=given_up))
     segmenter = handed_over.segmenter
@@ -327,7 +327,7 @@ def _networks_of(new: Settings, before: Networks | None, given_up: threading.Eve
         hashes = {} if before.segmenter is None else before.segmenter.hashes
         if file_hashes(new.vision) == hashes:
             return before
-    return find_networks(new.vision, most=new.measure.animals, given_up=given_up)
+    return find_networks(new.vision, most=new.animal_count, given_up=given_up)
 
 
 def _adopt(segmenter: ResilientSegmenter, networks: Networks) -> None:

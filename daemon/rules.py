@@ -178,14 +178,19 @@ class AlertRules:
         """Judge one frame. Frames that could not be measured say nothing, neither good nor bad."""
         if observation.not_measured is not None:
             return []
-        seen = {animal.animal: animal for animal in observation.animals}
+        seen = {animal.animal: animal for animal in observation.animals if animal.animal is not None}
+        there = {number for animal in observation.animals for number in animal.candidates} | set(seen)
         return [
             event
             for number in range(1, self._animals + 1)
-            for event in self._judge(observation, seen.get(number), number)
+            for event in self._judge(observation, seen.get(number), number, there=number in there)
         ]
 
-    def _judge(self, observation: FrameObservation, animal: AnimalObservation | None, number: int) -> Iterator[Event]:
+    def _judge(
+        self, observation: FrameObservation, animal: AnimalObservation | None, number: int, *, there: bool
+    ) -> Iterator[Event]:
+        """One animal: what is seen of it, and whether it is there, if only in a group or as one of several."""
+
         def look(*, beyond: bool, back: bool, celsius: float | None = None) -> _Reading:
             return _Reading(
                 at_utc_ns=observation.captured_utc_ns,
@@ -195,7 +200,7 @@ class AlertRules:
                 celsius=celsius,
             )
 
-        missing = look(beyond=animal is None, back=animal is not None)
+        missing = look(beyond=not there, back=there)
         not_seen = self._conditions[EventKind.ANIMAL_NOT_SEEN, number]
         if event := not_seen.update(missing, self.settings.not_seen_after_s, None):
             yield event

@@ -92,7 +92,7 @@ def replay_command(
         opened = ", ".join(f"{rule.name} {counts[rule.name]}" for rule in rules)
         typer.echo(f"opened: {opened}; {maintenance_minutes(stretches):.0f} minutes of maintenance were left out")
     if illnesses is not None:
-        found = score(events, illnesses, animals=settings.measure.animals, start_utc_ns=start_ns, end_utc_ns=end_ns)
+        found = score(events, illnesses, animals=settings.animal_count, start_utc_ns=start_ns, end_utc_ns=end_ns)
         if not json_lines:
             _print_score(found, settings)
         if found.missed:

@@ -226,13 +226,26 @@ class ScheduleSettings(_Section):
     """Start times of the blocks by the name of their stratum."""
 
 
+class AnimalSettings(_Section):
+    """One animal of the box; its number is its place among these tables, from 1."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
+    """How people call it."""
+    sex: Literal["female", "male"] | None = None
+    """Its sex."""
+    weight_g: float | None = Field(None, gt=0, le=5000)
+    """What it weighs."""
+    marks: Address = ""
+    """What people know it by."""
+
+
 class MeasureSettings(_Section):
     """From degrees to positions and temperatures."""
 
     outside_rate_hz: float = Field(0.2, ge=0, le=25)
     """Frames per second measured outside blocks, for alerts; 0 measures in blocks only."""
     animals: int = Field(1, ge=1, le=6)
-    """How many animals live in the box: never more are reported."""
+    """How many animals live in the box: never more are reported; with [[animal]] tables, their number."""
     mm_per_px: float | None = Field(None, gt=0, le=10)
     """Size of a pixel at the animals' distance; without it positions are in pixels only."""
     min_area_px: int = Field(150, ge=10)
@@ -469,6 +482,8 @@ class LogSettings(_Section):
 class Settings(_Section):
     """The whole of config.toml."""
 
+    animal: tuple[AnimalSettings, ...] = Field((), max_length=6)
+    """Those that live in the box, up to 6; without any, measure.animals says how many there are."""
     box: BoxSettings = BoxSettings()
     camera: CameraSettings = CameraSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -498,6 +513,29 @@ class Settings(_Section):
         if len(set(names)) != len(names):
             raise ValueError(f"each zone needs a name of its own, got {', '.join(names)}")
         return zones
+
+    @field_validator("animal")
+    @classmethod
+    def _animals_have_names_of_their_own(cls, animals: tuple[AnimalSettings, ...]) -> tuple[AnimalSettings, ...]:
+        names = [each.name for each in animals]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each animal needs a name of its own, got {', '.join(names)}")
+        return animals
+
+    @model_validator(mode="after")
+    def _animals_are_counted_once(self) -> "Settings":
+        counted = "animals" in self.measure.model_fields_set
+        if self.animal and counted and len(self.animal) != self.measure.animals:
+            raise ValueError(
+                f"measure.animals says {self.measure.animals}, but there are {len(self.animal)} [[animal]] tables: "
+                "leave measure.animals out"
+            )
+        return self
+
+    @property
+    def animal_count(self) -> int:
+        """How many animals live in the box."""
+        return len(self.animal) or self.measure.animals
 
     def resolved(self, directory: Path) -> "Settings":
         """The same as it holds on this machine now: relative paths count from `directory`, the zone has a name.

@@ -57,8 +57,8 @@ def segmenter_of(settings: Settings) -> Segmenter:
     ModelError
         If a configured model cannot be used.
     """
-    networks = open_networks(settings.vision, most=settings.measure.animals).segmenter
-    return networks or ClassicalSegmenter(animals=settings.measure.animals, min_area_px=settings.measure.min_area_px)
+    networks = open_networks(settings.vision, most=settings.animal_count).segmenter
+    return networks or ClassicalSegmenter(animals=settings.animal_count, min_area_px=settings.measure.min_area_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class DaySimulation:
         worker = Worker(
             pipeline=Pipeline(
                 segmenter,
-                animals=measure.animals,
+                animals=settings.animal_count,
                 mm_per_px=measure.mm_per_px,
                 references=References(settings.reference),
                 nests=nests_of(settings.zones),
@@ -186,7 +186,7 @@ class DaySimulation:
             minutes=collector_of(lambda: settings),
             rules=AlertRules(
                 settings.frame_alerts,
-                animals=measure.animals,
+                animals=settings.animal_count,
                 sample_interval_s=1 / measure.outside_rate_hz if measure.outside_rate_hz else 0.0,
             ),
             store=store,

@@ -286,6 +286,8 @@ def animal_statuses(observation: FrameObservation, now_monotonic_ns: int) -> tup
     age_s = (now_monotonic_ns - observation.captured_monotonic_ns) / NS_PER_S
     statuses = []
     for animal in observation.animals:
+        if animal.animal is None:
+            continue
         means = {part.part: part.mean_celsius for part in animal.parts}
         statuses.append(
             AnimalStatus(

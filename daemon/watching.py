@@ -33,7 +33,7 @@ def minute_rules_of(settings: Settings, rules: Sequence[Rule]) -> MinuteRules:
     """What judges these rules."""
     return MinuteRules(
         rules,
-        animals=settings.measure.animals,
+        animals=settings.animal_count,
         schedule=settings.schedule,
         zone=settings.zone,
         settings=settings.rules,

@@ -47,7 +47,7 @@ def discovery_topic(settings: Settings) -> str:
 
 def discovery_payload(settings: Settings, *, version: str, camera: CameraInfo | None = None) -> bytes:
     """The announcement; of animals that are not expected any more it takes back what was said before."""
-    count = settings.measure.animals
+    count = settings.animal_count
     device_id = _device_id(settings)
     box = settings.box.name
     components: dict[str, Sensor | BinarySensor | Gone] = dict(_of_box(box, device_id))

@@ -136,9 +136,33 @@ class AnimalInFramePayload(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    animal: int
-    """Its number, from 1."""
+    animal: int | None
+    """Its number, from 1; null while it is not known which it is, and for a group."""
     parts: tuple[PartPayload, ...]
+    track: int | None = None
+    """What is followed from frame to frame, from 1, unique in a run."""
+    probability: Share = None
+    """That it is this animal, or, as long as none is named, the likeliest of the candidates; null for a group."""
+    candidates: tuple[int, ...] = ()
+    """Animals that it may be; empty where one is named."""
+    group: int | None = None
+    """Number of the group that this is."""
+
+
+class GroupPayload(BaseModel):
+    """Animals that cannot be told apart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    group: int
+    """Its number: that of the track which stands for them."""
+    members: tuple[int, ...]
+    """Animals that may be among them."""
+    size: int
+    """How many of these are."""
+    area_px: int
+    mean_celsius: Celsius
+    max_celsius: Celsius
 
 
 class AnimalPayload(Payload):
@@ -186,6 +210,8 @@ class ObservationPayload(Payload):
     shutter_celsius: Celsius
     background_celsius: Celsius
     animals: tuple[AnimalInFramePayload, ...]
+    groups: tuple[GroupPayload, ...] = ()
+    """Those of the animals that lie or meet too closely to be told apart."""
 
 
 class EventPayload(Payload):
@@ -356,7 +382,26 @@ def observation_payload(observation: FrameObservation) -> bytes:
         shutter_celsius=observation.shutter_celsius,
         background_celsius=observation.background_celsius,
         animals=tuple(
-            AnimalInFramePayload(animal=animal.animal, parts=_parts(animal)) for animal in observation.animals
+            AnimalInFramePayload(
+                animal=animal.animal,
+                parts=_parts(animal),
+                track=animal.track,
+                probability=animal.probability,
+                candidates=animal.candidates,
+                group=animal.group,
+            )
+            for animal in observation.animals
+        ),
+        groups=tuple(
+            GroupPayload(
+                group=group.number,
+                members=group.members,
+                size=group.size,
+                area_px=group.area_px,
+                mean_celsius=group.mean_celsius,
+                max_celsius=group.max_celsius,
+            )
+            for group in observation.groups
         ),
     ).to_json()
 
@@ -364,7 +409,15 @@ def observation_payload(observation: FrameObservation) -> bytes:
 def animal_payload(
     observation: FrameObservation, animal: AnimalObservation, minute: Sequence[MinuteValue] = ()
 ) -> bytes:
-    """For the topic `animal/<id>`: one animal of this observation, and its measures of the newest minute if any."""
+    """For the topic `animal/<id>`: one animal of this observation, and its measures of the newest minute if any.
+
+    Raises
+    ------
+    ValueError
+        If it is not known which animal it is.
+    """
+    if animal.animal is None:
+        raise ValueError(f"track {animal.track} is no known animal")
     minute_utc_ns = minute[0].minute_utc_ns if minute else None
     return AnimalPayload(
         animal=animal.animal,

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, insert, select, upda
 
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.store.blocks import StoredBlock, accounted, known_block, settle_again
+from daemon.store.identities import add_identities, insert_identities
 from daemon.store.counters import FRAMES, PART_OBSERVATIONS, count
 from daemon.store.schema import CALIBRATION_VALUES, calibration, frame, part_observation, planned_sample
 from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes
@@ -64,13 +65,14 @@ def insert_observations(
     statement = insert(frame).returning(frame.c.id, sort_by_parameter_order=True)
     frame_ids = list(connection.execute(statement, rows).scalars())
     parts = [
-        _part_row(frame_id, animal.animal, part)
+        _part_row(frame_id, animal, part)
         for frame_id, each in zip(frame_ids, observations, strict=True)
         for animal in each.animals
         for part in animal.parts
     ]
     if parts:
         connection.execute(insert(part_observation), parts)
+    insert_identities(connection, frame_ids, observations)
     insert_shapes(connection, frame_ids, observations)
     insert_scenes(connection, frame_ids, observations)
     _account(connection, observations, frame_ids)
@@ -125,10 +127,11 @@ def _frame_row(each: FrameObservation, run_id: int, camera_id: int, calibration_
     }
 
 
-def _part_row(frame_id: int, animal: int, part: PartObservation) -> dict[str, object]:
+def _part_row(frame_id: int, animal: AnimalObservation, part: PartObservation) -> dict[str, object]:
     return {
         "frame_id": frame_id,
-        "animal": animal,
+        "subject": animal.key,
+        "animal": animal.animal,
         "part": int(part.part),
         "x_px": part.x_px,
         "y_px": part.y_px,
@@ -189,7 +192,7 @@ def latest_observations(connection: Connection) -> list[LatestObservation]:
     recent = part_observation.c.frame_id > newest - LATEST_FRAMES
     last_seen = (
         select(part_observation.c.animal, func.max(part_observation.c.frame_id).label("frame_id"))
-        .where(recent)
+        .where(recent, part_observation.c.animal.is_not(None))
         .group_by(part_observation.c.animal)
         .subquery()
     )
@@ -238,14 +241,14 @@ def block_observations(connection: Connection, stored: StoredBlock) -> list[Fram
         select(part_observation)
         .join(planned_sample, planned_sample.c.frame_id == part_observation.c.frame_id)
         .where(planned_sample.c.block_id == stored.block_id)
-        .order_by(part_observation.c.frame_id, part_observation.c.animal, part_observation.c.part)
+        .order_by(part_observation.c.frame_id, part_observation.c.subject, part_observation.c.part)
     )
     animals = {frame_id: _animals(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
     found = {
         row.frame_id: _observation(row, stored.key, animals.get(row.frame_id, ()))
         for row in connection.execute(samples)
     }
-    return list(frames_with_scene(connection, add_shapes(connection, found)).values())
+    return list(frames_with_scene(connection, add_identities(connection, add_shapes(connection, found))).values())
 
 
 def _grouped(
@@ -257,8 +260,9 @@ def _grouped(
 
 def _animals(rows: Sequence[AnyRow]) -> tuple[AnimalObservation, ...]:
     return tuple(
-        AnimalObservation(animal=animal, parts=tuple(map(_part, group)))
-        for animal, group in groupby(rows, key=lambda row: int(row.animal))
+        AnimalObservation(animal=of_part[0].animal, track=int(subject), parts=tuple(map(_part, of_part)))
+        for subject, group in groupby(rows, key=lambda row: row.subject)
+        if (of_part := list(group))
     )
 
 

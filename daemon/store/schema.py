@@ -279,8 +279,12 @@ class _PartObservation(TypedColumns):
     """One body part of one animal in one frame."""
 
     frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"), primary_key=True)
-    animal: Named[int] = Column(Whole, primary_key=True)
+    subject: Named[int] = Column(Whole, primary_key=True)
+    """What tells the animals of a frame apart: the track, or the animal's number where nothing was followed, as before
+    revision 0006."""
     part: Named[int] = Column(Whole, primary_key=True)
+    animal: Named[int | None] = Column(Whole)
+    """NULL while it is not known which it is, and for a group."""
     x_px: Named[float] = Column(Real)
     y_px: Named[float] = Column(Real)
     x_mm: Named[float | None] = Column(Real)
@@ -299,6 +303,7 @@ part_observation = Table(
     "part_observation",
     metadata,
     _PartObservation,
+    CheckConstraint("subject >= 1", name="subject"),
     CheckConstraint("animal >= 1", name="animal"),
     CheckConstraint(f"part IN ({', '.join(str(part.value) for part in BodyPart)})", name="part"),
     CheckConstraint("area_px >= 0", name="area_px"),
@@ -319,7 +324,8 @@ class _ShapeObservation(TypedColumns):
     """How one animal holds itself in one frame, and how much of each part lies on its outline."""
 
     frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"), primary_key=True)
-    animal: Named[int] = Column(Whole, primary_key=True)
+    subject: Named[int] = Column(Whole, primary_key=True)
+    """As in `part_observation`."""
     nose_x_px: Named[float | None] = Column(Real)
     nose_y_px: Named[float | None] = Column(Real)
     length_px: Named[float | None] = Column(Real)
@@ -333,11 +339,42 @@ shape_observation = Table(
     "shape_observation",
     metadata,
     _ShapeObservation,
-    CheckConstraint("animal >= 1", name="animal"),
+    CheckConstraint("subject >= 1", name="subject"),
     CheckConstraint("curl >= 0 AND curl <= 1", name="curl"),
     CheckConstraint(
         " AND ".join(both_or_none("length_px", name) for name in ("curl", "nose_x_px", "nose_y_px")), name="posture"
     ),
+    **CLUSTERED,
+)
+
+
+class _IdentityObservation(TypedColumns):
+    """Who one track is in one frame, and how sure that is."""
+
+    frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"), primary_key=True)
+    track: Named[int] = Column(Whole, primary_key=True)
+    """Unique in a run."""
+    animal: Named[int | None] = Column(Whole)
+    probability: Named[float | None] = Column(Real)
+    """Posterior of the animal, or of the likeliest candidate; NULL for a group."""
+    candidates: Named[str] = Column(Text)
+    """Numbers with commas between them; empty where an animal is named."""
+    group_size: Named[int | None] = Column(Whole)
+    """How many animals it is; NULL for one."""
+    group_area_px: Named[int | None] = Column(Whole)
+    group_mean_celsius: Named[float | None] = Column(Real)
+    group_max_celsius: Named[float | None] = Column(Real)
+
+
+identity_observation = Table(
+    "identity_observation",
+    metadata,
+    _IdentityObservation,
+    CheckConstraint("animal >= 1", name="animal"),
+    CheckConstraint("probability >= 0 AND probability <= 1", name="probability"),
+    CheckConstraint("group_size >= 2", name="group_size"),
+    CheckConstraint("animal IS NULL OR (candidates = '' AND group_size IS NULL)", name="known"),
+    CheckConstraint(both_or_none("group_size", "group_area_px"), name="group"),
     **CLUSTERED,
 )
 

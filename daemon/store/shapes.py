@@ -35,7 +35,7 @@ def _shape_row(frame_id: int, animal: AnimalObservation) -> dict[str, object]:
     posture, outlines = animal.posture, {part.part: part.outline_px for part in animal.parts}
     return {
         "frame_id": frame_id,
-        "animal": animal.animal,
+        "subject": animal.key,
         "nose_x_px": None if posture is None else posture.nose_x_px,
         "nose_y_px": None if posture is None else posture.nose_y_px,
         "length_px": None if posture is None else posture.length_px,
@@ -63,13 +63,13 @@ def insert_scenes(connection: Connection, frame_ids: Sequence[int], observations
 def add_shapes(connection: Connection, found: Mapping[int, FrameObservation]) -> dict[int, FrameObservation]:
     """The frames, by their ids, with the shapes that are stored for them."""
     shapes = {
-        (row.frame_id, row.animal): row
-        for ids in _pieces(list(found))
+        (row.frame_id, row.subject): row
+        for ids in pieces(list(found))
         for row in connection.execute(select(shape_observation).where(shape_observation.c.frame_id.in_(ids)))
     }
     return {
         frame_id: replace(
-            each, animals=tuple(_with_shape(animal, shapes.get((frame_id, animal.animal))) for animal in each.animals)
+            each, animals=tuple(_with_shape(animal, shapes.get((frame_id, animal.key))) for animal in each.animals)
         )
         for frame_id, each in found.items()
     }
@@ -89,7 +89,7 @@ def frames_with_scene(connection: Connection, found: Mapping[int, FrameObservati
     """The frames, by their ids, with what is stored of nest and references."""
     scenes = {
         row.frame_id: row
-        for ids in _pieces(list(found))
+        for ids in pieces(list(found))
         for row in connection.execute(select(scene_observation).where(scene_observation.c.frame_id.in_(ids)))
     }
     return {
@@ -105,5 +105,6 @@ def frames_with_scene(connection: Connection, found: Mapping[int, FrameObservati
     }
 
 
-def _pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Ids in so small parts that one statement may name them all."""
     return (ids[start : start + _MOST_IDS] for start in range(0, len(ids), _MOST_IDS))

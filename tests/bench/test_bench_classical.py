@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from daemon.measure import measure
 from daemon.observation import FrameObservation
-from daemon.track import NearestNumbering
+from daemon.track import Tracker
 from daemon.vision.classical import ClassicalSegmenter
 from drivers.clock import SimulatedClock
 from drivers.frame import ThermalFrame
@@ -33,14 +33,15 @@ def frames() -> list[ThermalFrame]:
 
 
 def test_segment_number_and_measure_one_frame(benchmark: BenchmarkFixture, frames: list[ThermalFrame]) -> None:
-    segmenter, numbering, endless = ClassicalSegmenter(1, 150), NearestNumbering(1), cycle(frames)
+    segmenter, tracker, endless = ClassicalSegmenter(1, 150), Tracker(1), cycle(frames)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
 
     def one() -> FrameObservation:
         frame = next(endless)
         segmentation = segmenter.segment(frame.celsius)
-        numbers = numbering.number(segmentation)
+        following = tracker.follow(segmentation, frame.celsius, frame.captured_monotonic_ns)
+        numbers = {instance: followed.track for instance, followed in following.instances.items()}
         return measure(frame, segmentation, numbers=numbers, mm_per_px=1.0, block_key=None, planned_utc_ns=None)
 
     try:

@@ -1,7 +1,7 @@
 """Whole minutes collected from frames: by hand, with gaps, at 1 and 25 frames a second, with what is not resolved."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from daemon.measures_list import measures_of
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MOST_EMPTY_MINUTES, MinuteCollector, samples_due, trunk_centre
-from daemon.observation import AnimalObservation, FrameObservation
+from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
 from daemon.settings import ScheduleSettings, ZoneSettings
 from daemon.vision.parts import BodyPart
 from drivers.frame import FrameFlag
@@ -159,33 +159,11 @@ def test_an_animal_out_of_sight_has_no_values_but_its_absence() -> None:
     assert {name: value.value for name, value in found.items()} == {"seen_share": 0}
 
 
-@dataclass(frozen=True)
-class Group:
-    """A huddle, as far as the collector looks at it."""
-
-    members: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Huddled(FrameObservation):
-    """A frame in which animals were found that cannot be told apart."""
-
-    groups: tuple[Group, ...] = ()
-
-
 def test_in_a_huddle_only_the_huddling_is_told() -> None:
     apart = [frame(second, rat(1), rat(2, at=(200, 50))) for second in range(30)]
-    bare = frame(0)
-    names = [name for name in FrameObservation.__dataclass_fields__ if name not in ("captured_utc_ns",)]
-    huddled = [
-        Huddled(
-            **{name: getattr(bare, name) for name in names if name != "captured_monotonic_ns"},
-            captured_utc_ns=START_UTC_NS + second * SECOND_NS,
-            captured_monotonic_ns=second * SECOND_NS,
-            groups=(Group((1, 2)),),
-        )
-        for second in range(30, 60)
-    ]
+    group = GroupObservation(number=3, members=(1, 2), size=2, area_px=1500, mean_celsius=32.0, max_celsius=35.0)
+    together = replace(rat(1), animal=None, track=3, group=3, candidates=(1, 2))
+    huddled = [replace(frame(second, together), groups=(group,)) for second in range(30, 60)]
     found = named(collected(collector(animals=2), [*apart, *huddled]))
     assert found["huddling_share"].value == 0.5
     assert found["seen_share"].value == 0.5
@@ -193,7 +171,7 @@ def test_in_a_huddle_only_the_huddling_is_told() -> None:
 
 
 def test_an_unresolved_animal_counts_for_nobody() -> None:
-    unknown = replace(rat(1), animal=0)
+    unknown = replace(rat(1), animal=None, track=3, candidates=(1,))
     values = collected(collector(), [frame(second, unknown) for second in range(60)])
     assert {value.measure for value in values if value.animal is not None} == {"seen_share"}
     assert named(values, None)["animals_seen"].value == 0

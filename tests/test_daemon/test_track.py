@@ -1,98 +1,148 @@
-"""Numbers that stay with their animals as long as position can tell."""
+"""Animals that are followed: who is who as long as it can be told, and not a frame longer."""
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from daemon.track import NearestNumbering
+from daemon.track import Followed, Tracker
 from daemon.vision.parts import BodyPart, Segmentation
 
+NS = 1_000_000_000
+SHAPE = (192, 256)
 
-def picture(*animals: tuple[int, int], tail_at: tuple[int, int] | None = None) -> Segmentation:
-    """Animals as squares around (x, y), the first is instance 1; it may have a large tail elsewhere."""
-    parts = np.zeros((192, 256), np.uint8)
+Square = tuple[int, int, int, float]
+"""Centre x and y, half the side, degrees C."""
+
+
+def animal(x: int, y: int, *, half: int = 8, celsius: float = 33.0) -> Square:
+    return (x, y, half, celsius)
+
+
+def picture(*animals: Square) -> tuple[Segmentation, NDArray[np.float32]]:
+    """Bodies as squares; the first is instance 1."""
+    parts, celsius = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 24, np.float32)
     instances = np.zeros_like(parts)
-    for instance, (x, y) in enumerate(animals, start=1):
-        parts[y - 2 : y + 3, x - 2 : x + 3] = BodyPart.BODY
-        instances[y - 2 : y + 3, x - 2 : x + 3] = instance
-    if tail_at is not None:
-        x, y = tail_at
-        parts[y - 5 : y + 6, x - 5 : x + 6] = BodyPart.TAIL
-        instances[y - 5 : y + 6, x - 5 : x + 6] = 1
-    return Segmentation(parts=parts, instances=instances)
+    for instance, (x, y, half, degrees) in enumerate(animals, start=1):
+        own = slice(y - half, y + half + 1), slice(x - half, x + half + 1)
+        parts[own], instances[own], celsius[own] = BodyPart.BODY, instance, degrees
+    return Segmentation(parts=parts, instances=instances), celsius
+
+
+def follow(tracker: Tracker, at_s: float, *animals: Square) -> dict[int, Followed]:
+    segmentation, celsius = picture(*animals)
+    return tracker.follow(segmentation, celsius, round(at_s * NS)).instances
+
+
+def names(found: dict[int, Followed]) -> dict[int, int | None]:
+    return {instance: each.animal for instance, each in found.items()}
 
 
 def test_numbers_begin_with_one_in_the_order_of_the_instances() -> None:
-    assert NearestNumbering(3).number(picture((20, 20), (200, 20), (100, 100))) == {1: 1, 2: 2, 3: 3}
+    found = follow(Tracker(3), 0, animal(20, 20), animal(200, 20), animal(100, 100))
+    assert names(found) == {1: 1, 2: 2, 3: 3}
+    assert [each.probability for each in found.values()] == [1, 1, 1]
 
 
-def test_a_number_stays_with_its_animal_when_the_instances_change_places() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((20, 20), (200, 20)))
-    assert numbering.number(picture((190, 25), (30, 25))) == {1: 2, 2: 1}
-
-
-def test_the_assignment_has_the_least_sum_of_distances() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((100, 50), (130, 50)))
-    # Instance 1 is nearest to where animal 2 was (7 px), but so is instance 2 (20 px), and together they are
-    # closest the other way round: 23 + 20 = 43 px against 7 + 50 = 57 px.
-    assert numbering.number(picture((123, 50), (150, 50))) == {1: 1, 2: 2}
+@pytest.mark.parametrize("period_s", [0.04, 1.0], ids=["25 fps", "1 fps"])
+def test_a_number_stays_with_its_animal_when_the_instances_change_places(period_s: float) -> None:
+    tracker = Tracker(2)
+    follow(tracker, 0, animal(20, 20), animal(200, 20))
+    assert names(follow(tracker, period_s, animal(198, 22), animal(22, 22))) == {1: 2, 2: 1}
 
 
 def test_a_hidden_animal_keeps_its_number() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((20, 20), (200, 20)))
-    for _ in range(50):
-        assert numbering.number(picture((202, 20))) == {1: 2}
-    assert numbering.number(picture((200, 20), (40, 40))) == {1: 2, 2: 1}
-
-
-def test_an_animal_far_from_all_that_were_seen_is_a_new_one_while_there_is_one() -> None:
-    numbering = NearestNumbering(2, gate_px=64)
-    numbering.number(picture((20, 20)))
-    assert numbering.number(picture((200, 20))) == {1: 2}
-    assert numbering.number(picture((20, 22), (200, 22))) == {1: 1, 2: 2}
+    tracker = Tracker(2)
+    follow(tracker, 0, animal(20, 20), animal(200, 20))
+    for second in range(1, 50):
+        assert names(follow(tracker, second, animal(200, 20))) == {1: 2}
+    assert names(follow(tracker, 50, animal(200, 20), animal(40, 40))) == {1: 2, 2: 1}
 
 
 def test_a_single_animal_is_always_number_one_however_far_it_went() -> None:
-    numbering = NearestNumbering(1)
-    numbering.number(picture((20, 20)))
-    assert numbering.number(picture((230, 170))) == {1: 1}
+    tracker = Tracker(1)
+    follow(tracker, 0, animal(20, 20))
+    assert names(follow(tracker, 0.04, animal(230, 170))) == {1: 1}
 
 
-def test_all_numbers_taken_a_far_animal_is_the_hidden_one() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((20, 20), (60, 20)))
-    assert numbering.number(picture((22, 20), (230, 170))) == {1: 1, 2: 2}
-
-
-def test_more_instances_than_animals_leave_the_farthest_without_a_number() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((20, 20), (200, 20)))
-    assert numbering.number(picture((100, 170), (20, 25), (200, 25))) == {2: 1, 3: 2}
-
-
-def test_a_swinging_tail_does_not_move_its_animal() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((100, 50), (130, 50), tail_at=(40, 50)))
-    assert numbering.number(picture((100, 50), (130, 50), tail_at=(160, 50))) == {1: 1, 2: 2}
-
-
-def test_an_animal_of_which_only_the_tail_is_seen_is_where_its_tail_is() -> None:
-    numbering = NearestNumbering(2)
-    numbering.number(picture((20, 20), (200, 20)))
-    assert numbering.number(picture(tail_at=(190, 30))) == {1: 2}
+def test_more_instances_than_animals_leave_one_without_a_number() -> None:
+    tracker = Tracker(2)
+    follow(tracker, 0, animal(20, 20), animal(200, 20))
+    found = follow(tracker, 0.04, animal(100, 170), animal(20, 22), animal(200, 22))
+    assert names(found) == {2: 1, 3: 2}
 
 
 def test_nothing_seen_is_nobody() -> None:
-    numbering = NearestNumbering(2)
-    assert numbering.number(picture()) == {}
-    numbering.number(picture((20, 20)))
-    assert numbering.number(picture()) == {}
-    assert numbering.number(picture((25, 20))) == {1: 1}
+    tracker = Tracker(2)
+    assert follow(tracker, 0) == {}
+    follow(tracker, 1, animal(20, 20))
+    assert follow(tracker, 2) == {}
+    assert names(follow(tracker, 3, animal(20, 20))) == {1: 1}
 
 
-@pytest.mark.parametrize(("animals", "gate_px"), [(0, 64.0), (1, 0.0), (1, float("nan"))])
-def test_impossible_settings_are_refused(animals: int, gate_px: float) -> None:
+def test_two_that_come_back_where_both_may_have_gone_are_not_named() -> None:
+    tracker = Tracker(2)
+    follow(tracker, 0, animal(100, 100), animal(120, 100))
+    for second in range(1, 31):
+        assert follow(tracker, second) == {}
+    found = follow(tracker, 31, animal(40, 40), animal(200, 160))
+    assert names(found) == {1: None, 2: None}
+    assert [each.candidates for each in found.values()] == [(1, 2), (1, 2)]
+
+
+def met(tracker: Tracker, celsius: tuple[float, float]) -> dict[int, Followed]:
+    """Two known for a minute meet, lie as one for a minute, and part."""
+    first, second = celsius
+    for step in range(60):
+        follow(tracker, step, animal(60, 100, celsius=first), animal(180, 100, celsius=second))
+    follow(tracker, 60, animal(100, 100, celsius=first), animal(130, 100, celsius=second))
+    for step in range(61, 120):
+        found = follow(tracker, step, animal(115, 100, half=12))
+        assert [(each.animal, each.size, each.candidates) for each in found.values()] == [(None, 2, (1, 2))]
+    for step in range(120, 140):
+        found = follow(tracker, step, animal(85, 100, celsius=second), animal(145, 100, celsius=first))
+    return found
+
+
+def test_out_of_a_huddle_a_warmer_animal_is_known_again() -> None:
+    assert names(met(Tracker(2), (33.0, 35.5))) == {1: 2, 2: 1}
+
+
+def test_out_of_a_huddle_animals_that_look_alike_are_not_named() -> None:
+    found = met(Tracker(2), (33.0, 33.0))
+    assert names(found) == {1: None, 2: None}
+    assert all(each.candidates == (1, 2) and (each.probability or 1) < 0.97 for each in found.values())
+
+
+def rat(x: int, y: int, *, turned: bool, labels_turned: bool) -> tuple[Segmentation, NDArray[np.float32]]:
+    """Head right, tail left, unless it is turned; the labels may be the other way round."""
+    parts, celsius = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 24, np.float32)
+    for reach, part, degrees in ((12, BodyPart.HEAD, 34.0), (-12, BodyPart.TAIL, 29.0), (0, BodyPart.BODY, 32.0)):
+        centre = x - reach if turned else x + reach
+        own = slice(y - 4, y + 5), slice(centre - 6, centre + 7)
+        labelled = {BodyPart.HEAD: BodyPart.TAIL, BodyPart.TAIL: BodyPart.HEAD}.get(part, part)
+        parts[own], celsius[own] = labelled if labels_turned else part, degrees
+    return Segmentation(parts=parts, instances=(parts > 0).astype(np.uint8)), celsius
+
+
+def test_a_flip_of_head_and_tail_is_put_right() -> None:
+    tracker = Tracker(1)
+    for step in range(50):
+        segmentation, celsius = rat(60 + step, 100, turned=False, labels_turned=False)
+        tracker.follow(segmentation, celsius, round(step * 0.04 * NS))
+    segmentation, celsius = rat(110, 100, turned=False, labels_turned=True)
+    right = tracker.follow(segmentation, celsius, 2 * NS).segmentation.parts
+    assert right[100, 126] == BodyPart.HEAD
+    assert right[100, 94] == BodyPart.TAIL
+
+
+def test_an_animal_that_turned_between_two_frames_at_1_fps_keeps_its_labels() -> None:
+    tracker = Tracker(1)
+    for step in range(5):
+        segmentation, celsius = rat(100, 100, turned=bool(step % 2), labels_turned=False)
+        found = tracker.follow(segmentation, celsius, step * NS)
+        np.testing.assert_array_equal(found.segmentation.parts, segmentation.parts)
+
+
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        NearestNumbering(animals, gate_px)
+        Tracker(0)
