@@ -292,7 +292,7 @@ class MinuteCollector:
             place = trunk_centre(each.parts)
             if place is not None:
                 places[each.animal] = place
-                self._sample_place(each, place, observation, block_since_ns)
+                self._sample_place(each, each.animal, place, observation, block_since_ns)
         self._sample_company(observation, places, lengths)
 
     def _since(self, observation: FrameObservation) -> int | None:
@@ -304,11 +304,16 @@ class MinuteCollector:
         return self._block[1]
 
     def _sample_place(
-        self, each: AnimalObservation, place: Point, observation: FrameObservation, block_since_ns: int | None
+        self,
+        each: AnimalObservation,
+        number: int,
+        place: Point,
+        observation: FrameObservation,
+        block_since_ns: int | None,
     ) -> None:
         minute, animal, at_ns = (
-            self._of_animal[each.animal],
-            self._animals[each.animal],
+            self._of_animal[number],
+            self._animals[number],
             observation.captured_monotonic_ns,
         )
         minute.places.append(place)

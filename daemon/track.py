@@ -153,9 +153,9 @@ class Tracker:
         pairs = self._continued(found, segmentation, elapsed_s)
         self._merge(found, pairs, segmentation, at_s)
         for index in sorted(set(range(len(found))) - set(pairs), key=lambda each: -found[each].trunk_px):
-            track = self._newcomer(found[index], set(map(id, pairs.values())), at_s)
-            if track is not None:
-                pairs[index] = track
+            newcomer = self._newcomer(found[index], set(map(id, pairs.values())), at_s)
+            if newcomer is not None:
+                pairs[index] = newcomer
         swapped = [found[index].instance for index, track in pairs.items() if self._see(track, found[index], at_s)]
         seen = set(map(id, pairs.values()))
         for track in self._tracks:

@@ -21,7 +21,7 @@ from daemon.messaging.payloads import (
     observation_payload,
     status_payload,
 )
-from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.observation import AnimalObservation, FrameObservation, GroupObservation, PartObservation
 from daemon.vision.parts import BodyPart
 from drivers.camera import CameraInfo
 from drivers.frame import FrameFlag
@@ -61,7 +61,11 @@ OBSERVATION = FrameObservation(
     fpa_celsius=31.25,
     shutter_celsius=29.5,
     background_celsius=22.4,
-    animals=(AnimalObservation(animal=1, parts=(HEAD,)),),
+    animals=(
+        AnimalObservation(animal=1, track=4, probability=0.98765, parts=(HEAD,)),
+        AnimalObservation(animal=None, track=7, group=7, candidates=(2, 3), parts=()),
+    ),
+    groups=(GroupObservation(number=7, members=(2, 3), size=2, area_px=900, mean_celsius=31.25, max_celsius=36.5),),
     not_measured=None,
     block_key="2024-11-23/morning/1",
     planned_utc_ns=CAPTURED_UTC_NS - 123_456_789,
@@ -102,9 +106,22 @@ def test_an_observation_reads_as_written_here() -> None:
                         "max_celsius": 36.4,
                     }
                 ],
-            }
+                "track": 4,
+                "probability": 0.9877,
+                "candidates": [],
+                "group": None,
+            },
+            {"animal": None, "parts": [], "track": 7, "probability": None, "candidates": [2, 3], "group": 7},
+        ],
+        "groups": [
+            {"group": 7, "members": [2, 3], "size": 2, "area_px": 900, "mean_celsius": 31.25, "max_celsius": 36.5}
         ],
     }
+
+
+def test_an_animal_that_is_not_known_has_no_message_of_its_own() -> None:
+    with pytest.raises(ValueError, match="track 7 is no known animal"):
+        animal_payload(OBSERVATION, OBSERVATION.animals[1])
 
 
 def test_an_animal_stands_alone_with_the_time_of_its_frame() -> None:

@@ -100,6 +100,16 @@ def test_cold_is_told_and_the_closing_names_the_opening() -> None:
     assert closed.opened_event_id == opened.event_id
 
 
+@pytest.mark.parametrize("group", [None, 5], ids=["one of several", "in a group"])
+def test_an_animal_that_cannot_be_told_from_others_is_seen_but_has_no_temperature(group: int | None) -> None:
+    rules = AlertRules(SETTINGS, animals=3)
+    hot = (part(BodyPart.BODY, 45),)
+    either = AnimalObservation(animal=None, track=5, candidates=(1, 2), group=group, parts=hot)
+    frames = [dataclasses.replace(seen(second, None), animals=(either,)) for second in range(0, 60, 5)]
+    events = [event for frame in frames for event in rules.update(frame)]
+    assert [(event.kind, event.animal) for event in events] == [(EventKind.ANIMAL_NOT_SEEN, 3)]
+
+
 def test_an_animal_that_is_not_seen_is_missed_by_its_number() -> None:
     rules = AlertRules(SETTINGS, animals=2)
     events = [event for second in range(0, 45, 5) for event in rules.update(seen(second, 30))]

@@ -11,7 +11,7 @@ import pytest
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging.outbox import OutboxMessage, OutboxStore, Priority
-from daemon.observation import AnimalObservation, FrameObservation
+from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
 from daemon.schedule import PlannedBlock
 from daemon.store.repository import Counts, RecordingState, Store, open_store
 from daemon.vision.parts import BodyPart
@@ -124,7 +124,16 @@ def test_observations_are_read_as_they_were_written(
     recalibrated = replace(
         observation(3, block_key=block.key), calibration=replace(plain.calibration, shutter_celsius=27.25)
     )
-    written = [plain, two, nothing, recalibrated]
+    followed = replace(
+        observation(4, block_key=block.key),
+        animals=(
+            AnimalObservation(animal=2, track=8, probability=0.99, parts=(head,)),
+            AnimalObservation(animal=None, track=6, probability=0.5, candidates=(1, 3), parts=(head, tail)),
+            AnimalObservation(animal=None, track=9, group=9, candidates=(1, 3, 4), parts=(head,)),
+        ),
+        groups=(GroupObservation(number=9, members=(1, 3, 4), size=2, area_px=50, mean_celsius=31.5, max_celsius=36.0),),
+    )
+    written = [plain, two, nothing, recalibrated, followed]
     add(*written)
     assert store.block_observations(block.key) == written
 

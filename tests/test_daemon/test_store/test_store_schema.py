@@ -101,9 +101,10 @@ def rows(filled: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 PART_COLUMNS = (
-    "frame_id, animal, part, x_px, y_px, x_mm, y_mm, area_px, area_mm2, valid_px, "
+    "frame_id, subject, part, x_px, y_px, x_mm, y_mm, area_px, area_mm2, valid_px, "
     "mean_celsius, median_celsius, p95_celsius, min_celsius, max_celsius"
 )
+IDENTITY_COLUMNS = "frame_id, track, animal, probability, candidates, group_size, group_area_px"
 SAMPLE_COLUMNS = "block_id, planned_utc_ns, frame_id, missing_reason"
 BLOCK_COLUMNS = (
     "run_id, key, stratum, day, start_utc_ns, end_utc_ns, period_ns, expected, state, captured, missing, "
@@ -121,6 +122,9 @@ FIGURES = "30.0, 30.0, 31.0, 29.0, 32.0"
 GOOD_ROWS = [
     ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}"),
     ("part_observation", PART_COLUMNS, "1, 1, 1, 2.0, 3.0, 1.0, 1.0, 10, 5.0, 0, NULL, NULL, NULL, NULL, NULL"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, 1, 0.99, '', NULL, NULL"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, NULL, 0.5, '1,2', NULL, NULL"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, NULL, NULL, '1,2', 2, 900"),
     ("planned_sample", SAMPLE_COLUMNS, "1, 0, 1, NULL"),
     ("planned_sample", SAMPLE_COLUMNS, "1, 0, NULL, 'camera_lost'"),
     ("block", BLOCK_COLUMNS, "1, 'j', 'night', '2026-11-18', 0, 10, 1, 10, 'finished', 4, 6, 0, 11"),
@@ -132,7 +136,7 @@ GOOD_ROWS = [
 
 BAD_ROWS = [
     ("part_observation", PART_COLUMNS, f"1, 1, 4, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "ck.*_part"),
-    ("part_observation", PART_COLUMNS, f"1, 0, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "animal"),
+    ("part_observation", PART_COLUMNS, f"1, 0, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "subject"),
     ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, -1, NULL, 0, {FIGURES}", "CHECK"),
     ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, -1.0, 9, {FIGURES}", "area_mm2"),
     ("part_observation", PART_COLUMNS, f"1, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 11, {FIGURES}", "valid_px"),
@@ -152,6 +156,10 @@ BAD_ROWS = [
     ),
     ("part_observation", PART_COLUMNS, f"1, 1, 1, NULL, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "NOT NULL.*x_px"),
     ("part_observation", PART_COLUMNS, f"9, 1, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, {FIGURES}", "FOREIGN KEY"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, 1, 1.01, '', NULL, NULL", "probability"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, 1, 0.5, '1,2', NULL, NULL", "known"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, 1, 0.5, '', 2, 900", "known"),
+    ("identity_observation", IDENTITY_COLUMNS, "1, 1, NULL, NULL, '1,2', 2, NULL", "group"),
     ("planned_sample", SAMPLE_COLUMNS, "1, 0, 1, 'camera_lost'", "captured_xor_missing"),
     ("planned_sample", SAMPLE_COLUMNS, "1, 0, NULL, NULL", "captured_xor_missing"),
     ("planned_sample", SAMPLE_COLUMNS, "1, 0, NULL, ''", "reason"),
@@ -304,6 +312,30 @@ def test_events_of_an_older_database_are_kept_and_may_be_acknowledged(
     ]
     with open_store(url, outbox_limit=100) as store:
         assert [event.event_id for event in store.open_events()] == ["e1"]
+
+
+def test_parts_and_shapes_of_an_older_database_are_still_read(url: str, database_path: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(MIGRATIONS, older, ignore=shutil.ignore_patterns("__pycache__", *from_revision(6)))
+    upgrade(make_url(url), utc_ns=NOW_UTC_NS, location=older)
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        for table, values in (
+            ("run", "1, '0.1.0', 'abc', '{}', 'classical', '{}', 'box', 'boot', 0, NULL, NULL"),
+            ("camera", "1, 'simulated', 'T2S+', 'S1', '1.0', 'seed 1', 'v1', 25.0"),
+            ("calibration", f"1, 1, 6000, {', '.join(['0.5'] * 13)}"),
+            ("block", "1, 1, 'k', 'night', '2026-11-18', 0, 10, 1, 10, 'open', NULL, NULL, 0, NULL"),
+            ("frame", "1, 1, 1, 1, 0, 0, 0, 0, 30.0, 30.0, NULL, NULL, NULL"),
+            ("planned_sample", "1, 0, 1, NULL"),
+            ("part_observation", "1, 2, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, 30.0, 30.0, 31.0, 29.0, 32.0"),
+            ("shape_observation", "1, 2, 4.0, 5.0, 60.0, 0.25, 7, NULL, NULL"),
+        ):
+            connection.execute(f"INSERT INTO {table} VALUES ({values})")
+    with open_store(url, outbox_limit=100) as store:
+        ((animal,),) = (each.animals for each in store.block_observations("k"))
+    assert (animal.animal, animal.track, animal.probability, animal.candidates) == (2, None, None, ())
+    assert (animal.parts[0].x_px, animal.parts[0].max_celsius, animal.parts[0].outline_px) == (2.0, 32.0, 7)
+    assert animal.posture is not None
+    assert animal.posture.length_px == 60
 
 
 def test_what_measured_the_frames_of_an_older_database_is_not_known(
