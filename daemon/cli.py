@@ -36,6 +36,7 @@ from daemon.db_cli import db_app
 from daemon.doctor import examine
 from daemon.film_cli import film
 from daemon.heap import keep_heap_small
+from daemon.identity_cli import identity_app
 from daemon.inspect import inspect_frame
 from daemon.installation import default_config
 from daemon.logs import configure_logging
@@ -85,6 +86,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+app.add_typer(identity_app, name="identity")
 app.add_typer(measures_app, name="measures")
 app.add_typer(model_app, name="model")
 app.add_typer(mqtt_app, name="mqtt")

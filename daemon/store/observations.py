@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row, Select, and_, func, insert, select, upda
 
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.store.blocks import StoredBlock, accounted, known_block, settle_again
-from daemon.store.identities import add_identities, insert_identities
 from daemon.store.counters import FRAMES, PART_OBSERVATIONS, count
+from daemon.store.identities import add_identities, insert_identities
 from daemon.store.schema import CALIBRATION_VALUES, calibration, frame, part_observation, planned_sample
 from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes
 from daemon.vision.parts import BodyPart

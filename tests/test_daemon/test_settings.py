@@ -144,3 +144,39 @@ def test_zones_and_references_are_lists_of_tables() -> None:
 def test_zones_and_references_that_cannot_be_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         parse_settings(text, origin="here")
+
+
+def test_animals_are_numbered_by_their_place_in_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[[animal]]\nname = "Ada"\nsex = "female"\nweight_g = 310\nmarks = "left ear notched"\n[[animal]]\nname = "Bo"\n'
+    )
+    settings = load_settings(path)
+    assert [(each.name, each.sex, each.weight_g) for each in settings.animal] == [
+        ("Ada", "female", 310),
+        ("Bo", None, None),
+    ]
+    assert settings.animal_count == 2
+
+
+def test_without_animals_measure_says_how_many_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[measure]\nanimals = 3\n")
+    assert load_settings(path).animal_count == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[measure]\nanimals = 3\n[[animal]]\nname = "Ada"\n', "leave measure.animals out"),
+        ('[[animal]]\nname = "Ada"\n[[animal]]\nname = "Ada"\n', "a name of its own"),
+        ('[[animal]]\nname = "not good"\n', "animal.0.name"),
+        ("".join(f'[[animal]]\nname = "a{number}"\n' for number in range(7)), "at most 6"),
+    ],
+    ids=["counted otherwise", "same name", "name", "too many"],
+)
+def test_animals_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_settings(path)

@@ -131,7 +131,9 @@ def test_observations_are_read_as_they_were_written(
             AnimalObservation(animal=None, track=6, probability=0.5, candidates=(1, 3), parts=(head, tail)),
             AnimalObservation(animal=None, track=9, group=9, candidates=(1, 3, 4), parts=(head,)),
         ),
-        groups=(GroupObservation(number=9, members=(1, 3, 4), size=2, area_px=50, mean_celsius=31.5, max_celsius=36.0),),
+        groups=(
+            GroupObservation(number=9, members=(1, 3, 4), size=2, area_px=50, mean_celsius=31.5, max_celsius=36.0),
+        ),
     )
     written = [plain, two, nothing, recalibrated, followed]
     add(*written)
