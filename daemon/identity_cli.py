@@ -86,7 +86,8 @@ def _together(instances: NDArray[np.uint8]) -> NDArray[np.uint8]:
     kept = np.flatnonzero(statistics[:, cv2.CC_STAT_AREA] >= _LEAST_PX)
     renumbered = np.zeros(len(statistics), np.uint8)
     renumbered[kept[kept > 0]] = np.arange(1, np.count_nonzero(kept > 0) + 1)
-    return renumbered[labels]
+    together: NDArray[np.uint8] = renumbered[labels]
+    return together
 
 
 def _names(frame: SceneFrame, instances: NDArray[np.uint8], said: dict[int, int | None]) -> dict[int, int | None]:

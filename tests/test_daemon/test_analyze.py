@@ -141,7 +141,7 @@ def video_pictures(path: Path) -> list[NDArray[np.uint8]]:
 
 def assert_rows_are(rows: Sequence[dict[str, str]], observations: Sequence[FrameObservation]) -> None:
     """The table of parts says what was measured: every figure."""
-    expected: list[tuple[int, int, PartObservation]] = [
+    expected: list[tuple[int, int | None, PartObservation]] = [
         (index, animal.animal, part)
         for index, observation in enumerate(observations)
         for animal in observation.animals

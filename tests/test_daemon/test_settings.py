@@ -149,7 +149,7 @@ def test_zones_and_references_that_cannot_be_are_refused(text: str, message: str
 def test_animals_are_numbered_by_their_place_in_the_config(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(
-        '[[animal]]\nname = "Ada"\nsex = "female"\nweight_g = 310\nmarks = "left ear notched"\n[[animal]]\nname = "Bo"\n'
+        '[[animal]]\nname = "Ada"\nsex = "female"\nweight_g = 310\nmarks = "left ear"\n[[animal]]\nname = "Bo"\n'
     )
     settings = load_settings(path)
     assert [(each.name, each.sex, each.weight_g) for each in settings.animal] == [
