@@ -34,8 +34,17 @@ _UNSURE = 0.02
 """If two tracks may have changed places with more than this probability, they have become candidates for each other."""
 _MERGED_OVERLAP = 0.35
 """Share of an animal's pixels that the instance covers in which it went up."""
-_MERGED_SIZE = 0.7
-"""Size of that instance against the sum of both: smaller, and one lies under the other unseen."""
+_MERGED_SIZE = 0.25
+"""That instance must have grown by so much of the animal: else this one lies under the other unseen."""
+_GROWN_SIZE = 0.5
+"""By so much where the animal came from farther away."""
+_REACH_PX = 20.0
+_REACH_PX_S = 150.0
+"""A running rat comes no farther in a picture of a housing box."""
+_CAME_OUT_OVERLAP = 0.3
+"""An instance came out of another where that covered so much of it."""
+_CHANGED_SHARE = 0.5
+"""Then it is as likely, against its being the one that was hidden."""
 _REMEMBERS_S = 4.0
 """Where animals went before they met says nothing after so long."""
 _STRAIGHT_SHARE = 0.7
@@ -212,21 +221,19 @@ class Tracker:
         """Tracks that went up in the instance of another make a group with it."""
         seen = set(map(id, pairs.values()))
         flat = segmentation.instances.ravel()
-        column_of = {sighting.instance: index for index, sighting in enumerate(found)}
         for track in [each for each in self._tracks if not each.hidden and id(each) not in seen]:
             overlaps = np.bincount(flat[track.pixels], minlength=256)
-            overlaps[0] = 0
-            index = column_of.get(int(overlaps.argmax()))
-            if index is None or index not in pairs:
-                continue
-            into = pairs[index]
-            covered = overlaps.max() / max(track.pixels.size, 1)
-            near = track.motion.squared_distance(found[index].x_px, found[index].y_px) < _GATE
-            if not (covered >= _MERGED_OVERLAP or (near and covered > 0)):
-                continue
-            if found[index].trunk_px < _MERGED_SIZE * (into.trunk_px + track.trunk_px):
-                continue
-            pairs[index] = self._group(into, track, found[index], at_s)
+            reach_px = _REACH_PX + _REACH_PX_S * (at_s - track.seen_s)
+            best: tuple[float, int] | None = None
+            for index, into in pairs.items():
+                covered = overlaps[found[index].instance] / max(track.pixels.size, 1)
+                grown = (found[index].trunk_px - into.trunk_px) / max(track.trunk_px, 1)
+                within = _distance_px(track.motion, found[index].pixels, self._width_px) <= reach_px
+                if within and grown >= (_MERGED_SIZE if covered >= _MERGED_OVERLAP else _GROWN_SIZE):
+                    best = max(best or (0.0, index), (covered + grown, index))
+            if best is not None:
+                index = best[1]
+                pairs[index] = self._group(pairs[index], track, found[index], at_s)
 
     def _group(self, one: _Track, other: _Track, seen: Sighting, at_s: float) -> _Track:
         for track in (one, other):
@@ -249,12 +256,18 @@ class Tracker:
         """The track of a sighting that continues none in sight; None where there is nobody it could be."""
         uniform = -math.log(self._area_px)
         options: list[tuple[float, _Track | None]] = []
+        over: list[_Track] = []
         for track in self._tracks:
             if track.size > 1:
-                away = _distance_px(seen, track.pixels, self._width_px)
+                reach = math.sqrt(seen.pixels.size / math.pi)
+                away = max(0.0, _distance_px(seen, track.pixels, self._width_px) - reach)
                 near = -((away / _NOT_SPLIT_PX) ** 2) / 2 - math.log(2 * math.pi * _NOT_SPLIT_PX**2)
                 options.append((float(np.logaddexp(near, uniform + _ANYWHERE)), track))
-            elif id(track) not in taken:
+            elif id(track) in taken:
+                covered = np.isin(seen.pixels, track.pixels, assume_unique=True).mean()
+                if covered >= _CAME_OUT_OVERLAP:
+                    over.append(track)
+            else:
                 place = track.motion.log_density(seen.x_px, seen.y_px)
                 options.append((float(np.logaddexp(place, uniform + _ANYWHERE)), track))
         if self._named < self._animals:
@@ -265,11 +278,17 @@ class Tracker:
         if chosen is None and all(track is None or best - weight > -math.log(_UNSURE) for weight, track in options):
             self._named += 1
             return self._begin(seen, at_s, animal=self._named, probability=1.0)
-        return self._one_of(seen, [(weight - best, track) for weight, track in options], at_s)
+        if chosen is not None:  # what covered it may be what now comes out
+            options += [(best + math.log(_CHANGED_SHARE), track) for track in over]
+        return self._one_of(seen, [(weight - best, track) for weight, track in options], taken, at_s)
 
-    def _one_of(self, seen: Sighting, options: Sequence[tuple[float, _Track | None]], at_s: float) -> _Track:
+    def _one_of(
+        self, seen: Sighting, options: Sequence[tuple[float, _Track | None]], taken: set[int], at_s: float
+    ) -> _Track:
         """The track of a sighting that may be any of these."""
-        likely = [(weight, track) for weight, track in options if weight >= math.log(_UNSURE)]
+        free = [option for option in options if option[1] is None or option[1].size > 1 or id(option[1]) not in taken]
+        best = max(free, key=lambda option: option[0])
+        likely = [option for option in options if option[0] >= math.log(_UNSURE) or option is best]
         tracks = []
         for weight, track in likely:
             if track is None:
@@ -279,7 +298,9 @@ class Tracker:
                 tracks.append((weight, unseen))
             else:
                 tracks.append((weight, track))
-        _, chosen = max(tracks, key=lambda each: each[0])
+        _, chosen = max(
+            (each for each in tracks if each[1].size > 1 or id(each[1]) not in taken), key=lambda each: each[0]
+        )
         if len(tracks) == 1 and chosen.size == 1:
             return chosen
         pool = self._together([track for _, track in tracks])
@@ -413,11 +434,10 @@ def _cost(track: _Track, seen: Sighting, overlap: float, overlap_weight: float) 
     return cost
 
 
-def _distance_px(seen: Sighting, pixels: _Pixels, width_px: int) -> float:
-    """From the middle of a sighting to the nearest pixel of a mask, less the sighting's own reach."""
+def _distance_px(place: Sighting | Motion, pixels: _Pixels, width_px: int) -> float:
+    """From a place to the nearest pixel of a mask."""
     rows, columns = np.divmod(pixels, width_px)
-    away = float(np.sqrt(((rows - seen.y_px) ** 2 + (columns - seen.x_px) ** 2).min()))
-    return max(0.0, away - math.sqrt(seen.pixels.size / math.pi))
+    return float(np.sqrt(((rows - place.y_px) ** 2 + (columns - place.x_px) ** 2).min()))
 
 
 def _told(track: _Track, posterior: dict[int, dict[int, float]]) -> Followed:

@@ -1,0 +1,54 @@
+"""The filter behind the tracks, against its limits in closed form."""
+
+import math
+
+import pytest
+
+from daemon.motion import KEEPS_S, PLACE_SD_PX, RESTING_SD_PX, SPEED_SD_PX_S, Motion
+
+
+def moving() -> Motion:
+    return Motion(100.0, 50.0, x_px_s=40.0, y_px_s=-10.0, place=0.0, speed=0.0)
+
+
+def test_for_a_moment_speed_is_kept() -> None:
+    motion = moving()
+    motion.predict(0.01)
+    assert (motion.x_px, motion.y_px) == pytest.approx((100.4, 49.9), abs=0.01)
+    assert motion.place < 0.01
+
+
+def test_after_long_it_is_a_random_walk_from_where_speed_has_led() -> None:
+    motion = moving()
+    motion.predict(600.0)
+    assert (motion.x_px, motion.y_px) == pytest.approx((100 + KEEPS_S * 40, 50 - KEEPS_S * 10))
+    assert motion.place == pytest.approx(SPEED_SD_PX_S**2 * KEEPS_S**2 * (2 * 600 / KEEPS_S - 3))
+    assert motion.speed == pytest.approx(SPEED_SD_PX_S**2)
+
+
+@pytest.mark.parametrize("steps", [2, 25])
+def test_many_short_steps_lead_where_one_long_one_does(steps: int) -> None:
+    once, often = moving(), moving()
+    once.predict(1.0)
+    for _ in range(steps):
+        often.predict(1.0 / steps)
+    for name in ("x_px", "y_px", "x_px_s", "y_px_s", "place", "cross", "speed"):
+        assert getattr(often, name) == pytest.approx(getattr(once, name))
+
+
+def test_a_walk_is_learnt_from_places() -> None:
+    motion = Motion(10.0, 80.0)
+    for step in range(1, 50):
+        motion.predict(0.04)
+        motion.update(10.0 + 30 * 0.04 * step, 80.0)
+    assert motion.x_px_s == pytest.approx(30, abs=5)
+    assert motion.y_px_s == pytest.approx(0, abs=1e-9)
+
+
+def test_an_animal_is_where_it_was_or_where_it_went() -> None:
+    motion = Motion(100.0, 100.0)
+    motion.predict(30.0)
+    stayed = math.exp(-30 / 1800) / 2 / (2 * math.pi * RESTING_SD_PX**2)
+    went = (1 - math.exp(-30 / 1800) / 2) / (2 * math.pi * motion.variance)
+    assert motion.log_density(100.0, 100.0) == pytest.approx(math.log(stayed + went))
+    assert motion.variance == pytest.approx(motion.place + PLACE_SD_PX**2)
