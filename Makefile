@@ -160,6 +160,11 @@ test-deb: deb $(VENV)/.installed-dev $(VENV)/.libraries ## Install, upgrade, rem
 soak: tools $(VENV)/.installed-dev $(VENV)/.libraries ## Run the service for HOURS (2) at 25 fps and draw what it used
 	$(BIN)/python -m tests.soak --hours $(or $(HOURS),2) --output build/soak
 
+.PHONY: judge-identity
+judge-identity: $(VENV)/.installed ## Measure how well simulated rats are kept apart, two hours at 25 and at 1 fps
+	$(BIN)/vivarium identity judge --rate 25 --minutes 120
+	$(BIN)/vivarium identity judge --rate 1 --minutes 120
+
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

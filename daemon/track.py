@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from daemon.appearance import Appearance, features
+from daemon.appearance import Appearance, log_likelihoods
 from daemon.candidates import CONFIDENT, UNLIKELY, Candidates, united
 from daemon.heading import Heading
 from daemon.motion import Motion
@@ -374,12 +374,11 @@ class Tracker:
 
     def _weigh_looks(self, track: _Track, seen: Sighting, at_s: float, looks: float) -> None:
         pool = self._pool_of(track)
-        if pool is None or not looks or not features(seen):
+        if pool is None or not looks:
             return
-        weights = {animal: self._looks[animal].log_likelihood(seen, at_s) for animal in pool.animals}
-        known = {animal: looks * weight for animal, weight in weights.items() if weight is not None}
-        if len(known) == len(weights):
-            pool.add(track.number, known)
+        weights = log_likelihoods({animal: self._looks[animal] for animal in pool.animals}, seen, at_s)
+        if weights:
+            pool.add(track.number, {animal: looks * weight for animal, weight in weights.items()})
             track.looks += looks
 
     # Who is who
