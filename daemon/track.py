@@ -41,10 +41,6 @@ _GROWN_SIZE = 0.5
 _REACH_PX = 20.0
 _REACH_PX_S = 150.0
 """A running rat comes no farther in a picture of a housing box."""
-_CAME_OUT_OVERLAP = 0.3
-"""An instance came out of another where that covered so much of it."""
-_CHANGED_SHARE = 0.5
-"""Then it is as likely, against its being the one that was hidden."""
 _REMEMBERS_S = 4.0
 """Where animals went before they met says nothing after so long."""
 _STRAIGHT_SHARE = 0.7
@@ -256,18 +252,13 @@ class Tracker:
         """The track of a sighting that continues none in sight; None where there is nobody it could be."""
         uniform = -math.log(self._area_px)
         options: list[tuple[float, _Track | None]] = []
-        over: list[_Track] = []
         for track in self._tracks:
             if track.size > 1:
                 reach = math.sqrt(seen.pixels.size / math.pi)
                 away = max(0.0, _distance_px(seen, track.pixels, self._width_px) - reach)
                 near = -((away / _NOT_SPLIT_PX) ** 2) / 2 - math.log(2 * math.pi * _NOT_SPLIT_PX**2)
                 options.append((float(np.logaddexp(near, uniform + _ANYWHERE)), track))
-            elif id(track) in taken:
-                covered = np.isin(seen.pixels, track.pixels, assume_unique=True).mean()
-                if covered >= _CAME_OUT_OVERLAP:
-                    over.append(track)
-            else:
+            elif id(track) not in taken:
                 place = track.motion.log_density(seen.x_px, seen.y_px)
                 options.append((float(np.logaddexp(place, uniform + _ANYWHERE)), track))
         if self._named < self._animals:
@@ -278,17 +269,11 @@ class Tracker:
         if chosen is None and all(track is None or best - weight > -math.log(_UNSURE) for weight, track in options):
             self._named += 1
             return self._begin(seen, at_s, animal=self._named, probability=1.0)
-        if chosen is not None:  # what covered it may be what now comes out
-            options += [(best + math.log(_CHANGED_SHARE), track) for track in over]
-        return self._one_of(seen, [(weight - best, track) for weight, track in options], taken, at_s)
+        return self._one_of(seen, [(weight - best, track) for weight, track in options], at_s)
 
-    def _one_of(
-        self, seen: Sighting, options: Sequence[tuple[float, _Track | None]], taken: set[int], at_s: float
-    ) -> _Track:
+    def _one_of(self, seen: Sighting, options: Sequence[tuple[float, _Track | None]], at_s: float) -> _Track:
         """The track of a sighting that may be any of these."""
-        free = [option for option in options if option[1] is None or option[1].size > 1 or id(option[1]) not in taken]
-        best = max(free, key=lambda option: option[0])
-        likely = [option for option in options if option[0] >= math.log(_UNSURE) or option is best]
+        likely = [(weight, track) for weight, track in options if weight >= math.log(_UNSURE)]
         tracks = []
         for weight, track in likely:
             if track is None:
@@ -298,9 +283,7 @@ class Tracker:
                 tracks.append((weight, unseen))
             else:
                 tracks.append((weight, track))
-        _, chosen = max(
-            (each for each in tracks if each[1].size > 1 or id(each[1]) not in taken), key=lambda each: each[0]
-        )
+        _, chosen = max(tracks, key=lambda each: each[0])
         if len(tracks) == 1 and chosen.size == 1:
             return chosen
         pool = self._together([track for _, track in tracks])
