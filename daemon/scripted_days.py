@@ -205,7 +205,7 @@ class ScriptedSimulation:
     def _rules(self) -> AlertRules:
         return AlertRules(
             self._settings.frame_alerts,
-            animals=self._settings.measure.animals,
+            animals=self._settings.animal_count,
             sample_interval_s=self.step_ns / NS_PER_S,
         )
 
@@ -334,5 +334,5 @@ def _config(settings: Settings) -> str:
         f'[box]\nname = "{settings.box.name}"\ndata_dir = "."\ntime_zone = "{settings.zone.key}"\n\n'
         f'[schedule]\ntimes = "{schedule.times}"\nlights_on = "{schedule.lights_on}"\n'
         f"block_minutes = {schedule.block_minutes}\nrate_hz = {schedule.rate_hz!r}\n\n[schedule.strata]\n{strata}\n"
-        f"[measure]\nanimals = {measure.animals}\noutside_rate_hz = {measure.outside_rate_hz!r}\n{scale}"
+        f"[measure]\nanimals = {settings.animal_count}\noutside_rate_hz = {measure.outside_rate_hz!r}\n{scale}"
     )

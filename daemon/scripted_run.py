@@ -100,7 +100,7 @@ def run_script(
 def _told(
     settings: Settings, simulation: ScriptedSimulation, result: ScriptedResult, incidents: tuple[Incident, ...]
 ) -> Iterator[str]:
-    output, animals = simulation.output, range(1, settings.measure.animals + 1)
+    output, animals = simulation.output, range(1, settings.animal_count + 1)
     start_utc_ns, stop_utc_ns = simulation.start_utc_ns, simulation.stop_utc_ns
     with attach_store(f"sqlite:///{simulation.database}", outbox_limit=settings.mqtt.outbox_limit) as store:
         series = Series(store, result, start_utc_ns=start_utc_ns, stop_utc_ns=stop_utc_ns)
@@ -123,7 +123,7 @@ def _told(
     found = score(
         result.events,
         read_truth(output / TRUTH_NAME),
-        animals=settings.measure.animals,
+        animals=settings.animal_count,
         start_utc_ns=start_utc_ns,
         end_utc_ns=stop_utc_ns,
     )

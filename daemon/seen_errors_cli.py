@@ -133,8 +133,8 @@ class Comparison:
 def segmenter_of(settings: Settings) -> Segmenter:
     """What finds the animals by these settings: the networks, or without any the classical way."""
     measure = settings.measure
-    networks = open_networks(settings.vision, most=measure.animals).segmenter
-    return networks or ClassicalSegmenter(animals=measure.animals, min_area_px=measure.min_area_px)
+    networks = open_networks(settings.vision, most=settings.animal_count).segmenter
+    return networks or ClassicalSegmenter(animals=settings.animal_count, min_area_px=measure.min_area_px)
 
 
 def seen_errors(
