@@ -1,9 +1,9 @@
 """`acknowledge` and `maintenance`: what people tell the service about its events, by MQTT, HTTP and terminal alike."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from daemon.events import Event, EventKind, EventState
 from daemon.maintenance import Reason, begun, ended
@@ -31,6 +31,11 @@ Person = Annotated[str, Field(pattern=_SOMEBODY)]
 Note = Annotated[str, Field(pattern=_TEXT)]
 
 
+def _whole(value: object) -> object:
+    """To JSON 30.0 is a whole number as well."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class _Words(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -50,8 +55,19 @@ class AcknowledgePayload(Acknowledgement, CommandPayload):
     """The same as a command by MQTT."""
 
 
+_EITHER: dict[str, Any] = {
+    "oneOf": [
+        {"properties": {"action": {"const": "begin"}, "reason": {"type": "string"}}, "required": ["action", "reason"]},
+        {"properties": {"action": {"const": "end"}, "reason": {"type": "null"}, "minutes": {"type": "null"}}},
+    ]
+}
+"""`_what_for` as JSON Schema, for whoever reads the description of the interface."""
+
+
 class MaintenanceChange(_Words):
     """People begin or end work at the cage."""
+
+    model_config = ConfigDict(json_schema_extra=_EITHER)
 
     action: Literal["begin", "end"]
     """Begin, or end before its time all that goes on."""
@@ -59,7 +75,7 @@ class MaintenanceChange(_Words):
     """Who it is."""
     reason: MaintenanceReason | None = None
     """What is done; needed to begin."""
-    minutes: Annotated[int, Field(ge=1, le=LONGEST_MAINTENANCE_MINUTES)] | None = None
+    minutes: Annotated[int, Field(ge=1, le=LONGEST_MAINTENANCE_MINUTES), BeforeValidator(_whole)] | None = None
     """After so long it ends by itself; 30 when left out."""
     note: Note = ""
     """What they say to it."""

@@ -199,6 +199,7 @@ def create_api(
 
 
 _COMMAND_ANSWERS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body is no text"},
     409: {"model": Done, "description": "Refused"},
     503: {"model": Done | Unavailable, "description": "Failed, or too many are asking"},
 }

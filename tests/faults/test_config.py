@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MALFORMED = int(os.environ.get("VIVARIUM_MALFORMED_CONFIGS", "10000"))
 RELOADS = 25
 
+LISTS = tuple(key.key.strip("[]") for key in describe_keys() if key.key.startswith("[["))
+"""Tables of which there may be several."""
 KEYS = tuple(key.key for key in describe_keys() if not key.key.startswith("["))
 """Full names of all keys that hold a value."""
 
@@ -44,21 +46,27 @@ def a_wrong_value(dice: random.Random) -> str:
 def one_key(dice: random.Random) -> tuple[bytes, str]:
     """A config with one value that may be wrong, and the key that a refusal must name."""
     key = dice.choice(KEYS)
-    *tables, name = key.split(".")
-    if "readings" in tables:
-        tables, name = ["camera", "replay"], "readings"
-    value = a_wrong_value(dice)
-    return f"[{'.'.join(tables)}]\n{name} = {value}\n".encode(), ".".join([*tables, name])
+    *tables, name = outside_lists(key.split("."))
+    return f"{header(tables)}{name} = {a_wrong_value(dice)}\n".encode(), ".".join([*tables, name])
+
+
+def outside_lists(names: list[str]) -> list[str]:
+    """Of a key inside a table of which there may be several the name of all of them."""
+    return next((names[:size] for size in range(1, len(names)) if ".".join(names[:size]) in LISTS), names)
+
+
+def header(tables: list[str]) -> str:
+    """Begin of a table; nothing for keys that lie in none."""
+    return f"[{'.'.join(tables)}]\n" if tables else ""
 
 
 def one_unknown_key(dice: random.Random) -> tuple[bytes, str]:
     """A config with a key that is not known, and its name."""
-    tables = dice.choice(KEYS).split(".")[:-1]
-    tables = tables[: tables.index("readings")] if "readings" in tables else tables
+    tables = outside_lists(dice.choice(KEYS).split("."))[:-1]
     name = "".join(dice.choices(string.ascii_lowercase + "-_", k=dice.randrange(1, 40)))
     known = {key.rpartition(".")[2] for key in KEYS}
     tables, name = (tables, f"{name}-x" if name in known else name)
-    return f"[{'.'.join(tables)}]\n{name} = 1\n".encode(), ".".join([*tables, name])
+    return f"{header(tables)}{name} = 1\n".encode(), ".".join([*tables, name])
 
 
 def damaged(dice: random.Random, text: bytes) -> tuple[bytes, str]:
