@@ -232,7 +232,7 @@ class AnimalSettings(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
     """How people call it."""
     sex: Literal["female", "male"] | None = None
-    """Its sex."""
+    """Its sex; left out where nobody has told."""
     weight_g: float | None = Field(None, gt=0, le=5000)
     """What it weighs."""
     marks: Address = ""
