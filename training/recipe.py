@@ -125,12 +125,13 @@ def preset(name: Preset, kind: Kind) -> Recipe:
     return Recipe(
         kind=kind,
         shape=TINY,
-        epochs=7,
+        epochs=9,
         pictures_per_epoch=1024,
-        learning_rate=4e-3,
+        learning_rate=6e-3,
         warm_up_steps=40,
         decay_epochs=2,
         average=0.97,
+        scene_uses=6,
         validation_scenes=48,
         augmentation=Augmentation(moved=0.2, painted=0.02),
     )
