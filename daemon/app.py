@@ -709,7 +709,7 @@ class Service:
             order, new = self._reload_order.take(), None
             if signals.reload or order is not None:
                 if isinstance(order, SettingOrder):
-                    new = reloader.request(partial(order.apply, self.settings), order)
+                    new = reloader.request(partial(order.apply, self.settings), order, from_file=False)
                 else:
                     signals.reload = False
                     new = reloader.request(load, order or Order())

@@ -117,6 +117,7 @@ class Reloader:
         self._tell = tell
         self._changed = changed
         self._on_reloaded = on_reloaded
+        self._from_file = True
         self._first: Preparation | None = first
         """Of the start, as long as it lasts."""
         self._preparing: tuple[Preparation, Ready] | None = (first, self._late)
@@ -163,8 +164,12 @@ class Reloader:
         _adopt(self._segmenter, networks)
         self._changed()
 
-    def request(self, load: Callable[[], Settings], order: Order) -> Settings | None:
-        """Read the config and begin to make its networks ready; see `step`. An earlier request gives way to it."""
+    def request(self, load: Callable[[], Settings], order: Order, *, from_file: bool = True) -> Settings | None:
+        """Read the config and begin to make its networks ready; see `step`. An earlier request gives way to it.
+
+        What is not `from_file` says nothing of the config file, neither that it is wrong nor that it is right.
+        """
+        self._from_file = from_file
         self._tell(RELOADING=1, MONOTONIC_USEC=self._clock.monotonic_ns() // 1000)
         try:
             new = load()
@@ -260,17 +265,19 @@ class Reloader:
             return self._refused_config(error)
         configure_logging(new.log)
         self.settings = self._board.settings = self._caretaker.settings = new
-        self._board.config_problem = None
-        if networks.refused is None:
+        if self._from_file:
+            self._board.config_problem = None
+        if self._from_file and networks.refused is None:
             self._on_reloaded()
         why = self._put_in_force(_Due(networks=networks, alerts=new.frame_alerts))
         if why is not None:
             return Outcome("failed", "store", f"networks and alert rules wait until their run can be stored: {why}")
-        logger.info("the config was read again")
+        logger.info("the config was read again" if self._from_file else "a setting was changed by command")
         return None
 
     def _refused_config(self, error: ConfigError) -> Outcome:
-        self._board.config_problem = str(error)
+        if self._from_file:
+            self._board.config_problem = str(error)
         logger.error("the new config is refused, the old one stays in force: %s", error)
         return Outcome("failed", "config", f"the old config stays in force: {error}")
 

@@ -232,8 +232,17 @@ class RunningService:
         open_camera: Callable[[], AbstractContextManager[ThermalCamera]] | None = None,
         clock: Clock | None = None,
         mqtt_password: str | None = None,
+        config_problem: str | None = None,
+        on_reloaded: Callable[[], None] = lambda: None,
     ) -> None:
-        self.service = Service(settings, open_camera=open_camera, clock=clock, mqtt_password=mqtt_password)
+        self.service = Service(
+            settings,
+            open_camera=open_camera,
+            clock=clock,
+            mqtt_password=mqtt_password,
+            config_problem=config_problem,
+            on_reloaded=on_reloaded,
+        )
         self.signals = Signals()
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None

@@ -391,3 +391,32 @@ def test_a_setting_is_changed_for_now_and_the_config_brings_it_back(
         assert running.service.settings.alerts.not_seen_after_s == 7.5
         assert command(settings, "reload").state == "done"
         assert running.service.settings == settings
+
+
+def test_a_setting_by_command_says_nothing_of_the_config_file(
+    make_settings: "MakeSettings",
+    make_service: "MakeService",
+    mosquitto: "Mosquitto",
+    reel: "ReelCamera",
+    eventually: "Eventually",
+) -> None:
+    settings = make_settings(mqtt={"broker": "external", "port": mosquitto.port}, recording={"enabled": False})
+    kept: list[str] = []
+    with make_service(
+        settings,
+        open_camera=lambda: reel,
+        config_problem="the file is torn",
+        on_reloaded=lambda: kept.append("kept"),
+    ) as running:
+        running.load = lambda: settings
+
+        def told() -> list[str]:
+            return [reason.code for reason in running.service.status().reasons]
+
+        eventually(lambda: connected(running) and sees(running), "a frame")
+        assert command(settings, "set/alerts.not_seen_after_s", value=7.5).state == "done"
+        assert "config_damaged" in told()
+        assert kept == []
+        assert command(settings, "reload").state == "done"
+        assert "config_damaged" not in told()
+        assert kept == ["kept"]
