@@ -77,7 +77,8 @@ def test_one_command_makes_both_models_and_goes_on_after_a_kill(tmp_path: Path) 
         _command(tmp_path, "--set", "learning_rate=0.5"), capture_output=True, text=True, timeout=_WAIT_S, check=False
     )
     assert other.returncode == 2
-    assert "a training by another recipe: learning_rate is 0.004 there and 0.5 here" in other.stderr
+    rate = preset(Preset.QUICK, Kind.PANOPTIC).learning_rate
+    assert f"a training by another recipe: learning_rate is {rate} there and 0.5 here" in other.stderr
 
 
 def _recipe(**values: int) -> Recipe:
