@@ -34,6 +34,13 @@ BUSY_SHARE = 0.8
 RELAXED_SHARE = 0.6
 """Fewer frames are left out again only when the networks would take no more than this."""
 
+FIRST_CALM_S = 10.0
+LONGEST_CALM_S = 600.0
+"""And only when that has been so for this long; for twice as long when they were too slow again soon after."""
+
+SOON = 10
+"""Within so many times the calm that was waited for."""
+
 RUN_LIMIT_S = 5.0
 """A run that takes longer is broken off: well before a part of the service counts as stuck."""
 
@@ -87,6 +94,9 @@ class Load:
         self._costs_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._intervals_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._last_ns: int | None = None
+        self._calm_s = FIRST_CALM_S
+        self._calm_since_ns: int | None = None
+        self._relaxed_ns: int | None = None
         self.every = 1
 
     @property
@@ -103,14 +113,29 @@ class Load:
     def run(self, cost_s: float) -> int:
         """The networks took so long for one; the new n, which may be more than `MOST_EVERY`."""
         self._costs_s.append(cost_s)
-        if not self.judged:
+        if not self.judged or self._last_ns is None:
             return self.every
         share = median(self._costs_s) / median(self._intervals_s)
         if share > BUSY_SHARE * self.every:
+            self._too_slow(self._last_ns)
             self.every = math.ceil(share / BUSY_SHARE)
-        elif self.every > 1 and share < RELAXED_SHARE * (self.every - 1):
+        elif self.every == 1 or share >= RELAXED_SHARE * (self.every - 1):
+            self._calm_since_ns = None
+        elif self._calm_since_ns is None:
+            self._calm_since_ns = self._last_ns
+        elif self._last_ns - self._calm_since_ns >= self._calm_s * NS_PER_S:
+            self._calm_since_ns, self._relaxed_ns = None, self._last_ns
             self.every = max(1, math.ceil(share / RELAXED_SHARE))
         return self.every
+
+    def _too_slow(self, now_ns: int) -> None:
+        """Wait longer for calm the next time if the last was deceptive."""
+        self._calm_since_ns = None
+        if self._relaxed_ns is None:
+            return
+        soon = now_ns - self._relaxed_ns < SOON * self._calm_s * NS_PER_S
+        self._calm_s = min(2 * self._calm_s, LONGEST_CALM_S) if soon else FIRST_CALM_S
+        self._relaxed_ns = None
 
     @property
     def judged(self) -> bool:
@@ -124,6 +149,7 @@ class Load:
     def forget(self) -> None:
         """Start anew, as with other networks."""
         self._costs_s.clear()
+        self._calm_s, self._calm_since_ns, self._relaxed_ns = FIRST_CALM_S, None, None
         self.every = 1
 
 

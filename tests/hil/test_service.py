@@ -65,6 +65,7 @@ def life(live_in: LiveIn) -> Life:
         ),
         Job(name="service_freeze", options=COARSE, limit_s=_START_S),
         Job(name="service_control", options=COARSE, limit_s=_START_S),
+        Job(name="service_networks", options=COARSE, limit_s=2 * _START_S),
     ]
     last = [
         Job(name="service_death", options=COARSE, limit_s=3 * _START_S),
@@ -294,6 +295,15 @@ def test_a_command_to_a_hung_camera_gets_an_error_and_no_frame_is_lost(life: Lif
     assert told["error_s"] < 8
     assert told["lost"] == []
     assert abs(told["sent"] - told["taken"]) <= IN_FLIGHT  # two numbers that are not read at one moment
+
+
+def test_the_shipped_networks_run_under_the_units_hardening(life: Life) -> None:
+    told = life.jobs["service_networks"]
+    say({name: told[name] for name in ("started_s", "measured", "resources", "vision")})
+    assert told["vision"]["models"].keys() == {"unet", "panoptic"}
+    assert told["vision"]["provider"] == "cpu"
+    assert told["measured"] >= 1
+    assert told["restarts"] == 0
 
 
 def test_power_cuts_lose_no_acknowledged_event_and_hardly_a_frame(life: Life) -> None:

@@ -16,7 +16,9 @@ from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.onnx_file import ModelError
 from daemon.vision.parts import Segmentation
 from daemon.vision.resilient import (
+    FIRST_CALM_S,
     FIRST_RETRY_S,
+    LONGEST_CALM_S,
     LONGEST_RETRY_S,
     MODEL_SLOW,
     MOST_EVERY,
@@ -80,9 +82,9 @@ class Feed:
         return why
 
 
-def fed(load: Load, *, interval_s: float, cost_s: float, frames: int = 40) -> int:
-    """The n of every n-th after so many frames."""
-    now_ns = 0
+def fed(load: Load, *, interval_s: float, cost_s: float, frames: int = 40, from_s: float = 0.0) -> int:
+    """The n of every n-th after so many frames, the first of them at this time."""
+    now_ns = round(from_s * NS_PER_S)
     for index in range(frames):
         load.frame(now_ns)
         if index % load.every == 0:
@@ -109,8 +111,23 @@ def test_as_many_frames_are_left_out_as_the_time_asks_for(interval_s: float, cos
 def test_fewer_frames_are_left_out_again_when_there_is_time_and_not_at_once() -> None:
     load = Load()
     assert fed(load, interval_s=0.04, cost_s=0.1) == 4
-    assert fed(load, interval_s=0.04, cost_s=0.08, frames=200) == 4  # two thirds of the time of three frames
-    assert fed(load, interval_s=0.04, cost_s=0.02, frames=200) == 1
+    assert fed(load, interval_s=0.04, cost_s=0.08, frames=400, from_s=2) == 4  # two thirds of the time of three frames
+    assert fed(load, interval_s=0.04, cost_s=0.02, frames=200, from_s=18) == 4  # calm for 8 s
+    assert fed(load, interval_s=0.04, cost_s=0.02, frames=100, from_s=26) == 1
+
+
+def test_networks_that_are_too_slow_now_and_then_change_ever_more_rarely() -> None:
+    load, now_s, changes, every = Load(), 0.0, [], 1
+    while now_s < 3600:
+        for cost_s, frames in ((0.04, 25), (0.01, 500)):  # busy for 1 s, idle for 20 s
+            if fed(load, interval_s=0.04, cost_s=cost_s, frames=frames, from_s=now_s) != every:
+                every = load.every
+                changes.append(now_s)
+            now_s += 0.04 * frames
+    assert changes[:2] == [0.0, 1.0]
+    assert len(changes) <= 4
+    fed(load, interval_s=0.04, cost_s=0.01, frames=round((LONGEST_CALM_S + 10) / 0.04), from_s=now_s)
+    assert load.every == 1
 
 
 def test_one_late_frame_or_run_changes_nothing() -> None:
@@ -218,7 +235,7 @@ def test_less_than_was_asked_for_stays_degraded_after_frames_were_left_out(make:
     assert segmenter.state.mode is Mode.THINNED
     assert segmenter.left_out_frames == told.count(MODEL_SLOW) > 0
     networks.cost_s = 0.001
-    for _ in range(120):
+    for _ in range(round((FIRST_CALM_S + 5) / 0.04)):
         feed.next(0.04)
     assert segmenter.state == VisionState(mode=Mode.NETWORKS, every=1, reason="the other one is missing", degraded=True)
 
@@ -288,7 +305,7 @@ def test_slow_networks_measure_every_nth_frame(make: Make, frame: ThermalFrame) 
     assert told[-12:].count(None) == 3
     assert set(told) == {None, MODEL_SLOW}
     networks.cost_s = 0.001
-    for _ in range(120):
+    for _ in range(round((FIRST_CALM_S + 5) / 0.04)):
         feed.next(0.04)
     assert segmenter.state == VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
 

@@ -191,9 +191,18 @@ def capabilities() -> int:
 
 
 def config(
-    *, rate_hz: float = FULL_RATE_HZ, block_minutes: int = 120, starts: tuple[str, ...] = (), more: str = ""
+    *,
+    rate_hz: float = FULL_RATE_HZ,
+    block_minutes: int = 120,
+    starts: tuple[str, ...] = (),
+    networks: bool = False,
+    more: str = "",
 ) -> str:
-    """A config with the virtual camera, and with blocks that begin at these times; without any one that begins now."""
+    """A config with the virtual camera, and with blocks that begin at these times; without any one that begins now.
+
+    The networks are off unless asked for: they take an emulated processor seconds a frame.
+    """
+    model = "shipped" if networks else "off"
     now = datetime.now(UTC)
     times = ", ".join(f'"{start}"' for start in starts or (f"{now:%H:%M:%S}",))
     return f"""
@@ -213,6 +222,10 @@ strata = {{ hil{now:%H%M%S} = [{times}] }}
 
 [measure]
 animals = 2
+
+[vision]
+unet = "{model}"
+panoptic = "{model}"
 
 [mqtt]
 broker = "external"
