@@ -78,13 +78,17 @@ uninstall: ## Remove the service; its config and data stay (root)
 	@[ ! -x $(INSTALLED)/bin/vivarium ] || $(INSTALLED)/bin/vivarium service uninstall
 	@rm -rf $(INSTALLED)
 
-# Their files may run side by side; the others measure times, or share what only one may have.
-SIDE_BY_SIDE := tests/test_daemon tests/test_drivers tests/test_documents.py tests/test_layout.py
+# Files of tests run side by side, as many as the cores bear: most of the faults wait for something, training does not.
+SIDE_BY_SIDE := --dist loadfile --numprocesses
+FAULTS := tests/faults
+HEAVY := tests/test_training tests/test_export tests/test_package
 
 .PHONY: test
 test: tools lint ## Check everything: format, lint, types, imports, tests
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest --ignore=tests/bench $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) auto --maxprocesses=4 \
+	  $(addprefix --ignore=,tests/bench tests/hil $(FAULTS) $(HEAVY))
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 2 $(HEAVY)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 3 --durations=10 $(FAULTS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev $(VENV)/.libraries ## Check format, lint, types and the direction of imports

@@ -52,8 +52,8 @@ def posture_of(parts: Mapping[BodyPart, Places]) -> Posture | None:
         base = _pixel(body, int(_squared_distances(body, head_centre).argmax()))
     else:
         distances = _squared_distances(tail, body_centre)
-        nearest = np.argpartition(distances, max(round(_BASE_SHARE * len(distances)), 1) - 1)
-        nearest = nearest[: max(round(_BASE_SHARE * len(distances)), 1)]
+        # Stable: which of several pixels as near are taken must not depend on the processor.
+        nearest = np.argsort(distances, kind="stable")[: max(round(_BASE_SHARE * len(distances)), 1)]
         base = float(tail[1][nearest].mean()), float(tail[0][nearest].mean())
     length = math.dist(nose, head_centre) + math.dist(head_centre, body_centre) + math.dist(body_centre, base)
     if length == 0:
