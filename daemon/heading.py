@@ -16,6 +16,8 @@ _WALKING = 1.5
 _WARMER_CELSIUS = 1.5
 """A head is warmer than a tail by so much before it counts: tails with open vessels come near."""
 _HEAT = 1.0
+_CERTAIN_CELSIUS = 3.0
+"""No tail is so much warmer than the head: then heat alone decides, whatever was seen before."""
 _LOOK_S = 0.2
 """Looks nearer in time than this say the same again and count for less."""
 _TURNS_S = 0.5
@@ -53,6 +55,11 @@ class Heading:
         axis = seen.axis
         if axis is None:
             return False
+        warmer = _head_warmer_celsius(seen)
+        if abs(warmer) > _CERTAIN_CELSIUS:
+            self.x, self.y = math.copysign(1.0, warmer) * axis[0], math.copysign(1.0, warmer) * axis[1]
+            self.odds = _MOST
+            return warmer < 0
         evidence = _evidence(seen, axis, velocity) * min(1.0, elapsed_s / _LOOK_S if elapsed_s > 0 else 1.0)
         if elapsed_s > _TURNS_S or (self.x, self.y) == (0.0, 0.0):
             # It may have turned unseen: what was known before says nothing about these labels.
@@ -77,7 +84,13 @@ def _evidence(seen: Sighting, axis: Point, velocity: Point) -> float:
     odds = 0.0
     if speed > _WALKS_PX_S:
         odds += _WALKING * (axis[0] * velocity[0] + axis[1] * velocity[1]) / speed
-    head, tail = seen.celsius.get(BodyPart.HEAD), seen.celsius.get(BodyPart.TAIL)
-    if head is not None and tail is not None and abs(head - tail) > _WARMER_CELSIUS:
-        odds += math.copysign(_HEAT, head - tail)
+    warmer = _head_warmer_celsius(seen)
+    if abs(warmer) > _WARMER_CELSIUS:
+        odds += math.copysign(_HEAT, warmer)
     return odds
+
+
+def _head_warmer_celsius(seen: Sighting) -> float:
+    """By how much what is labelled head is warmer than what is labelled tail; 0 where it is not known."""
+    head, tail = seen.celsius.get(BodyPart.HEAD), seen.celsius.get(BodyPart.TAIL)
+    return 0.0 if head is None or tail is None else head - tail
