@@ -35,6 +35,7 @@ from daemon.health import (
     Progress,
     ServiceManager,
 )
+from daemon.heap import give_back_memory
 from daemon.heartbeat import Heartbeat
 from daemon.last_good import LastGoodConfig
 from daemon.live import LiveView
@@ -107,6 +108,8 @@ SOON_S = 0.1
 """A tick while networks are made ready: who gave the command waits."""
 
 STATUS_INTERVAL_S = 10.0
+TRIM_INTERVAL_S = 60.0
+"""How often memory that was dropped is given back to the system."""
 STOP_S = 4.0
 """How long all threads together may take to finish their work when the service stops."""
 
@@ -702,6 +705,7 @@ class Service:
             raise ServiceError("the service has not been started")
         self._manager.tell(READY=1, STATUS="starting")
         next_status_ns = self._clock.monotonic_ns()
+        next_trim_ns = next_status_ns + round(TRIM_INTERVAL_S * NS_PER_S)
         while True:
             if signals.stop:
                 self._manager.tell(STOPPING=1)
@@ -727,6 +731,9 @@ class Service:
             if now_ns >= next_status_ns:
                 next_status_ns = now_ns + round(STATUS_INTERVAL_S * NS_PER_S)
                 self._report()
+            if now_ns >= next_trim_ns:
+                next_trim_ns = now_ns + round(TRIM_INTERVAL_S * NS_PER_S)
+                give_back_memory()
             signals.wait(SOON_S if reloader.busy else TICK_S)
 
     def _dead(self) -> list[str]:

@@ -26,3 +26,13 @@ def keep_heap_small() -> bool:
         bool(mallopt(_M_ARENA_MAX, ARENAS)),
     ]
     return all(taken)
+
+
+def give_back_memory() -> bool:
+    """Give what was dropped and lies between pieces in use back to the system; whether there was any.
+
+    Each segment of a recording takes some megabytes for its encoder, and leaves a hole when it is closed. Takes
+    milliseconds, in which other threads wait that want memory.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and bool(trim(0))
