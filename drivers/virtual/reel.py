@@ -35,7 +35,7 @@ from drivers.vivarium.truth import SceneFrame
 PICTURES = 64
 """A little more than two and a half seconds."""
 _BLADES = 16
-SEED = 5
+SEED = 10
 _START_UTC_NS = 1_770_000_000 * NS_PER_S
 
 HIGH_RANGE_CONSTANTS = Constants(reference_count=2000, a=0.0338, b=1.6084, ka=-0.0002, kb=0.0299, kc=1.388)

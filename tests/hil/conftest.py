@@ -18,7 +18,7 @@ from tests.hil.guest.machine import Job, Machine, NotDoneError, Results
 
 Boot = Callable[[str, list[Job]], Results]
 Watch = Callable[[str, list[Job]], Results]
-LiveIn = Callable[[str, list[Job], int, list[Job], Path | None], Life]
+LiveIn = Callable[[str, list[Job], int, list[Job], float, Path | None], Life]
 
 SHORT = os.environ.get("VIVARIUM_HIL") == "short"
 _IN_SHORT = {"smoke", "unplug_service"}
@@ -84,7 +84,9 @@ def watch(image: Image, reel: Reel, tmp_path_factory: pytest.TempPathFactory) ->
 def live_in(image: Image, reel: Reel, tmp_path_factory: pytest.TempPathFactory) -> LiveIn:
     """Lets a box live: jobs, power cuts, jobs; with a Debian package and the database of an older program at hand."""
 
-    def run(name: str, first: list[Job], cuts: int, last: list[Job], package: Path | None) -> Life:
+    def run(
+        name: str, first: list[Job], cuts: int, last: list[Job], alert_celsius: float, package: Path | None
+    ) -> Life:
         folder: Path = tmp_path_factory.mktemp(name)
         share = folder / "share"
         share.mkdir()
@@ -94,7 +96,7 @@ def live_in(image: Image, reel: Reel, tmp_path_factory: pytest.TempPathFactory) 
             _make_older_database(share / "older.db", folder / "revisions")
         box = Box(image, share, folder / "disk.img")
         try:
-            return live(box, first=_wanted(first), cuts=cuts, last=_wanted(last))
+            return live(box, first=_wanted(first), cuts=cuts, last=_wanted(last), alert_celsius=alert_celsius)
         finally:
             (folder / "disk.img").unlink(missing_ok=True)
 

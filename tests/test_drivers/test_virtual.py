@@ -35,7 +35,7 @@ from drivers.virtual.control_requests import ControlRequests, Deed
 from drivers.virtual.emulation import Emulation
 from drivers.virtual.payloads import PayloadMaker, WireFault
 from drivers.virtual.personality import CONFIGURATION, DEVICE, STRING, V1, V2, Personality
-from drivers.virtual.reel import PICTURES, Reel, shots
+from drivers.virtual.reel import PICTURES, SEED, Reel, shots
 
 START_UTC_NS = 1_770_000_000_000_000_000
 SET_ZOOM = bytes.fromhex("2101000b00010200")
@@ -388,7 +388,7 @@ def test_the_same_pictures_come_from_a_camera_with_another_serial_number(reel: R
 
 def test_a_reel_of_another_seed_is_another_camera() -> None:
     first, other = next(shots(1)), next(shots(1, seed=8))
-    assert (first.frame.metadata.serial, other.frame.metadata.serial) == ("SIM00005", "SIM00008")
+    assert (first.frame.metadata.serial, other.frame.metadata.serial) == (f"SIM{SEED:05}", "SIM00008")
     assert not np.array_equal(first.frame.counts, other.frame.counts)
 
 

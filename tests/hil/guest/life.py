@@ -55,7 +55,9 @@ class Life:
     cuts: list[Cut] = field(default_factory=list)
 
 
-def live(box: Box, *, first: Sequence[Job], cuts: int, last: Sequence[Job], seed: int = 1) -> Life:
+def live(
+    box: Box, *, first: Sequence[Job], cuts: int, last: Sequence[Job], alert_celsius: float, seed: int = 1
+) -> Life:
     """Boot for the first jobs, cut the power so many times while the service records, boot for the last jobs.
 
     Parameters
@@ -66,13 +68,15 @@ def live(box: Box, *, first: Sequence[Job], cuts: int, last: Sequence[Job], seed
         Done before the first power cut and after the last.
     cuts : int
         At least one.
+    alert_celsius : float
+        What the animals reach now and then: an alert on it gives events all the time.
     """
     rng = random.Random(seed)
     acknowledged: set[str] = set()
     unfinished: list[tuple[frozenset[str], int]] = []
     life = Life(jobs=Results(box.share, {}))
     for number in range(cuts):
-        jobs = [*(first if number == 0 else ()), _power(number, "stay")]
+        jobs = [*(first if number == 0 else ()), _power(number, "stay", alert_celsius)]
         with box.switched_on(jobs) as powered:
             powered.await_word("RECORDING", _RECORDING_S + sum(job.limit_s for job in jobs[:-1]))
             time.sleep(rng.uniform(*_AFTER_S))
@@ -82,7 +86,7 @@ def live(box: Box, *, first: Sequence[Job], cuts: int, last: Sequence[Job], seed
             life.cuts.append(_cut(box, number, unfinished.pop(), powered))
         acknowledged |= set(powered.said("EVENT"))
         unfinished.append((frozenset(acknowledged), int(powered.said("ALIVE")[-1])))
-    jobs = [_power(cuts, "go"), *last]
+    jobs = [_power(cuts, "go", alert_celsius), *last]
     with box.switched_on(jobs) as powered:
         powered.await_end(_RECORDING_S + sum(job.limit_s for job in jobs))
     life.cuts.append(_cut(box, cuts, unfinished.pop(), powered))
@@ -90,12 +94,12 @@ def live(box: Box, *, first: Sequence[Job], cuts: int, last: Sequence[Job], seed
     return life
 
 
-def _power(number: int, then: str) -> Job:
+def _power(number: int, then: str, alert_celsius: float) -> Job:
     return Job(
         name=f"boot-{number}",
         module="service_power",
         options="--coarse-packets",
-        arguments=(f"boot-{number}", then),
+        arguments=(f"boot-{number}", then, f"{alert_celsius:.3f}"),
         limit_s=_RECORDING_S,
     )
 

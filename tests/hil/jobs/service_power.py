@@ -33,9 +33,8 @@ _LIMIT_S = 120.0
 _TOPIC = "vivarium/hil/event/#"
 _ALERTS = """
 [alerts]
-too_hot = { celsius = 35.45, hysteresis_celsius = 0, duration_s = 0 }
+too_hot = {{ celsius = {celsius}, hysteresis_celsius = 0, duration_s = 0 }}
 """
-"""In the middle of what the animals of the reel show: it opens and closes with every breath."""
 
 
 class Line:
@@ -50,7 +49,7 @@ class Line:
             serial.write(f"HIL {words}\n")
 
 
-def run(boot: str, then: str) -> dict[str, Any]:
+def run(boot: str, then: str, alert_celsius: str) -> dict[str, Any]:
     """What the cut before has left is put into a folder; then "stay" goes on until the next, and "go" returns.
 
     Parameters
@@ -59,13 +58,16 @@ def run(boot: str, then: str) -> dict[str, Any]:
         Name of the folder.
     then : str
         What to do when the service records.
+    alert_celsius : str
+        Of an alert that opens and closes with every breath.
     """
+    alerts = _ALERTS.format(celsius=alert_celsius)
     line = Line()
     began_s = time.monotonic()
     with _broker():
         _subscribe(line)
-        if not installed.VIVARIUM.exists() or _ALERTS not in installed.CONFIG.read_text(encoding="utf-8"):
-            installed.running(installed.config(more=_ALERTS))
+        if not installed.VIVARIUM.exists() or alerts not in installed.CONFIG.read_text(encoding="utf-8"):
+            installed.running(installed.config(more=alerts))
         installed.await_that(installed.is_ready, "the service to be ready by itself", installed.READY_S)
         ready_s = time.monotonic()
         line.say("READY")
