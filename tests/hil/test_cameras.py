@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.virtual.reel import SEED
 from tests.hil.conftest import Boot
 from tests.hil.guest.machine import Job, Results
 from tests.hil.jobs.two_cameras import RATE_HZ, SECOND
@@ -55,7 +56,7 @@ def reports(boot: Boot) -> Results:
 def test_two_cameras_stream_at_once_each_to_its_own_reader(cameras: Results, second: str) -> None:
     seen = cameras[f"two_{second}"]
     say({name: seen[name] for name in ("first", "second", "lost_by_device")})
-    assert (seen["first"]["serial"], seen["first"]["variant"]) == ("SIM00005", "v1")
+    assert (seen["first"]["serial"], seen["first"]["variant"]) == (f"SIM{SEED:05}", "v1")
     assert (seen["second"]["serial"], seen["second"]["variant"]) == (SECOND, second)
     for name in ("first", "second"):
         if seen["lost_by_device"][name] == 0:  # the emulated processor had time for it
