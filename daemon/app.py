@@ -41,6 +41,7 @@ from daemon.last_good import LastGoodConfig
 from daemon.live import LiveView
 from daemon.lock import DataDirectoryLock
 from daemon.logs import configure_logging
+from daemon.maintenance import in_words
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
@@ -183,7 +184,7 @@ class Service:
         self._threads: dict[str, threading.Thread] = {}
         self._failed: list[str] = []
         self._stalled: list[str] = []
-        self.live = LiveView()
+        self.live = LiveView(lambda: in_words(self._watching.maintenance, self.settings.zone))
         self._stop_by_ns: int | None = None
         self._ended_while_away: list[StoredBlock] = []
         self._publisher: Publisher | None = None
@@ -427,7 +428,11 @@ class Service:
                 references=References(settings.reference, self._probes.celsius),
                 nests=nests_of(settings.zones),
             ),
-            minutes=collector_of(lambda: self.settings, earlier=self._earlier_minutes()),
+            minutes=collector_of(
+                lambda: self.settings,
+                earlier=self._earlier_minutes(),
+                maintenance=lambda: self._watching.stretches,
+            ),
             vision=VisionEvents(lambda: self._segmenter.state),
             rules=AlertRules(
                 settings.frame_alerts,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.minute_series import MINUTE_NS
+from daemon.minute_value import MinuteValue
 from daemon.rule_settings import LONGEST_MAINTENANCE_MINUTES, WEEKDAYS, MaintenanceSettings
 from drivers.clock import NS_PER_S
 
@@ -107,6 +108,32 @@ def planned_at(utc_ns: int, plan: Iterable[MaintenanceSettings], zone: ZoneInfo)
                 yield Reason(each.reason), start_utc_ns, end_utc_ns
 
 
+def any_between(stretches: Iterable[Maintenance], start_utc_ns: int, end_utc_ns: int) -> Maintenance | None:
+    """Maintenance that goes on at some moment from a start to before an end; None where there is none."""
+    return next(
+        (
+            each
+            for each in stretches
+            if each.start_utc_ns < end_utc_ns and each.end_utc_ns > max(start_utc_ns, each.start_utc_ns)
+        ),
+        None,
+    )
+
+
+def in_minute(stretches: Iterable[Maintenance], minute_utc_ns: int) -> Maintenance | None:
+    """Maintenance that goes on at some moment of the minute that begins then."""
+    return any_between(stretches, minute_utc_ns, minute_utc_ns + MINUTE_NS)
+
+
+def without_maintenance(values: Iterable[MinuteValue], stretches: Sequence[Maintenance]) -> Iterator[MinuteValue]:
+    """The same values; those of minutes with maintenance in them are empty and rest on nothing."""
+    for value in values:
+        if stretches and in_minute(stretches, value.minute_utc_ns) is not None:
+            yield replace(value, value=None, uncertainty=None, coverage=0.0, samples=0)
+        else:
+            yield value
+
+
 def overlapping(stretches: Sequence[Maintenance], minutes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of these minutes, counted from the Unix epoch, have maintenance in them."""
     found = np.zeros(minutes.shape, np.bool_)
@@ -115,3 +142,20 @@ def overlapping(stretches: Sequence[Maintenance], minutes: NDArray[np.int64]) ->
         if each.end_utc_ns > each.start_utc_ns:
             found |= (minutes >= first) & (minutes <= last)
     return found
+
+
+def minutes_at_work(stretches: Sequence[Maintenance], start_utc_ns: int, end_utc_ns: int) -> int:
+    """How many of the minutes that begin from a start to before an end have maintenance in them."""
+    first, last = -(-start_utc_ns // MINUTE_NS), -(-end_utc_ns // MINUTE_NS)
+    return int(np.count_nonzero(overlapping(stretches, np.arange(first, last))))
+
+
+def in_words(stretches: Sequence[Maintenance], zone: ZoneInfo) -> str | None:
+    """What goes on, for a picture: `maintenance since 10:02, by Ana: cage change`; None when nothing does."""
+    if not stretches:
+        return None
+    since = min(each.start_utc_ns for each in stretches)
+    local = datetime.fromtimestamp(since / NS_PER_S, zone)
+    who = ", ".join(dict.fromkeys(each.by for each in stretches))
+    what = ", ".join(dict.fromkeys(each.reason.replace("_", " ") for each in stretches))
+    return f"maintenance since {local:%H:%M}, by {who}: {what}"

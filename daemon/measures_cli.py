@@ -16,6 +16,7 @@ from rich.table import Table
 
 from daemon.behaviour import Maps, position_maps
 from daemon.installation import default_config
+from daemon.maintenance import Maintenance, minutes_at_work
 from daemon.measures_list import in_units_of_box, markdown, measures_of
 from daemon.minute_tables import (
     BLOCK_COLUMNS,
@@ -73,8 +74,10 @@ def export(
         units = _measures(settings, measure)
         first, last = _span(settings, since, until)
         values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animal or None, measures=measure)
-        rows = minute_rows(values, store.blocks_within(first, last), units=units, zone=settings.zone)
-        _write(output, MINUTE_COLUMNS, rows)
+        work = store.maintenance_between(first, last)
+        blocks = store.blocks_within(first, last)
+        _write(output, MINUTE_COLUMNS, minute_rows(values, blocks, units=units, zone=settings.zone, maintenance=work))
+        _tell_maintenance(work, first, last)
 
 
 @measures_app.command(name="list")
@@ -109,7 +112,10 @@ def blocks(
         units = _measures(settings, measure)
         first, last = _span(settings, since, until)
         values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animal or None, measures=measure)
-        _write(output, BLOCK_COLUMNS, block_rows(values, store.blocks_within(first, last), units=units))
+        work = store.maintenance_between(first, last)
+        planned = store.blocks_within(first, last)
+        _write(output, BLOCK_COLUMNS, block_rows(values, planned, units=units, maintenance=work))
+        _tell_maintenance(work, first, last)
 
 
 @measures_app.command(name="rhythm")
@@ -135,8 +141,10 @@ def rhythm_command(
             light_hours=settings.schedule.light_hours,
             zone=settings.zone,
         )
+        work = store.maintenance_between(first, last)
     unit = unit_of(name, units)
     _print_rhythms(rhythms, name, unit)
+    _tell_maintenance(work, first, last)
     if output is not None:
         _write(output, HOUR_COLUMNS, hour_rows(rhythms, measure=name, unit=unit))
 
@@ -170,10 +178,12 @@ def map_command(
     with _opened(config) as (settings, store):
         first, last = _span(settings, since, until)
         at_ns, places = store.trunk_places(animal, since_utc_ns=first, until_utc_ns=last)
+        work = store.maintenance_between(first, last)
     maps = position_maps(at_ns, places, size=(IMAGE_HEIGHT, IMAGE_WIDTH), cell_px=cell_px)
     scale = settings.measure.mm_per_px
     speed = "px_per_s" if scale is None else "mm_per_s"
     _write(output, ("x_px", "y_px", "seconds", speed), _map_rows(maps, cell_px, scale, speed))
+    _tell_maintenance(work, first, last)
 
 
 def _map_rows(maps: Maps, cell_px: float, scale: float | None, speed: str) -> Iterator[dict[str, object]]:
@@ -237,6 +247,12 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, objec
     except OSError as error:
         raise ConfigError(f"-o: {path} cannot be written: {error.strerror}") from error
     _console().print(f"{count} rows written to {escape(str(path))}", soft_wrap=True)
+
+
+def _tell_maintenance(stretches: Sequence[Maintenance], first_utc_ns: int, last_utc_ns: int) -> None:
+    minutes = minutes_at_work(stretches, first_utc_ns, last_utc_ns)
+    if minutes:
+        _console().print(f"{minutes} minutes of maintenance count for nothing")
 
 
 def _shown(value: float | None, unit: str = "") -> str:

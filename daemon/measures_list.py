@@ -198,7 +198,7 @@ _LIST: tuple[Measure, ...] = (
           "at least 20% of the samples due have a reference in sight"),
     _cage("animals_seen", "1", "mean over the samples of the number of animals told apart", OWN,
           "at least 50% of the samples due were measured"),
-    _cage("frames_coverage", "1", "share of the samples due that were measured", OWN, "always"),
+    _cage("frames_coverage", "1", "share of the samples due that were measured", OWN, "always, but for maintenance"),
 )  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _LIST}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.events import Event, EventState, Severity
-from daemon.maintenance import Maintenance, overlapping
+from daemon.maintenance import Maintenance, in_minute, overlapping
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS, Band, LocalTime, MinuteSeries, band_of, running_means
 from daemon.minute_value import MinuteValue, Scope
 from daemon.rule import Condition, Rule
@@ -396,11 +396,7 @@ class MinuteRules:
         )
 
     def _is_at_work(self, minute: int) -> bool:
-        begin = minute * MINUTE_NS
-        return any(
-            each.start_utc_ns < begin + MINUTE_NS and each.end_utc_ns > max(begin, each.start_utc_ns)
-            for each in self._maintenance
-        )
+        return in_minute(self._maintenance, minute * MINUTE_NS) is not None
 
     def _at_work(self, minutes: NDArray[np.int64]) -> NDArray[np.bool_]:
         return overlapping(self._maintenance, minutes)

@@ -10,17 +10,18 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from daemon.behaviour import Rhythm, rest_disturbance, rhythm, zeitgeber_hour
+from daemon.maintenance import Maintenance, in_minute
 from daemon.minute_value import Measure, MinuteValue
 from daemon.minute_values import MINUTE_NS, MINUTE_S
 from drivers.clock import NS_PER_S
 
 MINUTE_COLUMNS = (
     "minute_utc", "minute_local", "minute_utc_ns", "animal", "measure", "unit", "value", "uncertainty", "coverage",
-    "samples", "block", "stratum",
+    "samples", "block", "stratum", "maintenance",
 )  # fmt: skip
 BLOCK_COLUMNS = (
     "block", "stratum", "day", "start_utc", "animal", "measure", "unit", "of_minutes", "value", "minutes",
-    "planned_minutes", "coverage",
+    "planned_minutes", "coverage", "maintenance_minutes",
 )  # fmt: skip
 HOUR_COLUMNS = ("animal", "measure", "unit", "zeitgeber_hour", "mean", "minutes")
 
@@ -61,13 +62,19 @@ class Block(Protocol):
 
 
 def minute_rows(
-    values: Iterable[MinuteValue], blocks: Sequence[Block], *, units: Mapping[str, Measure], zone: ZoneInfo
+    values: Iterable[MinuteValue],
+    blocks: Sequence[Block],
+    *,
+    units: Mapping[str, Measure],
+    zone: ZoneInfo,
+    maintenance: Sequence[Maintenance] = (),
 ) -> Iterator[Row]:
-    """One row for each value; `block` is the one that the minute begins in."""
+    """One row for each value; `block` is the one that the minute begins in, `maintenance` why people were there."""
     find = _Finder(blocks)
     for each in values:
         moment = datetime.fromtimestamp(each.minute_utc_ns // NS_PER_S, UTC)
         block = find.at(each.minute_utc_ns)
+        work = in_minute(maintenance, each.minute_utc_ns)
         yield {
             "minute_utc": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "minute_local": moment.astimezone(zone).isoformat(),
@@ -81,6 +88,7 @@ def minute_rows(
             "samples": each.samples,
             "block": "" if block is None else block.key,
             "stratum": "" if block is None else block.stratum,
+            "maintenance": "" if work is None else work.reason.value,
         }
 
 
@@ -117,13 +125,18 @@ def of_minutes(measure: str) -> str:
 
 
 def block_rows(
-    values: Iterable[MinuteValue], blocks: Sequence[Block], *, units: Mapping[str, Measure]
+    values: Iterable[MinuteValue],
+    blocks: Sequence[Block],
+    *,
+    units: Mapping[str, Measure],
+    maintenance: Sequence[Maintenance] = (),
 ) -> Iterator[Row]:
     """One row for each block, animal and measure, of the minutes that lie in the block.
 
     `coverage` is the share of the block's minutes that have a value; the value itself is never scaled up to the whole
-    block. `last` is the value of the block's last minute: of a proxy of 30 minutes that of the block, if it lasts so
-    long. It is empty where that minute has none.
+    block. `maintenance_minutes` are those that have none because people worked at the cage. `last` is the value of the
+    block's last minute: of a proxy of 30 minutes that of the block, if it lasts so long. It is empty where that minute
+    has none.
     """
     gathered: dict[tuple[str, int, str], list[MinuteValue]] = defaultdict(list)
     by_key = {block.key: block for block in blocks}
@@ -150,6 +163,7 @@ def block_rows(
             "minutes": len(known),
             "planned_minutes": len(planned),
             "coverage": _figure(len(known) / len(planned)),
+            "maintenance_minutes": sum(in_minute(maintenance, minute) is not None for minute in planned),
         }
 
 

@@ -7,6 +7,7 @@ from statistics import fmean, median
 from zoneinfo import ZoneInfo
 
 from daemon.behaviour import Point, Step, Visits, Way, inside, nearest_px, reach_px, touching
+from daemon.maintenance import Maintenance, any_between, in_minute
 from daemon.measures_list import LEAST_COVERAGE, LEAST_TEMPERATURE_COVERAGE, in_units_of_box, zone_measure
 from daemon.minute_value import MinuteValue
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
@@ -58,7 +59,12 @@ def samples_due(minute_utc_ns: int, schedule: ScheduleSettings, zone: ZoneInfo, 
     return due + max(outside_s, 0.0) * min(1.0, outside_rate_hz)
 
 
-def collector_of(settings: Callable[[], Settings], *, earlier: Iterable[MinuteValue] = ()) -> "MinuteCollector":
+def collector_of(
+    settings: Callable[[], Settings],
+    *,
+    earlier: Iterable[MinuteValue] = (),
+    maintenance: Callable[[], Sequence[Maintenance]] = tuple,
+) -> "MinuteCollector":
     """What a box collects.
 
     Parameters
@@ -67,6 +73,8 @@ def collector_of(settings: Callable[[], Settings], *, earlier: Iterable[MinuteVa
         Those in force: the schedule may change while the box goes on.
     earlier : iterable of MinuteValue
         Of the minutes before.
+    maintenance : callable
+        All that is known, also what is over.
     """
 
     def due(minute_utc_ns: int) -> float:
@@ -75,7 +83,11 @@ def collector_of(settings: Callable[[], Settings], *, earlier: Iterable[MinuteVa
 
     first = settings()
     collector = MinuteCollector(
-        animals=first.animal_count, zones=first.zones, mm_per_px=first.measure.mm_per_px, due=due
+        animals=first.animal_count,
+        zones=first.zones,
+        mm_per_px=first.measure.mm_per_px,
+        due=due,
+        maintenance=maintenance,
     )
     collector.remember(earlier)
     return collector
@@ -194,6 +206,9 @@ class MinuteCollector:
     rates give the same. Frames that could not be measured are no samples; those that settle after a shutter show where
     an animal is, but not how warm. Of an animal that is not resolved nothing is counted.
 
+    While people work at the cage no frame is a sample, and a minute in which they do, be it for a moment, has no value
+    of anything: its coverage is 0, and nothing that looks back on it counts it.
+
     Values of a measure that not one sample bears on are left out, but for `seen_share`, `animals_seen` and
     `frames_coverage`; too few samples give a value of None.
 
@@ -207,6 +222,8 @@ class MinuteCollector:
         Size of a pixel; without it lengths are in pixels.
     due : callable
         Samples due in the minute that begins at a time (UTC ns); of a minute with less than one nothing is told.
+    maintenance : callable
+        All that is known, also what is over.
     """
 
     def __init__(
@@ -216,7 +233,9 @@ class MinuteCollector:
         zones: Sequence[ZoneSettings] = (),
         mm_per_px: float | None,
         due: Callable[[int], float],
+        maintenance: Callable[[], Sequence[Maintenance]] = tuple,
     ) -> None:
+        self._maintenance = maintenance
         self._zones = zones
         self._mm_per_px = mm_per_px
         self._due = due
@@ -240,8 +259,10 @@ class MinuteCollector:
     def add(self, observation: FrameObservation) -> list[MinuteValue]:
         """Take a frame; the values of the minutes that are over with it, in order."""
         over = self._turn_to(observation.captured_utc_ns // MINUTE_NS)
-        second = observation.captured_utc_ns // NS_PER_S
-        if observation.not_measured is None and second != self._second:
+        utc_ns = observation.captured_utc_ns
+        second = utc_ns // NS_PER_S
+        at_work = any_between(self._maintenance(), utc_ns, utc_ns + 1)
+        if observation.not_measured is None and second != self._second and at_work is None:
             self._second = second
             self._sample(observation)
         return over
@@ -355,7 +376,10 @@ class MinuteCollector:
         due = self._due(minute * MINUTE_NS)
         if due < 1:
             return
-        yield from _cage_values(_Teller(minute, due, self._mm_per_px, None), of_cage)
+        at_work = in_minute(self._maintenance(), minute * MINUTE_NS) is not None
+        if at_work:
+            of_animal, of_cage = {number: _AnimalMinute() for number in of_animal}, _CageMinute()
+        yield from _cage_values(_Teller(minute, due, self._mm_per_px, None), of_cage, at_work=at_work)
         for number, gathered in of_animal.items():
             told = _Teller(minute, due, self._mm_per_px, number)
             coverage = min(1.0, of_cage.samples / due)
@@ -379,8 +403,9 @@ def _sample_cage(cage: _CageMinute, observation: FrameObservation) -> None:
         cage.offsets.append(observation.reference_offset_celsius)
 
 
-def _cage_values(told: "_Teller", cage: _CageMinute) -> Iterator[MinuteValue]:
-    yield told.always("frames_coverage", min(1.0, cage.samples / told.due), cage.samples)
+def _cage_values(told: "_Teller", cage: _CageMinute, *, at_work: bool) -> Iterator[MinuteValue]:
+    measured = None if at_work else min(1.0, cage.samples / told.due)
+    yield told.always("frames_coverage", measured, cage.samples)
     enough = cage.samples / told.due >= LEAST_COVERAGE
     yield told.always("animals_seen", cage.animals / cage.samples if enough else None, cage.samples)
     for name, values, typical in (

@@ -1,6 +1,7 @@
 """A frame as a picture for people: colours for degrees, outlines for parts, numbers for temperatures."""
 
 import math
+import unicodedata
 from dataclasses import dataclass
 
 import cv2
@@ -13,12 +14,15 @@ from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 
 PART_COLOURS_BGR = {BodyPart.HEAD: (80, 80, 255), BodyPart.BODY: (120, 255, 120), BodyPart.TAIL: (255, 200, 80)}
 _TEXT_BGR = (255, 255, 255)
+_BANNER_BGR = (60, 190, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_SCALE = 0.19
 """Per unit of enlargement: letters as high as five pixels of the camera."""
 _MARGIN_PX = 6
 _CLEARANCE_PX = 11
 """Between the line of a tail and the middle of its label, in pixels of the camera."""
+_BANNER_PX = 10
+"""Height of the banner, in pixels of the camera."""
 _SCALE_PERCENTILES = (0.5, 99.8)
 
 
@@ -53,9 +57,16 @@ def false_colour(celsius: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def draw(
-    celsius: NDArray[np.float32], segmentation: Segmentation, observation: FrameObservation, *, scale: int = 3
+    celsius: NDArray[np.float32],
+    segmentation: Segmentation,
+    observation: FrameObservation,
+    *,
+    scale: int = 3,
+    banner: str | None = None,
 ) -> NDArray[np.uint8]:
     """The frame enlarged `scale` times, with outlines and mean temperature of each part.
+
+    `banner` is said across the lower edge: that the picture counts for nothing, and why.
 
     Returns
     -------
@@ -76,6 +87,8 @@ def draw(
                 text += f" {found.mean_celsius:.1f}"
             _label(picture, text, _beside(found, body), PART_COLOURS_BGR[found.part], scale)
     _caption(picture, observation, scale)
+    if banner is not None:
+        _write_banner(picture, banner, scale)
     return np.asarray(picture, np.uint8)
 
 
@@ -118,6 +131,18 @@ def _caption(picture: cv2.typing.MatLike, observation: FrameObservation, scale: 
         _label(picture, f"not measured: {observation.not_measured}", _CORNER, _TEXT_BGR, scale)
     elif not observation.animals:
         _label(picture, "no animal", _CORNER, _TEXT_BGR, scale)
+
+
+def _write_banner(picture: cv2.typing.MatLike, text: str, scale: int) -> None:
+    """A coloured bar over the whole width; what does not fit is cut off."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()  # the font has no other letters
+    height, width = picture.shape[:2]
+    while cv2.getTextSize(plain, _FONT, _FONT_SCALE * scale, 1)[0][0] > width - 2 * _MARGIN_PX:
+        plain = plain[:-4] + "..."
+    top = height - _BANNER_PX * scale
+    cv2.rectangle(picture, (0, top), (width - 1, height - 1), _BANNER_BGR, cv2.FILLED)
+    place = _MARGIN_PX, height - _BANNER_PX * scale // 3
+    cv2.putText(picture, plain, place, _FONT, _FONT_SCALE * scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def to_png(picture: NDArray[np.uint8]) -> bytes:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from daemon.maintenance import minutes_at_work
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS
 from daemon.minute_value import MinuteValue
 from daemon.schedule import blocks_between
@@ -118,6 +119,7 @@ def sampling_error(
     with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
         values = store.minute_values(since_utc_ns=start_utc_ns, until_utc_ns=stop_utc_ns)
         found = list(sampling_errors(values, judged, settings, start_utc_ns=start_utc_ns, stop_utc_ns=stop_utc_ns))
+        work = minutes_at_work(store.maintenance_between(start_utc_ns, stop_utc_ns), start_utc_ns, stop_utc_ns)
     if not found:
         raise ConfigError(
             f"no measure has values in {LEAST_DAY_SHARE:.0%} of the minutes of a day from {start.date()}, and "
@@ -125,6 +127,8 @@ def sampling_error(
         )
     blocks = sum(len(times) for times in judged.strata.values())
     typer.echo(f"{blocks} blocks of {judged.block_minutes:g} min against all minutes; in the unit of each measure")
+    if work:
+        typer.echo(f"{work} minutes of maintenance count for neither")
     typer.echo("measure                         days       mean       bias      error  between days")
     for each in found:
         spread = "-" if each.spread is None else f"{each.spread:.4f}"

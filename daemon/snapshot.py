@@ -14,7 +14,6 @@ import numpy as np
 from daemon.live import LiveView
 from daemon.messaging.payloads import observation_payload
 from daemon.order import Order, OrderSlot, Outcome
-from daemon.overlay import draw, to_png
 from daemon.pipeline import Measured
 from drivers.clock import NS_PER_S, Clock
 from drivers.durable import sync_directory, write_durably
@@ -134,7 +133,7 @@ class Snapshots:
         stem = f"{self._box}_{moment:%Y-%m-%dT%H%M%S.%f}Z"
         degrees = io.BytesIO()
         np.save(degrees, frame.celsius)
-        picture = to_png(draw(frame.celsius, measured.segmentation, measured.observation))
+        picture = self._live.picture_of(frame, measured)
         facts = {
             "degrees": f"{stem}.npy",
             "degrees_sha256": hashlib.sha256(degrees.getvalue()).hexdigest(),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from daemon.events import Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import plot
-from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, planned_at
+from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, in_words, planned_at
 from daemon.minute_rules import RAW_MINUTES, MinuteRules, RuleStanding
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
@@ -64,6 +64,11 @@ class Watching:
         return self._on
 
     @property
+    def stretches(self) -> Sequence[Maintenance]:
+        """All maintenance that a baseline may reach back to, also what is over."""
+        return self._stretches
+
+    @property
     def standing(self) -> tuple[RuleStanding, ...]:
         """How each rule stands; may be read from any thread."""
         return self.rules.standing
@@ -96,7 +101,9 @@ class Watching:
         """Keep a picture a minute, for the evidence."""
         utc_ns = frame.captured_utc_ns
         if self._album.wants(utc_ns):
-            self._album.add(utc_ns, to_png(draw(frame.celsius, measured.segmentation, measured.observation, scale=2)))
+            banner = in_words(self._on, self._zone)
+            picture = draw(frame.celsius, measured.segmentation, measured.observation, scale=2, banner=banner)
+            self._album.add(utc_ns, to_png(picture))
 
     def minutes_over(self, values: Sequence[MinuteValue]) -> list[Event]:
         """Judge minutes that are over."""

@@ -9,7 +9,10 @@ from sqlalchemy import Connection, Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from daemon.maintenance import any_between, without_maintenance
+from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
+from daemon.store.maintenance import between as maintenance_between
 from daemon.store.schema import frame, minute_value, part_observation
 from daemon.vision.parts import BodyPart
 
@@ -58,8 +61,8 @@ def minute_values(
     if measures is not None:
         statement = statement.where(minute_value.c.measure.in_(list(measures)))
     ordered = statement.order_by(minute_value.c.minute_utc_ns, minute_value.c.animal, minute_value.c.measure)
-    for row in connection.execute(ordered.execution_options(yield_per=5000)):
-        yield MinuteValue(
+    values = (
+        MinuteValue(
             measure=row.measure,
             minute_utc_ns=row.minute_utc_ns,
             animal=row.animal or None,
@@ -68,6 +71,9 @@ def minute_values(
             coverage=row.coverage,
             samples=row.samples,
         )
+        for row in connection.execute(ordered.execution_options(yield_per=5000))
+    )
+    return without_maintenance(values, maintenance_between(connection, since_utc_ns, until_utc_ns + MINUTE_NS))
 
 
 def _within(since_utc_ns: int, until_utc_ns: int, animals: Sequence[int | None] | None) -> list[Any]:
@@ -113,7 +119,8 @@ def trunk_places(
         .having(func.max(part) == int(BodyPart.BODY))
         .order_by(frame.c.captured_utc_ns)
     )
-    rows = connection.execute(statement).all()
+    at_work = maintenance_between(connection, since_utc_ns, until_utc_ns)
+    rows = [row for row in connection.execute(statement) if any_between(at_work, row[0], row[0] + 1) is None]
     return (
         np.array([row[0] for row in rows], np.int64),
         np.array([(row[1], row[2]) for row in rows], np.float64).reshape(-1, 2),

@@ -453,6 +453,7 @@ class Store:
         """Values of the minutes that begin from one time to before another, in the order of time, animal and measure.
 
         Rows are read as they are asked for. `animals` are numbers, with None for the cage; left out, all of them.
+        Values of minutes with maintenance in them are empty, whatever is stored.
         """
         with self._database.reading("read the values of minutes") as connection:
             yield from minutes.minute_values(
@@ -482,7 +483,10 @@ class Store:
     def trunk_places(
         self, animal: int, *, since_utc_ns: int, until_utc_ns: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """When and where the centre of an animal's trunk (head and body by area) was: (n,) UTC ns, (n, 2) pixels."""
+        """When and where the centre of an animal's trunk (head and body by area) was: (n,) UTC ns, (n, 2) pixels.
+
+        Times of maintenance are left out.
+        """
         with self._database.reading(f"read the places of animal {animal}") as connection:
             return minutes.trunk_places(connection, animal, since_utc_ns=since_utc_ns, until_utc_ns=until_utc_ns)
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -130,6 +131,17 @@ class Running:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.service.web_port}{path}", timeout=DEADLINE_S) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read()
 
+    def post(self, path: str, words: Mapping[str, str]) -> int:
+        """Status of the answer to a command given on the page."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.service.web_port}{path}",
+            json.dumps(words).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+            status: int = answer.status
+            return status
+
     def reload(self, load: Callable[[], Settings]) -> None:
         """As SIGHUP does; returns when the service has looked at the config."""
         looked = threading.Event()
@@ -203,11 +215,28 @@ def test_what_the_camera_sees_is_stored_published_recorded_and_shown(
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
+def has_banner(png: bytes | None) -> bool:
+    """Whether a live picture has the coloured bar at its lower edge."""
+    assert png is not None
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return bool((picture[-1] == picture[-1, 0]).all() and picture[-1, 0].max() > 200)
+
+
 def test_a_clean_stop_leaves_a_closed_recording_and_an_ended_run(make_settings: MakeSettings) -> None:
     settings = make_settings()
     with Running(settings) as running:
         eventually(lambda: running.service.status().store.frames >= 10, "rows")
+        assert not has_banner(running.service.live.picture())
+        assert running.post("/api/maintenance", {"action": "begin", "reason": "weighing", "by": "Ana"}) == 200
+        assert has_banner(running.service.live.picture())
+        assert running.service.status().maintenance[0].by == "Ana"
+        later = "SELECT 1 FROM frame, maintenance WHERE captured_utc_ns > start_utc_ns"
+        eventually(lambda: running.rows(later), "a frame of the time of maintenance")
     assert running.stop_s < STOP_WITHIN_S
+    newest = "SELECT max(minute_utc_ns) FROM minute_value"
+    of_work = f"SELECT DISTINCT value, coverage FROM minute_value WHERE minute_utc_ns = ({newest})"
+    assert running.rows(of_work) == [(None, 0.0)], "the minute in which the animal was weighed counts for nothing"
     (path,) = settings.recordings_dir.rglob("*.mkv")
     with Recording(path) as recording:
         recording.verify()

@@ -98,6 +98,7 @@ def test_the_table_of_minutes_has_time_unit_block_and_stratum(config: Path, tmp_
         "samples": "60",
         "block": "2026-11-18/night-1",
         "stratum": "night",
+        "maintenance": "",
     }
     assert float(rows[3]["uncertainty"]) == pytest.approx(0.19, abs=0.03)
     assert [row["block"] for row in rows[-2:]] == ["", ""]

@@ -28,6 +28,7 @@ from daemon.status import (
     AnimalStatus,
     BlockStatus,
     CameraStatus,
+    MaintenanceStatus,
     MqttStatus,
     Reason,
     ReasonCode,
@@ -98,6 +99,10 @@ ALARMING = a_status(
         Reason(code="not_recorded", detail="<b>disk full</b>"),
         Reason(code="low_disk", detail="1.5"),
         Reason(code="no_broker", detail=""),
+        Reason(code="maintenance", detail="other"),
+    ),
+    maintenance=(
+        MaintenanceStatus(reason="other", by="João", start_utc_ns=NEXT_START_UTC_NS, end_utc_ns=NEXT_START_UTC_NS),
     ),
 )
 
@@ -479,6 +484,7 @@ def test_a_browser_shows_animal_block_and_storage(
     ):  # fmt: skip
         assert text.replace("\xa0", "&nbsp;") in shown
     assert "undefined" not in shown[: shown.index("<script>")]
+    assert '<div id="maintenance" role="status" hidden=""></div>' in shown
 
 
 def test_a_browser_says_in_portuguese_what_has_to_be_done(
@@ -491,7 +497,8 @@ def test_a_browser_says_in_portuguese_what_has_to_be_done(
         '<html lang="pt-BR">', 'class="act"', "Agir", "o animal 1 está quente demais", "something_new",
         "o último quadro bom tem 12 s", "4 observações não puderam ser gravadas",
         "nada está sendo gravado: &lt;b&gt;disk full&lt;/b&gt;", "apenas 1.5 GiB de disco livres",
-        "o broker não responde", "cabeça", "32,6 °C",
+        "o broker não responde", "cabeça", "32,6 °C", "nenhuma regra é julgada: outro trabalho",
+        "por João: outro trabalho. O que se mede agora não entra",
     ):  # fmt: skip
         assert text in shown
 
