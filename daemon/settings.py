@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import tzlocal
@@ -739,6 +740,11 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return next((found for inner in get_args(annotation) if (found := _section_of(inner))), None)
 
 
+def _is_list(annotation: Any) -> bool:
+    """Whether there may be several, and not just one or none."""
+    return get_origin(annotation) is tuple or any(map(_is_list, get_args(annotation)))
+
+
 class KeyDescription(BaseModel):
     """One key of config.toml, for `vivarium config --explain`."""
 
@@ -760,7 +766,7 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[KeyDescription]:
         key = f"{prefix}{name}"
         section = _section_of(field.annotation)
         if section is not None:
-            many = bool(get_args(field.annotation))
+            many = _is_list(field.annotation)
             yield KeyDescription(
                 key=f"[[{key}]]" if many else f"[{key}]",
                 kind="list of tables" if many else "table",
@@ -783,15 +789,20 @@ def _meaning(field: FieldInfo) -> str:
     return " ".join((field.description or "").split())
 
 
-_OPTIONAL = re.compile(r"Optional\[(\w+)\]")
-_ANNOTATED = re.compile(r"Annotated\[(\w+), [^\]]*\]")
-
-
 def _kind(annotation: Any) -> str:
-    if isinstance(annotation, type) and not get_args(annotation):
-        return annotation.__name__
-    words = _ANNOTATED.sub(r"\1", str(annotation).replace("typing.", "").replace("pathlib.", ""))
-    return _OPTIONAL.sub(r"\1 | None", words)
+    """What may stand there, as it is written in Python; bounds and patterns are left out."""
+    inner = get_args(annotation)
+    match get_origin(annotation):
+        case None:
+            return {NoneType: "None", Ellipsis: "..."}.get(annotation) or str(annotation.__name__)
+        case origin if origin is Annotated:
+            return _kind(inner[0])
+        case origin if origin is Literal:
+            return f"Literal[{', '.join(map(repr, inner))}]"
+        case origin if origin in (Union, UnionType):
+            return " | ".join(map(_kind, inner))
+        case origin:
+            return f"{origin.__name__}[{', '.join(map(_kind, inner))}]"
 
 
 def example_toml() -> str:

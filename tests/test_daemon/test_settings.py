@@ -1,12 +1,14 @@
 """config.toml: what is refused, how it is said, and what is printed about it."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.rule_settings import RuleSettings
 from daemon.settings import Settings, describe_keys, example_toml, load_settings, parse_settings
 from drivers.errors import ConfigError
 
@@ -73,6 +75,24 @@ def test_every_key_is_explained() -> None:
     keys = list(describe_keys())
     assert {"[camera]", "camera.kind", "[[camera.replay.readings]]", "alerts.too_hot.celsius"} <= {k.key for k in keys}
     assert [key.key for key in keys if not key.description] == []
+
+
+def test_tables_of_which_there_is_one_are_told_from_lists_of_them() -> None:
+    explained = {key.key: key.kind for key in describe_keys()}
+    assert explained["[rule.baseline]"] == explained["[rule.also.baseline]"] == "table"
+    assert explained["[[rule]]"] == explained["[[rule.also]]"] == "list of tables"
+    assert (explained["rule.subject"], explained["rules.quiet_hours"]) == (
+        "Literal['animal', 'cage'] | None",
+        "tuple[str, str] | None",
+    )
+    written = (
+        '[[rule]]\nname = "hot"\nsubject = "cage"\n[rule.baseline]\ndays = 9\n'
+        '[[rule.also]]\nmeasure = "nest_celsius"\ncomparison = "above"\n[rule.also.baseline]\ndays = 8\n'
+    )
+    rule = tomllib.loads(written)["rule"][0]
+    read = RuleSettings.model_validate(rule)
+    assert read.baseline is not None and read.also is not None and read.also[0].baseline is not None
+    assert (read.baseline.days, read.also[0].baseline.days) == (9, 8)
 
 
 def test_the_shipped_config_is_accepted() -> None:
