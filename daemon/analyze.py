@@ -21,10 +21,12 @@ from daemon.analysis_files import (
     at_own_size,
     own_celsius,
 )
+from daemon.analysis_minutes import MINUTES_NAME, MinuteTable
 from daemon.cameras import false_colour_scale
 from daemon.observation import PartObservation
-from daemon.pipeline import Measured, Pipeline
-from daemon.settings import ReadingSettings, ReplaySettings
+from daemon.pipeline import Measured, Pipeline, nests_of
+from daemon.reference import References
+from daemon.settings import ReadingSettings, ReferenceSettings, ReplaySettings, ZoneSettings
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.panoptic import MOST_ANIMALS
 from daemon.vision.segmenter import NetworkSegmenter
@@ -36,7 +38,7 @@ from drivers.replay import decode_material
 NOMINAL_RANGE_CELSIUS = (20.0, 40.0)
 """Stands in for the unknown scale of false colours so that shapes can be found; no temperature is reported then."""
 
-_RESULTS = (PARTS_NAME, ANIMALS_NAME, FRAMES_NAME, PICTURE_NAME, VIDEO_NAME, MASKS_NAME)
+_RESULTS = (PARTS_NAME, ANIMALS_NAME, FRAMES_NAME, MINUTES_NAME, PICTURE_NAME, VIDEO_NAME, MASKS_NAME)
 """In the order in which they appear: where the last one is, the results are complete."""
 
 _UNFINISHED = ".unfinished-"
@@ -57,6 +59,10 @@ class AnalysisSettings:
     mm_per_px: float | None = None
     range_celsius: tuple[float, float] | None = None
     readings: tuple[ReadingSettings, ...] = ()
+    zones: tuple[ZoneSettings, ...] = ()
+    """Watched in the values of minutes."""
+    reference: tuple[ReferenceSettings, ...] = ()
+    """Patches that correct the frames; those of a contact probe say nothing, what it told then is not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,8 @@ class AnalysisResult:
     measured: int
     rows: int
     """Rows of the table of parts."""
+    minute_rows: int | None
+    """Rows of the table of minutes; None where there is none."""
     notes: tuple[str, ...]
     """What the user should know about the results."""
 
@@ -155,7 +163,9 @@ def analyze(
     frame, with the reason where nothing was measured), `overlay.png` or `overlay.mp4`, `parts.npz` (label maps `parts`
     and `instances` at the material's own size: (height, width) for a single picture, (frames, height, width) otherwise;
     an instance has the number of its animal in the tables), and `animals.csv` (a row per frame, animal and part about
-    the pixels of these maps). They appear when all is done, `parts.npz` last: what is interrupted leaves none of them.
+    the pixels of these maps). Of material that says when its frames were taken there is also `minutes.csv`, what
+    `vivarium measures` says of the service's minutes. They appear when all is done, `parts.npz` last: what is
+    interrupted leaves none of them.
 
     Parameters
     ----------
@@ -209,17 +219,24 @@ def _analyze(
     on_progress: Callable[[int, int], None],
 ) -> AnalysisResult:
     decoder = FrameDecoder(still=material.still)
+    animals = settings.animals or (1 if networks is None else MOST_ANIMALS)
     with ExitStack() as stack:
         writers = _Writers(
+            minutes=stack.enter_context(
+                MinuteTable(folder, material, animals=animals, zones=settings.zones, mm_per_px=settings.mm_per_px)
+            )
+            if material.has_times
+            else None,
             tables=stack.enter_context(Tables(folder)),
             masks=stack.enter_context(Masks(folder, material)),
             overlay=stack.enter_context(Overlay(folder, single=len(material) == 1)),
         )
-        animals = settings.animals or (1 if networks is None else MOST_ANIMALS)
         pipeline = Pipeline(
             networks or ClassicalSegmenter(animals=animals, min_area_px=settings.min_area_px),
             animals=animals,
             mm_per_px=settings.mm_per_px,
+            references=References(settings.reference),
+            nests=nests_of(settings.zones),
         )
         for index, item in enumerate(stack.enter_context(material)):
             _analyze_frame(index, item, decoder, pipeline, writers, known=known)
@@ -229,12 +246,14 @@ def _analyze(
         frames=tables.frames,
         measured=tables.measured,
         rows=tables.rows,
+        minute_rows=None if writers.minutes is None else writers.minutes.rows,
         notes=tuple(_notes(tables, decoder, known=known)),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Writers:
+    minutes: MinuteTable | None
     tables: Tables
     masks: Masks
     overlay: Overlay
@@ -253,6 +272,8 @@ def _analyze_frame(
     measured = pipeline.process(frame)
     shown = measured if known else _without_temperatures(measured)
     writers.tables.add(index, item, shown.observation)
+    if writers.minutes is not None:
+        writers.minutes.add(shown.observation)
     writers.tables.add_masks(index, item, at_own_size(item, shown), own_celsius(item, frame) if known else None)
     writers.masks.add(shown)
     writers.overlay.add(frame, shown)
@@ -278,7 +299,9 @@ def _without_temperatures(measured: Measured) -> Measured:
         for animal in measured.observation.animals
     )
     groups = tuple(replace(group, mean_celsius=None, max_celsius=None) for group in measured.observation.groups)
-    observation = replace(measured.observation, animals=animals, groups=groups, background_celsius=None)
+    observation = replace(
+        measured.observation, animals=animals, groups=groups, background_celsius=None, nest_celsius=None
+    )
     return replace(measured, observation=observation)
 
 

@@ -25,6 +25,7 @@ from daemon.disk_files import (
 )
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging.payloads import event_message
+from daemon.minute_values import MINUTE_S
 from daemon.schedule import StratifiedDay
 from daemon.settings import Settings
 from daemon.status import DiskStatus
@@ -35,6 +36,7 @@ from daemon.store.repository import RecordingState, Store
 from daemon.store.retention import (
     GB,
     MARGIN,
+    MINUTE_VALUE_BYTES,
     Level,
     Limits,
     Pin,
@@ -201,7 +203,9 @@ def database_file(settings: Settings) -> Path | None:
 
 
 def bytes_per_day(settings: Settings, store: Store, *, now_ns: int) -> float | None:
-    """What a planned day takes: bytes of a recorded and of a stored frame, times how many are planned for today.
+    """What a planned day takes, as much as is known of it.
+
+    Bytes of a recorded and of a stored frame, times how many are planned for today, and the values of its minutes.
 
     Raises
     ------
@@ -213,8 +217,13 @@ def bytes_per_day(settings: Settings, store: Store, *, now_ns: int) -> float | N
     except ConfigError:
         return None
     outside_s = _DAY_S - sum(block.duration_s for block in day)
-    stored = bytes_per_frame(_database_bytes(settings), store.counts().frames)
-    total = 0.0 if stored is None else stored * (day.frames + max(0, outside_s) * settings.measure.outside_rate_hz)
+    outside_rate_hz, counts, total = settings.measure.outside_rate_hz, store.counts(), 0.0
+    if database_bytes := _database_bytes(settings):
+        stored = bytes_per_frame(max(0, database_bytes - MINUTE_VALUE_BYTES * counts.minute_values), counts.frames)
+        total += 0.0 if stored is None else stored * (day.frames + max(0, outside_s) * outside_rate_hz)
+        minutes_s = _DAY_S if outside_rate_hz * MINUTE_S >= 1 else _DAY_S - outside_s
+        rows = store.minute_values_a_minute(now_ns - _DAY_NS) or 0.0
+        total += rows * MINUTE_VALUE_BYTES * minutes_s / MINUTE_S
     if not settings.recording.enabled or not day.frames:
         return total or None
     recorded = store.recorded_since(now_ns - MEASURED_DAYS * _DAY_NS)

@@ -28,7 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from daemon.analyze import AnalysisError, AnalysisSettings, analysis_targets, analyze, counted
+from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
 from daemon.credentials import mqtt_password
@@ -292,18 +292,28 @@ def analyze_command(
     ] = None,
     range_celsius: RangeOption = None,
     reading: ReadingOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Of the box that recorded it: its animals, pixel size, zones, references."),
+    ] = None,
 ) -> None:
     """Measure recorded material as the service would: tables, masks, overlay picture or video.
 
-    parts.csv is what the service would store. parts.npz holds the label maps parts and instances at the material's own
-    size, and animals.csv describes them: area, centroid and temperatures of each part of each animal.
+    parts.csv is what the service would store, minutes.csv its measures by minute (of recordings and videos). parts.npz
+    holds the label maps parts and instances at the material's own size, and animals.csv describes them: area, centroid
+    and temperatures of each part of each animal.
     """
+    box = None if config is None else load_settings(config)
+    if box is not None:
+        animals, mm_per_px = animals or box.animal_count, mm_per_px or box.measure.mm_per_px
     settings = AnalysisSettings(
         animals=animals,
         min_area_px=min_area_px,
         mm_per_px=mm_per_px,
         range_celsius=range_celsius,
         readings=_readings(reading),
+        zones=() if box is None else box.zones,
+        reference=() if box is None else box.reference,
     )
     choice = _vision(NO_MODEL, NO_MODEL) if classical else _vision(unet, panoptic)
     networks = open_networks(choice, most=animals or MOST_ANIMALS)
@@ -325,13 +335,19 @@ def analyze_command(
             continue
         _console().print(
             f"{escape(str(target.path))}: {counted(result.frames, 'frame')}, {result.measured} measured, "
-            f"{counted(result.rows, 'row')} -> {escape(str(target.output))}",
+            f"{counted(result.rows, 'row')}{_of_minutes(result)} -> {escape(str(target.output))}",
             soft_wrap=True,
         )
         for note in result.notes:
             _console().print(f"  [yellow]note:[/] {escape(note)}", soft_wrap=True)
     if failed:
         raise typer.Exit(2)
+
+
+def _of_minutes(result: AnalysisResult) -> str:
+    if result.minute_rows is not None:
+        return f", {counted(result.minute_rows, 'value')} of minutes"
+    return ", no values of minutes since it has no times" if result.frames > 1 else ""
 
 
 @app.command()

@@ -82,9 +82,9 @@ def minute_rows(
             "animal": each.animal or "",
             "measure": each.measure,
             "unit": unit_of(each.measure, units),
-            "value": _figure(each.value),
-            "uncertainty": _figure(each.uncertainty),
-            "coverage": _figure(each.coverage),
+            "value": figure(each.value),
+            "uncertainty": figure(each.uncertainty),
+            "coverage": figure(each.coverage),
             "samples": each.samples,
             "block": "" if block is None else block.key,
             "stratum": "" if block is None else block.stratum,
@@ -111,7 +111,8 @@ class _Finder:
         return found if found is not None and utc_ns < found.end_utc_ns else None
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A number as tables have it; empty where there is none."""
     return "" if value is None else f"{value:.6g}"
 
 
@@ -159,10 +160,10 @@ def block_rows(
             "measure": measure,
             "unit": unit_of(measure, units),
             "of_minutes": how,
-            "value": _figure(_of_block(how, minutes, known, planned)),
+            "value": figure(_of_block(how, minutes, known, planned)),
             "minutes": len(known),
             "planned_minutes": len(planned),
-            "coverage": _figure(len(known) / len(planned)),
+            "coverage": figure(len(known) / len(planned)),
             "maintenance_minutes": sum(in_minute(maintenance, minute) is not None for minute in planned),
         }
 
@@ -236,6 +237,6 @@ def hour_rows(rhythms: Iterable[AnimalRhythm], *, measure: str, unit: str) -> It
                 "measure": measure,
                 "unit": unit,
                 "zeitgeber_hour": hour,
-                "mean": _figure(mean),
+                "mean": figure(mean),
                 "minutes": minutes,
             }

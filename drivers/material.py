@@ -33,6 +33,7 @@ from drivers.material_sources import (
 )
 from drivers.nuc import HostCorrection
 from drivers.placement import Placement
+from drivers.sidecar import RecordingHeader
 from drivers.t2s_protocol import FRAME_RATE_HZ
 from drivers.thermometry import Calibration
 
@@ -93,6 +94,16 @@ class Material:
     def still(self) -> bool:
         """Whether an unchanged picture is natural here and no sign of a closed shutter or a stalled stream."""
         return len(self) == 1 or any(source.estimated for source in self._sources)
+
+    @property
+    def plans(self) -> tuple[RecordingHeader, ...]:
+        """What was planned to be in it, of each recording; empty for everything else."""
+        return tuple(source.plan for source in self._sources if source.plan is not None)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether it says itself when its frames were taken, or at what distance."""
+        return all(source.rate_hz is not None for source in self._sources)
 
     @property
     def placement(self) -> Placement:

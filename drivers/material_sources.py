@@ -19,6 +19,7 @@ from drivers.material_pictures import Video, read_picture
 from drivers.nuc import HostCorrection
 from drivers.placement import NATIVE, Placement
 from drivers.recording import Recording
+from drivers.sidecar import RecordingHeader
 from drivers.thermometry import Calibration
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class Source(ABC):
     """Whether degrees were known in place of counts."""
     rate_hz: float | None = None
     """Frames per second by its own times; None where it has none."""
+    plan: RecordingHeader | None = None
+    """What was planned to be in it; recordings only."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -91,6 +94,7 @@ class RecordingSource(Source):
         self.path = path
         with self._open() as recording:
             self._length = len(recording)
+            self.plan = recording.header
             self.rate_hz = NS_PER_S / recording.header.period_ns
 
     def _open(self) -> Recording:

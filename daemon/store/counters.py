@@ -9,6 +9,8 @@ PART_OBSERVATIONS = "part_observations"
 EVENTS = "events"
 EVENT_SEQ = "event_seq"
 """Number of the newest event."""
+MINUTE_VALUES = "minute_values"
+"""Rows that there are; made when the first ones are stored, or, in a database from before it, counted then."""
 MESSAGES_DROPPED = "messages_dropped"
 MESSAGES_SET_ASIDE = "messages_set_aside"
 

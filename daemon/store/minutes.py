@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy import Connection, Select, delete, distinct, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from daemon.maintenance import any_between, without_maintenance
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
+from daemon.store.counters import MINUTE_VALUES, count
 from daemon.store.maintenance import between as maintenance_between
-from daemon.store.schema import frame, minute_value, part_observation
+from daemon.store.schema import counter, frame, minute_value, part_observation
 from daemon.vision.parts import BodyPart
 
 CAGE = 0
@@ -33,6 +34,14 @@ def insert_minute_values(connection: Connection, values: Sequence[MinuteValue], 
         where=new.samples > minute_value.c.samples,
     )
     connection.execute(statement, [_row(each, run_id) for each in values])
+    _count(connection, len(values))
+
+
+def _count(connection: Connection, more: int) -> None:
+    """So many rows more, or fewer; a minute that is stored twice around a restart counts twice."""
+    if connection.execute(select(counter.c.value).where(counter.c.name == MINUTE_VALUES)).scalar() is None:
+        more = connection.execute(select(func.count()).select_from(minute_value)).scalar_one()
+    count(connection, MINUTE_VALUES, more)
 
 
 def _row(value: MinuteValue, run_id: int) -> dict[str, object]:
@@ -93,8 +102,18 @@ def replace_minute_values(
     run_id: int,
 ) -> None:
     """See `Store.replace_minute_values`."""
-    connection.execute(delete(minute_value).where(*_within(since_utc_ns, until_utc_ns, animals)))
+    gone = connection.execute(delete(minute_value).where(*_within(since_utc_ns, until_utc_ns, animals))).rowcount
+    _count(connection, -gone)
     insert_minute_values(connection, values, run_id=run_id)
+
+
+def rows_a_minute(connection: Connection, since_utc_ns: int) -> float | None:
+    """See `Store.minute_values_a_minute`."""
+    minute = minute_value.c.minute_utc_ns
+    rows, minutes = connection.execute(
+        select(func.count(), func.count(distinct(minute))).where(minute >= since_utc_ns)
+    ).one()
+    return rows / minutes if minutes else None
 
 
 def trunk_places(

@@ -22,6 +22,7 @@ from daemon.store.counters import (
     FRAMES,
     MESSAGES_DROPPED,
     MESSAGES_SET_ASIDE,
+    MINUTE_VALUES,
     PART_OBSERVATIONS,
     count,
     counted,
@@ -80,6 +81,7 @@ class Counts:
 
     frames: int
     part_observations: int
+    minute_values: int
     events: int
     outbox: int
     """Messages that the broker has not acknowledged."""
@@ -460,6 +462,11 @@ class Store:
                 connection, since_utc_ns=since_utc_ns, until_utc_ns=until_utc_ns, animals=animals, measures=measures
             )
 
+    def minute_values_a_minute(self, since_utc_ns: int) -> float | None:
+        """How many values there are of a minute since a time, on average; None where there are none."""
+        with self._database.reading("count the values of minutes") as connection:
+            return minutes.rows_a_minute(connection, since_utc_ns)
+
     def replace_minute_values(
         self,
         values: Sequence[MinuteValue],
@@ -650,6 +657,7 @@ class Store:
             return Counts(
                 frames=counted(connection, FRAMES),
                 part_observations=counted(connection, PART_OBSERVATIONS),
+                minute_values=counted(connection, MINUTE_VALUES),
                 events=counted(connection, EVENTS),
                 outbox=outbox.depth(connection),
                 outbox_dropped=counted(connection, MESSAGES_DROPPED),

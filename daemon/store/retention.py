@@ -1,8 +1,8 @@
 """What gives way when the disk fills: a fixed order, planned here without touching a file.
 
 Nothing in this module reads or deletes anything. `daemon.disk_files` finds the candidates, `daemon.caretaker` carries
-out what `plan` says. What is not in `Level` is never given up: measurements and the databases that hold them, set aside
-or not, sidecars, and whatever a pin names.
+out what `plan` says. What is not in `Level` is never given up: measurements and the databases that hold them, values of
+minutes included, set aside or not, sidecars, and whatever a pin names.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +18,9 @@ MARGIN = 1.05
 
 LARGEST_SHARE_KEPT_FREE = 0.25
 """A minimum of free space that the disk is too small for counts as this share of the disk."""
+
+MINUTE_VALUE_BYTES = 90
+"""What a value of a minute takes in a SQLite file, its index included; `tests/bench/test_bench_store.py` prints it."""
 
 FEWEST_FRAMES = 300
 """Fewer recorded or stored frames do not tell how fast the disk fills."""

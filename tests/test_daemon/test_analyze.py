@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from daemon.analysis_minutes import Plan
 from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, AnalysisTarget, analysis_targets, analyze
 from daemon.cli import main
 from daemon.observation import FrameObservation, PartObservation
@@ -21,6 +22,7 @@ from daemon.overlay import draw, draw_refused
 from daemon.pipeline import Measured, Pipeline
 from daemon.settings import ReadingSettings, Settings
 from daemon.simulate import DaySimulation
+from daemon.store.repository import open_store
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -29,7 +31,7 @@ from drivers.errors import MaterialError
 from drivers.frame import RawFrame, ThermalFrame
 from drivers.material import open_material
 from drivers.nuc import HostCorrection, average_offset
-from drivers.recording import RecordingHeader, RecordingWriter
+from drivers.recording import Recording, RecordingHeader, RecordingWriter
 from drivers.replay import decode_material
 from drivers.simulated import SimulatedCamera
 from drivers.t2s_protocol import IMAGE_HEIGHT
@@ -560,3 +562,63 @@ def test_the_command_goes_on_after_a_bad_file_and_ends_with_2(
     )
     assert printed.err.startswith("error: bad.npy: cannot be read as an array")
     assert sorted(file.name for file in Path("out").iterdir()) == ["one[1]", "two"]
+
+
+def minute_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "minutes.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_recording_gives_the_values_of_minutes_that_the_service_stored(tmp_path: Path) -> None:
+    """A block of a minute and a half: one whole minute, and half of the next."""
+    nest = {"name": "nest", "kind": "nest", "polygon": [[0, 0], [255, 0], [255, 100], [0, 100]]}
+    sections = {
+        "box": {"data_dir": tmp_path, "time_zone": "UTC"},
+        "schedule": {"block_minutes": 1.5, "strata": {"night": ["00:30"]}},
+        "measure": {"outside_rate_hz": 0, "mm_per_px": 1.5},
+        "vision": {"unet": "off", "panoptic": "off"},
+        "zone": [nest],
+    }
+    settings = Settings.model_validate(sections)
+    days = DaySimulation(settings, first_day=date(2026, 6, 1), days=1, output=tmp_path / "days", version="test")
+    simulated = days.run(lambda _utc_ns: None)
+    with open_store(f"sqlite:///{simulated.database}", outbox_limit=10) as store:
+        stored = list(store.minute_values(since_utc_ns=days.start_utc_ns, until_utc_ns=days.stop_utc_ns))
+    (path,) = simulated.recordings.rglob("*.mkv")
+    offline = AnalysisSettings(mm_per_px=1.5, zones=settings.zones)
+    result = analyze(AnalysisTarget(path=path, output=tmp_path / "out"), offline)
+    assert len(stored) == result.minute_rows
+    written = {
+        (int(row["minute_utc_ns"]), int(row["animal"] or 0), row["measure"]): row
+        for row in minute_rows(tmp_path / "out")
+    }
+    assert {"zone_nest_share", "distance_mm", "skin_max_celsius", "nest_celsius"} <= {key[2] for key in written}
+    assert len({key[0] for key in written}) == 2
+    for value in stored:
+        row = written.pop((value.minute_utc_ns, value.animal or 0, value.measure))
+        for name in ("value", "uncertainty", "coverage"):
+            told = getattr(value, name)
+            assert row[name] == ("" if told is None else f"{told:.6g}"), (value, name)
+        assert int(row["samples"]) == value.samples
+    assert not written
+
+
+def test_frames_that_are_missing_lower_the_coverage_of_their_minute(recording: Path, tmp_path: Path) -> None:
+    """Six seconds were planned and recorded; of a plan of twelve they are the half."""
+    whole = Plan(open_material(recording))
+    with Recording(recording) as opened:
+        minute = opened.header.start_utc_ns
+    assert whole.due(minute) == 6
+    assert whole.due(minute + 60 * NS_PER_S) == 0
+    analyze(AnalysisTarget(path=recording, output=tmp_path), AnalysisSettings(animals=1))
+    rows = {row["measure"]: row for row in minute_rows(tmp_path)}
+    assert (rows["frames_coverage"]["value"], rows["seen_share"]["coverage"]) == ("1", "1")
+    assert rows["frames_coverage"]["minute_utc"] == "2026-05-31T22:30:00.000000Z"
+
+
+def test_material_without_times_has_no_values_of_minutes_and_says_so(transfers: Transfers, tmp_path: Path) -> None:
+    np.save(tmp_path / "raw.npy", transfers)
+    result = analyze(AnalysisTarget(path=tmp_path / "raw.npy", output=tmp_path / "out"), AnalysisSettings(animals=1))
+    assert result.minute_rows is None
+    assert any("does not say when its frames were taken" in note for note in result.notes)
+    assert not (tmp_path / "out" / "minutes.csv").exists()

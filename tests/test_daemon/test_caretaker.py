@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import pytest
 
-from daemon.caretaker import Caretaker
+from daemon.caretaker import Caretaker, bytes_per_day
 from daemon.events import EventKind
+from daemon.minute_value import MinuteValue
+from daemon.minute_values import MINUTE_NS
 from daemon.schedule import PlannedBlock
 from daemon.settings import Settings
 from daemon.store.repository import RecordingState, Store, open_store
-from daemon.store.retention import FEWEST_FRAMES
+from daemon.store.retention import FEWEST_FRAMES, MINUTE_VALUE_BYTES
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import StoreError
 
@@ -103,6 +105,36 @@ def test_the_forecast_is_there_when_enough_was_recorded(settings: Settings) -> N
     assert status.full_in_days is not None
     assert status.full_in_days > 0
     assert status.ballast
+
+
+@pytest.mark.parametrize(
+    ("outside_rate_hz", "minutes"),
+    [pytest.param(0, 8 * 30, id="only blocks are measured"), pytest.param(0.2, 1440, id="every minute has values")],
+)
+def test_the_forecast_counts_the_values_of_minutes(settings: Settings, outside_rate_hz: float, minutes: int) -> None:
+    measure = settings.measure.model_copy(update={"outside_rate_hz": outside_rate_hz})
+    values = [
+        MinuteValue(
+            measure=f"measure_{number}",
+            minute_utc_ns=NOW_UTC_NS // MINUTE_NS * MINUTE_NS - minute * MINUTE_NS,
+            animal=1,
+            value=0.5,
+            uncertainty=None,
+            coverage=1.0,
+            samples=60,
+        )
+        for minute in range(1, 11)
+        for number in range(50)
+    ]
+    settings = settings.model_copy(update={"measure": measure})
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, store):
+        record(settings, store, file=True)
+        caretaker.tick()
+        before = bytes_per_day(settings, store, now_ns=NOW_UTC_NS)
+        store.add([], run_id=1, camera_id=None, minute_values=values)
+        after = bytes_per_day(settings, store, now_ns=NOW_UTC_NS)
+    assert before == 14_400 * 25_000
+    assert after == before + 50 * MINUTE_VALUE_BYTES * minutes
 
 
 def test_a_new_size_of_the_ballast_takes_effect_without_a_restart(settings: Settings, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Values of minutes in the database, and what a frame says beside its parts."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +89,22 @@ def test_replacing_leaves_nothing_of_what_was_and_does_not_touch_others(store: S
     assert all_of(store) == [
         value(0, 1), value(0, 2), value(1, 1, "rest_share", samples=2), value(1, 2), value(2, 2),
     ]  # fmt: skip
+
+
+def test_rows_are_counted_as_they_come_and_go(store: Store, ids: Ids, database_path: Path) -> None:
+    assert store.counts().minute_values == 0
+    assert store.minute_values_a_minute(0) is None
+    put(store, ids[0], *(value(minute, animal) for minute in range(3) for animal in (1, 2)))
+    put(store, ids[0], value(2, None))
+    assert (store.counts().minute_values, store.minute_values_a_minute(0)) == (7, pytest.approx(7 / 3))
+    assert store.minute_values_a_minute(START_UTC_NS + 2 * MINUTE_NS) == 3
+    end_utc_ns = START_UTC_NS + 2 * MINUTE_NS
+    store.replace_minute_values([], since_utc_ns=0, until_utc_ns=end_utc_ns, animals=[1], run_id=ids[0])
+    assert store.counts().minute_values == 5
+    with closing(sqlite3.connect(database_path)) as connection, connection:
+        connection.execute("DELETE FROM counter WHERE name = 'minute_values'")  # as in a database from before it
+    put(store, ids[0], value(3, 1))
+    assert store.counts().minute_values == 6
 
 
 @pytest.mark.parametrize(

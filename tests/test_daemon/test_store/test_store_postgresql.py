@@ -127,7 +127,9 @@ def test_a_block_is_stored_and_read_as_it_was_written(
         assert (coverage.captured, coverage.missing_by_reason) == (6, {"service_down": 4})
     with open_store(url, outbox_limit=100) as store:
         assert store.block_observations(block.key) == frames
-        assert store.counts() == Counts(frames=6, part_observations=6, events=0, outbox=0, outbox_dropped=0)
+        assert store.counts() == Counts(
+            frames=6, part_observations=6, minute_values=0, events=0, outbox=0, outbox_dropped=0
+        )
         assert (store.set_aside, store.copy) == (None, None)
 
 

@@ -216,10 +216,14 @@ def test_a_refused_row_takes_the_whole_batch_with_it(
     occurred = event(EventKind.CAMERA_FOUND, EventState.OCCURRED, 5)
     with pytest.raises(StoreRejectedError, match=r"cannot store 2 frames and 1 events: CHECK .*figures"):
         store.add([good, bad], run_id=ids[0], camera_id=ids[1], events=[occurred], messages=[message("a")])
-    assert store.counts() == Counts(frames=0, part_observations=0, events=0, outbox=0, outbox_dropped=0)
+    assert store.counts() == Counts(
+        frames=0, part_observations=0, minute_values=0, events=0, outbox=0, outbox_dropped=0
+    )
     assert rows_of(database_path, "SELECT count(*) FROM calibration") == [(0,)]
     store.add([good], run_id=ids[0], camera_id=ids[1], events=[occurred], messages=[message("a")])
-    assert store.counts() == Counts(frames=1, part_observations=1, events=1, outbox=1, outbox_dropped=0)
+    assert store.counts() == Counts(
+        frames=1, part_observations=1, minute_values=0, events=1, outbox=1, outbox_dropped=0
+    )
 
 
 def test_an_unknown_run_is_refused(store: Store, ids: Ids, observation: MakeObservation) -> None:
