@@ -574,7 +574,7 @@ def test_a_recording_gives_the_values_of_minutes_that_the_service_stored(tmp_pat
     nest = {"name": "nest", "kind": "nest", "polygon": [[0, 0], [255, 0], [255, 100], [0, 100]]}
     sections = {
         "box": {"data_dir": tmp_path, "time_zone": "UTC"},
-        "schedule": {"block_minutes": 1.5, "strata": {"night": ["00:30"]}},
+        "schedule": {"rate_hz": 0.5, "block_minutes": 1.5, "strata": {"night": ["00:30"]}},
         "measure": {"outside_rate_hz": 0, "mm_per_px": 1.5},
         "vision": {"unet": "off", "panoptic": "off"},
         "zone": [nest],
@@ -588,10 +588,8 @@ def test_a_recording_gives_the_values_of_minutes_that_the_service_stored(tmp_pat
     offline = AnalysisSettings(mm_per_px=1.5, zones=settings.zones)
     result = analyze(AnalysisTarget(path=path, output=tmp_path / "out"), offline)
     assert len(stored) == result.minute_rows
-    written = {
-        (int(row["minute_utc_ns"]), int(row["animal"] or 0), row["measure"]): row
-        for row in minute_rows(tmp_path / "out")
-    }
+    rows = minute_rows(tmp_path / "out")
+    written = {(int(row["minute_utc_ns"]), int(row["animal"] or 0), row["measure"]): row for row in rows}
     assert {"zone_nest_share", "distance_mm", "skin_max_celsius", "nest_celsius"} <= {key[2] for key in written}
     assert len({key[0] for key in written}) == 2
     for value in stored:
@@ -616,9 +614,14 @@ def test_frames_that_are_missing_lower_the_coverage_of_their_minute(recording: P
     assert rows["frames_coverage"]["minute_utc"] == "2026-05-31T22:30:00.000000Z"
 
 
-def test_material_without_times_has_no_values_of_minutes_and_says_so(transfers: Transfers, tmp_path: Path) -> None:
+def test_material_without_times_has_no_values_of_minutes_and_says_so(
+    transfers: Transfers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.save(tmp_path / "raw.npy", transfers)
-    result = analyze(AnalysisTarget(path=tmp_path / "raw.npy", output=tmp_path / "out"), AnalysisSettings(animals=1))
-    assert result.minute_rows is None
-    assert any("does not say when its frames were taken" in note for note in result.notes)
+    command = ["vivarium", "analyze", str(tmp_path / "raw.npy"), "-o", str(tmp_path / "out"), "--classical"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    assert "no values of minutes since it has no times" in capsys.readouterr().out
     assert not (tmp_path / "out" / "minutes.csv").exists()
