@@ -395,7 +395,7 @@ class Service:
                 birth_topic=birth_topic(mqtt) if mqtt.home_assistant else None,
             )
         )
-        self._announcer = MqttAnnouncer(self._publisher, self.store.open_events)
+        self._announcer = MqttAnnouncer(self._publisher, self.store.open_events, self.settings.animal_names)
         self._publish_info()
 
     def _publish_info(self, camera: CameraInfo | None = None) -> None:
@@ -448,6 +448,7 @@ class Service:
             on_measured=self.live.show,
             beat=partial(self._beats.beat, "worker"),
             watching=self._watching,
+            names=settings.animal_names,
         )
         self._worker.restore(still_open)
         self._event_commands = EventCommands(
@@ -594,6 +595,7 @@ class Service:
             take_one=self._sampler.take_one,
             obstacle=self._no_file_because,
             clock=self._clock,
+            names=self.settings.animal_names,
             beat=partial(self._beats.beat, "snapshots"),
         )
         self._thread("snapshots", snapshots.run, snapshots.stop)
@@ -656,6 +658,7 @@ class Service:
                 lambda seq, limit: self.store.events_after(seq, limit=limit),
                 evidence=EvidenceFiles(self.settings.box.data_dir),
                 commands=self._event_commands if self.settings.web.commands else None,
+                names=self.settings.animal_names,
             )
             self._web = self._stack.enter_context(
                 WebServer(api, host=self.settings.web.host, port=self.settings.web.port)

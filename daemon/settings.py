@@ -538,6 +538,11 @@ class Settings(_Section):
         """How many animals live in the box."""
         return len(self.animal) or self.measure.animals
 
+    @property
+    def animal_names(self) -> dict[int, str]:
+        """Names of the animals by their numbers; empty where the config has none."""
+        return {number: each.name for number, each in enumerate(self.animal, start=1)}
+
     def resolved(self, directory: Path) -> "Settings":
         """The same as it holds on this machine now: relative paths count from `directory`, the zone has a name.
 

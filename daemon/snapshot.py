@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from daemon.live import LiveView
-from daemon.messaging.payloads import observation_payload
+from daemon.messaging.payloads import NO_NAMES, AnimalNames, observation_payload
 from daemon.order import Order, OrderSlot, Outcome
 from daemon.pipeline import Measured
 from drivers.clock import NS_PER_S, Clock
@@ -48,6 +48,8 @@ class Snapshots:
         Why there can be no frame or file now, as one word and a sentence; None when there can.
     clock : Clock
         Monotonic time.
+    names : mapping
+        Of the animals.
     beat : callable
         Told again and again as long as the thread goes on.
     """
@@ -61,6 +63,7 @@ class Snapshots:
         take_one: Callable[[], None],
         obstacle: Callable[[], tuple[str, str] | None],
         clock: Clock,
+        names: AnimalNames = NO_NAMES,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
@@ -69,6 +72,7 @@ class Snapshots:
         self._take_one = take_one
         self._obstacle = obstacle
         self._clock = clock
+        self._names = names
         self._beat = beat
         self._slot = OrderSlot()
         self._news = threading.Event()
@@ -140,7 +144,7 @@ class Snapshots:
             "picture": f"{stem}.png",
             "picture_sha256": hashlib.sha256(picture).hexdigest(),
         }
-        observation = json.loads(observation_payload(measured.observation))
+        observation = json.loads(observation_payload(measured.observation, self._names))
         write_durably(folder / f"{stem}.npy", degrees.getvalue())
         write_durably(folder / f"{stem}.png", picture)
         write_durably(folder / f"{stem}.json", json.dumps({**facts, "observation": observation}, indent=1).encode())

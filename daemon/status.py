@@ -249,6 +249,8 @@ class Status(_Part):
     camera: CameraStatus
     block: BlockStatus
     animals: tuple[AnimalStatus, ...]
+    animal_names: dict[int, str] = {}
+    """By number; empty where the config has none."""
     background_celsius: float | None
     store: StoreStatus
     mqtt: MqttStatus
@@ -334,7 +336,7 @@ def judge(
 def status_line(status: Status) -> str:
     """One line for the terminal."""
     animals = "; ".join(
-        f"animal {animal.animal}: "
+        f"animal {animal.animal}{_named(animal.animal, status)}: "
         + ", ".join(
             f"{name} {celsius:.1f}"
             for name, celsius in (
@@ -359,6 +361,11 @@ def status_line(status: Status) -> str:
         + ("" if status.disk.full_in_days is None else f" | disk full in {status.disk.full_in_days:.0f} days")
         + (f" | {'; '.join(map(str, status.reasons))}" if status.reasons else "")
     )
+
+
+def _named(animal: int, status: Status) -> str:
+    name = status.animal_names.get(animal)
+    return "" if name is None else f" ({name})"
 
 
 def _vision_words(vision: VisionStatus) -> str:

@@ -135,6 +135,7 @@ class StatusBoard:
             camera=camera,
             block=block,
             animals=() if observation is None else animal_statuses(observation, self._clock.monotonic_ns()),
+            animal_names=self.settings.animal_names,
             background_celsius=None if observation is None else observation.background_celsius,
             store=store,
             mqtt=mqtt,

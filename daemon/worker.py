@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
 from daemon.maintenance import Maintenance
-from daemon.messaging.payloads import event_message
+from daemon.messaging.payloads import NO_NAMES, AnimalNames, event_message
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MinuteCollector
 from daemon.observation import FrameObservation
@@ -147,7 +148,9 @@ class Worker:
         vision: VisionEvents | None = None,
         minutes: MinuteCollector | None = None,
         watching: Watching | None = None,
+        names: AnimalNames = NO_NAMES,
     ) -> None:
+        self._message = partial(event_message, names=names)
         self.rules = rules
         self.watching = watching
         """Rules over minutes, maintenance and evidence; none where nobody is to be told."""
@@ -242,7 +245,7 @@ class Worker:
         run_id = self.run_id
 
         def keep() -> None:
-            self._store.keep_maintenance(stretch, run_id=run_id, event=event, tell=event_message)
+            self._store.keep_maintenance(stretch, run_id=run_id, event=event, tell=self._message)
             self._announcer.events_stored()
             then()
 
@@ -402,7 +405,7 @@ class Worker:
                 reason_for_unaccounted=SERVICE_DOWN,
                 run_id=run_id,
                 ending=lambda coverage: block_finished(item.block.key, coverage, item.at_utc_ns),
-                tell=event_message,
+                tell=self._message,
             )
             self._tell_end(item.block, BlockState.FINISHED, coverage)
 
@@ -420,7 +423,7 @@ class Worker:
                 ending=lambda coverage: block_finished(
                     item.block.key, coverage, item.at_utc_ns, state=state_of_passed(coverage)
                 ),
-                tell=event_message,
+                tell=self._message,
             )
             self._tell_end(item.block, state_of_passed(coverage), coverage)
 
@@ -536,7 +539,7 @@ class Worker:
             camera_id=self._camera_id,
             events=write.events,
             minute_values=write.minutes,
-            tell=event_message,
+            tell=self._message,
         )
         self.waiting -= len(write.observations)
         self._minute_values_waiting -= len(write.minutes)

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from daemon.events import Event
 from daemon.messaging import topics
-from daemon.messaging.payloads import alert_payload, animal_payload, block_payload, cage_payload, observation_payload
+from daemon.messaging.payloads import (
+    NO_NAMES,
+    AnimalNames,
+    alert_payload,
+    animal_payload,
+    block_payload,
+    cage_payload,
+    observation_payload,
+)
 from daemon.messaging.publisher import Publisher
 from daemon.minute_value import MinuteValue
 from daemon.observation import AnimalObservation, FrameObservation
@@ -26,10 +34,15 @@ class MqttAnnouncer:
         Sends it.
     open_events : callable
         Asks the database for the events whose conditions are open.
+    names : mapping
+        Of the animals.
     """
 
-    def __init__(self, publisher: Publisher, open_events: Callable[[], Sequence[Event]]) -> None:
+    def __init__(
+        self, publisher: Publisher, open_events: Callable[[], Sequence[Event]], names: AnimalNames = NO_NAMES
+    ) -> None:
         self._publisher = publisher
+        self._names = names
         self._open_events = open_events
         self._seen: dict[int, tuple[FrameObservation, AnimalObservation]] = {}
         self._minutes: dict[int | None, list[MinuteValue]] = {}
@@ -37,7 +50,7 @@ class MqttAnnouncer:
 
     def observed(self, observation: FrameObservation) -> None:
         """A stored observation: one message for the frame, and the newest state of each animal that is known."""
-        self._publisher.publish_observation(observation_payload(observation))
+        self._publisher.publish_observation(observation_payload(observation, self._names))
         for animal in observation.animals:
             if animal.animal is not None:
                 self._seen[animal.animal] = (observation, animal)
@@ -60,7 +73,7 @@ class MqttAnnouncer:
 
     def _tell_animal(self, number: int) -> None:
         observation, animal = self._seen[number]
-        payload = animal_payload(observation, animal, self._minutes.get(number, ()))
+        payload = animal_payload(observation, animal, self._minutes.get(number, ()), self._names)
         self._publisher.set_retained(topics.animal(number), payload)
 
     def block_changed(self, block: PlannedBlock, state: str, coverage: Coverage) -> None:
@@ -87,7 +100,7 @@ class MqttAnnouncer:
             except StoreError as error:
                 logger.warning("which conditions are open is told with the next event: %s", error)
             else:
-                self._publisher.set_retained(topics.ALERT, alert_payload(opened))
+                self._publisher.set_retained(topics.ALERT, alert_payload(opened, self._names))
 
 
 class Silence:

@@ -47,12 +47,13 @@ def discovery_topic(settings: Settings) -> str:
 
 def discovery_payload(settings: Settings, *, version: str, camera: CameraInfo | None = None) -> bytes:
     """The announcement; of animals that are not expected any more it takes back what was said before."""
-    count = settings.animal_count
+    count, names = settings.animal_count, settings.animal_names
     device_id = _device_id(settings)
     box = settings.box.name
     components: dict[str, Sensor | BinarySensor | Gone] = dict(_of_box(box, device_id))
     for number in range(1, MOST_ANIMALS + 1):
-        entities = _of_animal(box, device_id, number, f"Animal {number}", in_mm=settings.measure.mm_per_px is not None)
+        name = f"{names[number]} ({number})" if number in names else f"Animal {number}"
+        entities = _of_animal(box, device_id, number, name, in_mm=settings.measure.mm_per_px is not None)
         components |= {key: entity if number <= count else Gone(platform=entity.platform) for key, entity in entities}
     return DeviceDiscovery(
         device=Device(

@@ -8,6 +8,7 @@ rounded to a thousandth of a degree, places to a hundredth of a pixel or millime
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -63,6 +64,12 @@ def iso_utc(utc_ns: int) -> str:
     seconds, rest_ns = divmod(utc_ns, NS_PER_S)
     moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // _NS_PER_US)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+AnimalNames = Mapping[int, str]
+"""Names of the animals by their numbers."""
+
+NO_NAMES: AnimalNames = MappingProxyType({})
 
 
 class Payload(BaseModel):
@@ -138,6 +145,8 @@ class AnimalInFramePayload(BaseModel):
 
     animal: int | None
     """Its number, from 1; null while it is not known which it is, and for a group."""
+    name: str | None = None
+    """Its name in the config; null where it has none, or is not known."""
     parts: tuple[PartPayload, ...]
     track: int | None = None
     """What is followed from frame to frame, from 1, unique in a run."""
@@ -169,6 +178,9 @@ class AnimalPayload(Payload):
     """The newest reading of one animal."""
 
     animal: int
+    """Its number, from 1."""
+    name: str | None = None
+    """Its name in the config; null where it has none."""
     captured: str
     captured_utc_ns: int
     flags: tuple[str, ...]
@@ -230,6 +242,9 @@ class EventPayload(Payload):
     at: str
     at_utc_ns: int
     animal: int | None
+    """Number of the animal that it is about; null where it is about none."""
+    animal_name: str | None = None
+    """Its name in the config; null where it has none."""
     opened_event_id: str | None
     """For a condition that is updated, acknowledged or closed: the event that opened it."""
     data: dict[str, Scalar]
@@ -246,6 +261,9 @@ class OpenConditionPayload(BaseModel):
     kind: str
     severity: Literal["notice", "alert", "emergency"]
     animal: int | None
+    """Number of the animal that it is about; null where it is about none."""
+    animal_name: str | None = None
+    """Its name in the config; null where it has none."""
     since: str
     since_utc_ns: int
 
@@ -366,7 +384,7 @@ def info_payload(
     ).to_json()
 
 
-def observation_payload(observation: FrameObservation) -> bytes:
+def observation_payload(observation: FrameObservation, names: AnimalNames = NO_NAMES) -> bytes:
     """For the topic `observation`."""
     planned_utc_ns = observation.planned_utc_ns
     return ObservationPayload(
@@ -384,6 +402,7 @@ def observation_payload(observation: FrameObservation) -> bytes:
         animals=tuple(
             AnimalInFramePayload(
                 animal=animal.animal,
+                name=_name(animal.animal, names),
                 parts=_parts(animal),
                 track=animal.track,
                 probability=animal.probability,
@@ -407,7 +426,10 @@ def observation_payload(observation: FrameObservation) -> bytes:
 
 
 def animal_payload(
-    observation: FrameObservation, animal: AnimalObservation, minute: Sequence[MinuteValue] = ()
+    observation: FrameObservation,
+    animal: AnimalObservation,
+    minute: Sequence[MinuteValue] = (),
+    names: AnimalNames = NO_NAMES,
 ) -> bytes:
     """For the topic `animal/<id>`: one animal of this observation, and its measures of the newest minute if any.
 
@@ -421,6 +443,7 @@ def animal_payload(
     minute_utc_ns = minute[0].minute_utc_ns if minute else None
     return AnimalPayload(
         animal=animal.animal,
+        name=_name(animal.animal, names),
         captured=iso_utc(observation.captured_utc_ns),
         captured_utc_ns=observation.captured_utc_ns,
         flags=flag_names(observation.flags),
@@ -441,7 +464,7 @@ def cage_payload(minute: Sequence[MinuteValue]) -> bytes:
     ).to_json()
 
 
-def event_payload(numbered: NumberedEvent) -> EventPayload:
+def event_payload(numbered: NumberedEvent, names: AnimalNames = NO_NAMES) -> EventPayload:
     """For the topic `event/<kind>`, and for the API."""
     event = numbered.event
     return EventPayload(
@@ -454,12 +477,13 @@ def event_payload(numbered: NumberedEvent) -> EventPayload:
         at=iso_utc(event.at_utc_ns),
         at_utc_ns=event.at_utc_ns,
         animal=event.animal,
+        animal_name=_name(event.animal, names),
         opened_event_id=event.opened_event_id,
         data=dict(event.data),
     )
 
 
-def alert_payload(opened: Sequence[Event]) -> bytes:
+def alert_payload(opened: Sequence[Event], names: AnimalNames = NO_NAMES) -> bytes:
     """For the topic `alert`: the events that opened what is not closed yet."""
     return AlertPayload(
         open=tuple(
@@ -468,6 +492,7 @@ def alert_payload(opened: Sequence[Event]) -> bytes:
                 kind=event.kind.value,
                 severity=event.severity.value,
                 animal=event.animal,
+                animal_name=_name(event.animal, names),
                 since=iso_utc(event.at_utc_ns),
                 since_utc_ns=event.at_utc_ns,
             )
@@ -476,13 +501,13 @@ def alert_payload(opened: Sequence[Event]) -> bytes:
     ).to_json()
 
 
-def event_message(numbered: NumberedEvent) -> OutboxMessage:
+def event_message(numbered: NumberedEvent, names: AnimalNames = NO_NAMES) -> OutboxMessage:
     """The message to be stored with an event; what opens or closes an alert is never dropped."""
     event = numbered.event
     alarming = event.severity is not Severity.NOTICE or event.state is EventState.CLOSED
     return OutboxMessage(
         topic=topics.event(event.kind),
-        payload=event_payload(numbered).to_json(),
+        payload=event_payload(numbered, names).to_json(),
         created_utc_ns=event.at_utc_ns,
         priority=Priority.ALARM if alarming else Priority.NOTICE,
     )
@@ -542,6 +567,10 @@ def health_payload(
         observations_dropped=observations_dropped,
         commands=dict(sorted(commands.items())),
     ).to_json()
+
+
+def _name(animal: int | None, names: AnimalNames) -> str | None:
+    return None if animal is None else names.get(animal)
 
 
 def _parts(animal: AnimalObservation) -> tuple[PartPayload, ...]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from daemon.event_commands import EVENT_ID, WITHIN_S, Acknowledgement, EventCommands, MaintenanceChange
 from daemon.events import NumberedEvent
-from daemon.messaging.payloads import EventPayload, event_payload
+from daemon.messaging.payloads import NO_NAMES, AnimalNames, EventPayload, event_payload
 from daemon.order import Order, Outcome
 from daemon.status import Status, Verdict
 from drivers.clock import NS_PER_S, Clock
@@ -99,6 +99,7 @@ def create_api(
     *,
     evidence: Callable[[str, str], bytes | None] = lambda _event_id, _name: None,
     commands: EventCommands | None = None,
+    names: AnimalNames = NO_NAMES,
 ) -> FastAPI:
     """The web application.
 
@@ -114,6 +115,8 @@ def create_api(
         The PNG file of an event, by its id and the file's name; None where there is none.
     commands : EventCommands, optional
         Carries out what the page may ask for; without it nothing.
+    names : mapping
+        Of the animals.
     """
     page = files("daemon.web").joinpath("status.html").read_text(encoding="utf-8")
     unavailable = {503: {"model": Unavailable, "description": "The state cannot be read, or too many are asking"}}
@@ -165,7 +168,7 @@ def create_api(
         something that was not heard; it is found here. A jump that this has no events for is a database that was lost.
         """
         found = events_after(after, limit + 1)
-        return Events(events=tuple(map(event_payload, found[:limit])), more=len(found) > limit)
+        return Events(events=tuple(event_payload(each, names) for each in found[:limit]), more=len(found) > limit)
 
     @api.get(
         "/api/evidence/{event_id}/{name}",

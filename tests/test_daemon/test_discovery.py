@@ -62,6 +62,15 @@ def test_each_animal_has_temperatures_activity_and_alerts() -> None:
     assert components["animal_1_body"]["state_topic"] == "vivarium/box1/animal/1"
 
 
+def test_an_animal_with_a_name_is_called_by_it_and_stays_the_same_entity() -> None:
+    nameless = announced(settings_for())["components"]
+    named = announced(Settings.model_validate({"animal": [{"name": "Ana"}, {"name": "Bo"}]}))["components"]
+    assert named["animal_1_head"]["name"] == "Ana (1) head temperature"
+    assert named["animal_2_animal_not_seen"]["name"] == "Bo (2) not seen"
+    for key, component in named.items():
+        assert {**component, "name": ""} == {**nameless[key], "name": ""}
+
+
 def test_without_a_scale_activity_is_in_pixels_and_of_no_class() -> None:
     activity = announced(settings_for())["components"]["animal_1_activity"]
     assert activity["unit_of_measurement"] == "px/s"

@@ -89,6 +89,7 @@ def test_an_observation_reads_as_written_here() -> None:
         "animals": [
             {
                 "animal": 1,
+                "name": None,
                 "parts": [
                     {
                         "part": "head",
@@ -111,7 +112,15 @@ def test_an_observation_reads_as_written_here() -> None:
                 "candidates": [],
                 "group": None,
             },
-            {"animal": None, "parts": [], "track": 7, "probability": None, "candidates": [2, 3], "group": 7},
+            {
+                "animal": None,
+                "name": None,
+                "parts": [],
+                "track": 7,
+                "probability": None,
+                "candidates": [2, 3],
+                "group": 7,
+            },
         ],
         "groups": [
             {"group": 7, "members": [2, 3], "size": 2, "area_px": 900, "mean_celsius": 31.25, "max_celsius": 36.5}
@@ -178,6 +187,7 @@ def test_an_event_becomes_a_message_for_the_outbox() -> None:
         "at": CAPTURED,
         "at_utc_ns": CAPTURED_UTC_NS,
         "animal": 1,
+        "animal_name": None,
         "opened_event_id": None,
         "data": {"limit_celsius": 39.0, "p95_celsius": None, "sure": True, "rule": "too_hot"},
     }

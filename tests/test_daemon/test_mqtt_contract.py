@@ -3,16 +3,19 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
+from daemon.events import Event, EventKind, EventState, NumberedEvent, Severity
 from daemon.messaging import topics
 from daemon.messaging.announcer import MqttAnnouncer
 from daemon.messaging.contract import CHANNELS, channel_of
 from daemon.messaging.pace import Bucket, Pace
+from daemon.messaging.payloads import event_message
 from daemon.messaging.publisher import Publisher
 from daemon.messaging.schemas import ASYNCAPI, asyncapi_document, files, message_schemas, write_files
 from daemon.messaging.verbs import VERBS, make_verbs
@@ -189,12 +192,17 @@ class Kept(Publisher):
 
     def __init__(self) -> None:
         self.retained: dict[str, dict[str, Any]] = {}
+        self.observations: list[dict[str, Any]] = []
 
     def set_retained(self, topic: str, payload: bytes) -> None:
         """See `Publisher`."""
         self.retained[topic] = json.loads(payload)
 
     def publish_observation(self, payload: bytes) -> None:
+        """See `Publisher`."""
+        self.observations.append(json.loads(payload))
+
+    def notify(self) -> None:
         """See `Publisher`."""
 
 
@@ -255,3 +263,33 @@ def test_an_animal_carries_its_measures_of_the_newest_minute_and_the_cage_has_it
     assert kept.retained["cage"]["measures"] == {"animals_seen": 1.0}
     for name, topic in (("animal", "animal/1"), ("cage", "cage")):
         jsonschema_rs.validate(message_schemas()[name], kept.retained[topic])
+
+
+def test_an_animal_is_told_with_its_name_beside_its_number() -> None:
+    opened = Event(
+        kind=EventKind.ANIMAL_TOO_HOT,
+        state=EventState.OPENED,
+        severity=Severity.ALERT,
+        at_utc_ns=1,
+        animal=1,
+        event_id="e1",
+    )
+    of_cage = replace(opened, kind=EventKind.CAMERA_LOST, animal=None, event_id="e2")
+    kept, names = Kept(), {1: "Ana", 2: "Bo"}
+    announcer = MqttAnnouncer(kept, lambda: [opened, of_cage], names)
+    announcer.observed(
+        replace(OBSERVATION, animals=(*OBSERVATION.animals, AnimalObservation(animal=None, parts=(), track=7)))
+    )
+    announcer.events_stored()
+    (observation,) = kept.observations
+    assert [(each["animal"], each["name"]) for each in observation["animals"]] == [(1, "Ana"), (None, None)]
+    assert (kept.retained["animal/1"]["animal"], kept.retained["animal/1"]["name"]) == (1, "Ana")
+    told = [(each["animal"], each["animal_name"]) for each in kept.retained["alert"]["open"]]
+    assert told == [(1, "Ana"), (None, None)]
+    message = json.loads(event_message(NumberedEvent(seq=1, boot_id="b", event=opened), names).payload)
+    assert (message["animal"], message["animal_name"]) == (1, "Ana")
+    schemas = message_schemas()
+    jsonschema_rs.validate(schemas["observation"], observation)
+    jsonschema_rs.validate(schemas["animal"], kept.retained["animal/1"])
+    jsonschema_rs.validate(schemas["alert"], kept.retained["alert"])
+    jsonschema_rs.validate(schemas["event"], message)

@@ -93,6 +93,7 @@ ALARMING = a_status(
     verdict=Verdict.ACT,
     reasons=(
         Reason(code="open_alert", detail="animal_too_hot (animal 1)"),
+        Reason(code="open_alert", detail="animal_too_cold (animal 2)"),
         Reason(code="open_alert", detail="something_new"),
         Reason(code="late_frame", detail="12"),
         Reason(code="observations_lost", detail="4"),
@@ -101,6 +102,7 @@ ALARMING = a_status(
         Reason(code="no_broker", detail=""),
         Reason(code="maintenance", detail="other"),
     ),
+    animal_names={2: "Ana"},
     maintenance=(
         MaintenanceStatus(reason="other", by="João", start_utc_ns=NEXT_START_UTC_NS, end_utc_ns=NEXT_START_UTC_NS),
     ),
@@ -495,6 +497,7 @@ def test_a_browser_says_in_portuguese_what_has_to_be_done(
     shown = browse(url, "--accept-lang=pt-BR", "--dump-dom").stdout.decode()
     for text in (
         '<html lang="pt-BR">', 'class="act"', "Agir", "o animal 1 está quente demais", "something_new",
+        "o animal Ana (2) está frio demais",
         "o último quadro bom tem 12 s", "4 observações não puderam ser gravadas",
         "nada está sendo gravado: &lt;b&gt;disk full&lt;/b&gt;", "apenas 1.5 GiB de disco livres",
         "o broker não responde", "cabeça", "32,6 °C", "nenhuma regra é julgada: outro trabalho",
