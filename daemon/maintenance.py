@@ -1,4 +1,4 @@
-"""When people work at the cage: minutes that count for no rule and no baseline."""
+"""When people work at the cage: minutes that count for no rule, no measure and no baseline."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence

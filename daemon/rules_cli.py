@@ -129,7 +129,9 @@ def acknowledge(
     _give(settings, config, "acknowledge", {"event_id": matching[0], "by": by, "note": note})
 
 
-maintenance_app = typer.Typer(help="Work at the cage: its minutes count for no rule.", no_args_is_help=True)
+maintenance_app = typer.Typer(
+    help="Work at the cage: its minutes count for no rule and no measure.", no_args_is_help=True
+)
 
 
 @maintenance_app.command()

@@ -503,7 +503,7 @@ class Settings(_Section):
     rule: tuple[RuleSettings, ...] = ()
     """Rules, or changes to those that are shipped: docs/rules.md."""
     maintenance: tuple[MaintenanceSettings, ...] = ()
-    """Work at the cage at fixed times, in which no rule is judged."""
+    """Work at the cage at fixed times, in which no rule is judged and no measure counts."""
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
