@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,12 +21,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, make_url, text
 
 from daemon.events import Event, EventKind, EventState, Severity
+from daemon.maintenance import Reason, begun
 from daemon.messaging.outbox import OutboxMessage, Priority
+from daemon.messaging.payloads import event_message
 from daemon.observation import FrameObservation
 from daemon.schedule import PlannedBlock
 from daemon.store.engine import Database
 from daemon.store.repository import Counts, Store, open_store
 from daemon.store.schema import metadata
+from drivers.clock import NS_PER_S
 from drivers.errors import StoreError, StoreRejectedError
 
 ROOT = Path(__file__).parents[3]
@@ -219,30 +224,47 @@ def test_the_sample_dashboard_asks_what_the_tables_answer(
         frames = [observation(second, block_key=block.key) for second in range(6)]
         store.add(frames, run_id=run_id, camera_id=camera_id, events=[fever(block.start_utc_ns)])
         store.finish_block(block.key, at_utc_ns=block.end_utc_ns, reason_for_unaccounted="service_down")
+        [rat] = (seen := observation(7)).animals
+        hand = replace(rat, parts=(replace(rat.parts[0], max_celsius=45.0),))
+        store.add([replace(seen, animals=(hand,))], run_id=run_id, camera_id=camera_id)
+        start_utc_ns = frames[-1].captured_utc_ns + 1
+        work, begin = begun(Reason.CAGE_CHANGE, at_utc_ns=start_utc_ns, end_utc_ns=block.end_utc_ns, by="Ana")
+        store.keep_maintenance(work, run_id=run_id, event=begin, tell=event_message)
     dashboard = json.loads((ROOT / "containers/grafana/dashboards/vivarium.json").read_text())
     engine, answers = create_engine(url), {}
+    [shaded] = dashboard["annotations"]["list"]
+    asked = [(panel["title"], *panel["targets"]) for panel in dashboard["panels"]]
     with engine.connect() as connection:
-        for panel in dashboard["panels"]:
-            [target] = panel["targets"]
+        for title, target in (*asked, (shaded["name"], shaded["target"])):
             # What Grafana puts in place of its macro.
             within = rf"\1 >= {block.start_utc_ns} AND \1 <= {block.end_utc_ns}"
             statement = re.sub(r"\$__unixEpochNanoFilter\(([\w.]+)\)", within, target["rawSql"])
             assert "$" not in statement
             rows = connection.execute(text(statement)).mappings().all()
-            answers[panel["title"]] = [{name: row[name] for name in row if name != "time"} for row in rows]
+            answers[title] = [{name: row[name] for name in row if name != "time"} for row in rows]
             assert all(row["time"].timestamp() > 1.79e9 for row in rows)
     engine.dispose()
     assert answers == {
         "Surface temperature by part, hottest of each minute": [{"metric": "animal 1 head", "celsius": 35.0}],
         "Share of planned seconds captured, by hour": [{"captured": Decimal("0.6")}],
         "Missing seconds by reason": [{"metric": "service_down", "seconds": 4}],
+        "Maintenance": [
+            {"timeend": datetime.fromtimestamp(block.end_utc_ns / NS_PER_S, UTC), "text": "cage change, by Ana"}
+        ],
         "Events": [
+            {
+                "severity": "notice",
+                "kind": "maintenance",
+                "state": "opened",
+                "animal": None,
+                "data_json": begin.data_json(),
+            },
             {
                 "severity": "alert",
                 "kind": "animal_too_hot",
                 "state": "opened",
                 "animal": 1,
                 "data_json": '{"p95_celsius":39.4,"reason":"\\u00fc"}',
-            }
+            },
         ],
     }
