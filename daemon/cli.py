@@ -50,6 +50,7 @@ from daemon.mqtt_cli import mqtt_app
 from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
 from daemon.rules_cli import acknowledge, maintenance_app, rules_app
+from daemon.rules_trial_cli import judge
 from daemon.sampling_error import sampling_error
 from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
@@ -93,6 +94,7 @@ app.add_typer(mqtt_app, name="mqtt")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 app.add_typer(rules_app, name="rules")
+rules_app.command()(judge)
 app.add_typer(maintenance_app, name="maintenance")
 app.command()(scene)
 app.command()(acknowledge)

@@ -53,10 +53,15 @@ class Rule:
     escalate_after_minutes: int = 0
     cool_down_minutes: int = 60
     quiet: bool = True
+    joins: tuple[str, ...] = ()
+    """Names of rules that may tell of the same illness: while an event of one of them is open about the same animal,
+    this rule adds its evidence to it and opens none of its own."""
 
     def __post_init__(self) -> None:
         if not self.conditions:
             raise ValueError(f"{self.name}: expected a condition")
+        if self.name in self.joins:
+            raise ValueError(f"{self.name}: a rule cannot join itself")
 
     @property
     def look_back_days(self) -> int:
@@ -65,7 +70,7 @@ class Rule:
 
 
 _OF_CONDITION = ("measure", "comparison", "value", "baseline", "hysteresis", "over_minutes", "required_coverage")
-_OF_RULE = ("for_minutes", "clear_minutes", "escalate_after_minutes", "cool_down_minutes", "quiet")
+_OF_RULE = ("for_minutes", "clear_minutes", "escalate_after_minutes", "cool_down_minutes", "quiet", "joins")
 
 
 def changed(shipped: Rule, settings: RuleSettings) -> Rule:

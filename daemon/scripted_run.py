@@ -61,6 +61,8 @@ def run_script(
     rate_hz = 1 / every_s
     settings = settings.model_copy(
         update={
+            # Looked up once: the rules and measures ask for it each minute.
+            "box": settings.box.model_copy(update={"time_zone": settings.zone.key}),
             "schedule": settings.schedule.model_copy(update={"rate_hz": rate_hz}),
             "measure": settings.measure.model_copy(update={"outside_rate_hz": rate_hz}),
         }
