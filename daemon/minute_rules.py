@@ -163,30 +163,27 @@ class MinuteRules:
         for event in events:
             name = event.data.get("rule")
             owner = by_key.get((name, event.animal)) if isinstance(name, str) else None
-            on_it = [each for each in self._subjects if each.state.open_event_id == event.opened_event_id]
-            reason = event.data.get("reason")
-            match event.state:
-                case EventState.OPENED if isinstance(name, str):
-                    opened[event.event_id] = event
-                    told_to = [owner]
-                case EventState.OCCURRED:
-                    told_to = [owner]
-                case EventState.UPDATED if event.opened_event_id in opened and reason in (JOINED, LEFT):
-                    state = EventState.OPENED if reason == JOINED else EventState.CLOSED
-                    event = replace(event, state=state, event_id=event.opened_event_id or "")
-                    told_to = [owner]
-                case EventState.UPDATED:
-                    told_to = [each for each in on_it if each is owner]
-                case EventState.ACKNOWLEDGED | EventState.CLOSED if event.opened_event_id is not None:
-                    told_to = [*on_it]
-                    if event.state is EventState.CLOSED:
-                        opened.pop(event.opened_event_id, None)
-                case _:
-                    told_to = []
+            about = event.opened_event_id
+            holders = [] if about is None else [each for each in self._subjects if each.state.open_event_id == about]
+            told_to = holders if event.state in (EventState.ACKNOWLEDGED, EventState.CLOSED) else [owner]
+            if event.state is EventState.OPENED and isinstance(name, str):
+                opened[event.event_id] = event
+            elif event.state is EventState.CLOSED:
+                opened.pop(about or "", None)
+            elif event.state is EventState.UPDATED:
+                if about not in opened:
+                    continue
+                reason = event.data.get("reason")
+                if reason == JOINED:
+                    event = replace(event, state=EventState.OPENED, event_id=about)
+                elif reason == LEFT:
+                    event = replace(event, state=EventState.CLOSED)
+                elif owner not in holders:
+                    continue
             for each in told_to:
                 if each is not None:
                     self._restore(each, event)
-                    each.state.acknowledged |= any(other.state.acknowledged for other in on_it)
+                    each.state.acknowledged |= any(other.state.acknowledged for other in holders)
         held = {subject.state.open_event_id for subject in self._subjects}
         self._orphans = [event for event in opened.values() if event.event_id not in held]
         for subject in self._subjects:

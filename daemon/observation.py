@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from daemon.physiology import shows_head
 from daemon.posture import Posture
 from daemon.vision.parts import BodyPart
 from drivers.frame import FrameFlag
@@ -55,6 +56,15 @@ class AnimalObservation:
     def __post_init__(self) -> None:
         if self.animal is None and self.track is None:
             raise ValueError("expected the number of an animal or of a track, got neither")
+
+    @property
+    def skin_max_celsius(self) -> float | None:
+        """Its hottest pixel; None where its head is not seen, or that of another is taken for its own."""
+        head_px = sum(part.area_px for part in self.parts if part.part is BodyPart.HEAD)
+        known = [part.max_celsius for part in self.parts if part.max_celsius is not None]
+        if not known or not shows_head(head_px, sum(part.area_px for part in self.parts)):
+            return None
+        return max(known)
 
     @property
     def key(self) -> int:

@@ -135,7 +135,9 @@ def rules_in_force(
     ConfigError
         If a name comes twice, or a rule is not complete; it names every one of them.
     """
+    settings = list(settings)
     by_name = {rule.name: rule for rule in shipped}
+    names = {*by_name, *(each.name for each in settings)}
     own: dict[str, Rule] = {}
     problems: list[str] = []
     seen: set[str] = set()
@@ -147,6 +149,8 @@ def rules_in_force(
                 raise ValueError("the name comes twice")
             seen.add(each.name)
             rule = changed(by_name[each.name], each) if each.name in by_name else made(each)
+            if each.joins and (missing := [name for name in each.joins if name not in names]):
+                raise ValueError(f"joins: there is no rule {', '.join(missing)}")
         except ValueError as error:
             problems.append(f"rule.{place} ({each.name}): {error}")
             continue

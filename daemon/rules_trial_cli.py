@@ -45,7 +45,7 @@ def judge(
     settings = Settings() if config is None else load_settings(config)
     seen = SHIPPED_ERRORS if errors is None else read_errors(errors)
     weeks: list[TriedWeek] = []
-    for seed in _numbers(seeds):
+    for seed in seeds_of(seeds):
         weeks += tried(
             with_animals(settings, seed=seed, animals=animals),
             seen,
@@ -66,16 +66,17 @@ def judge(
         raise typer.Exit(1)
 
 
-def _numbers(text: str) -> list[int]:
+def seeds_of(text: str) -> list[int]:
     """Seeds of `101-110` or `101,103`."""
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
+        if not first.isdecimal() or not (last or first).isdecimal() or part.endswith("-"):
             raise ConfigError(f"--seeds: expected numbers such as 101-110 or 101,103, got {text!r}")
-        found += range(int(first), int(last or first) + 1)
-    if not found:
-        raise ConfigError(f"--seeds: {text!r} has none")
+        of_part = range(int(first), int(last or first) + 1)
+        if not of_part:
+            raise ConfigError(f"--seeds: {part!r} has none")
+        found += of_part
     return found
 
 

@@ -19,7 +19,7 @@ from daemon.scripted_run import run_script, with_animals
 from daemon.seen_errors import SHIPPED_ERRORS, Error, SeenErrors, read_errors
 from daemon.settings import parse_settings
 from daemon.simulation_report import agreement, correlation, trailing_mean
-from daemon.vision.parts import Segmentation
+from daemon.vision.parts import BodyPart, Segmentation
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError
 from drivers.scene import Scene
@@ -45,9 +45,26 @@ def exact(**shares: float) -> SeenErrors:
             "seen_apart": 1.0,
             "seen_touching": 1.0,
             "seen_huddled": 1.0,
+            "head_apart": 1.0,
+            "head_touching": 1.0,
+            "head_huddled": 1.0,
             **shares,
         }
     )
+
+
+def test_a_head_that_is_covered_stays_so_for_minutes_and_as_often_as_stated() -> None:
+    moment = Scene(5, 1).moment(NOON_UTC_NS / NS_PER_S)
+    eyes = DrawnEyes(exact(head_apart=0.7), seed=1, mm_per_px=None)
+    shown = []
+    for number in range(2400):  # 10 days
+        utc_ns = NOON_UTC_NS + number * 360 * NS_PER_S
+        [seen] = eyes.look(moment, utc_ns, number, block_key=None, planned_utc_ns=None).animals
+        shown.append(seen.skin_max_celsius is not None)
+        assert [part.part for part in seen.parts if part.part is not BodyPart.HEAD] == [BodyPart.BODY, BodyPart.TAIL]
+    assert np.mean(shown) == pytest.approx(0.7, abs=0.04)
+    changes = np.count_nonzero(np.diff(np.array(shown, int)))
+    assert changes < 0.6 * 2 * 0.7 * 0.3 * len(shown)  # fewer than if each were drawn anew
 
 
 def test_eyes_without_errors_see_the_truth() -> None:
