@@ -165,6 +165,10 @@ judge-identity: $(VENV)/.installed ## Measure how well simulated rats are kept a
 	$(BIN)/vivarium identity judge --rate 25 --minutes 120
 	$(BIN)/vivarium identity judge --rate 1 --minutes 120
 
+.PHONY: judge-rules
+judge-rules: $(VENV)/.installed ## Try the rules on ten simulated boxes, healthy and ill (an hour; goes on where it was stopped)
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),101-110) --output build/rules
+
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

@@ -356,6 +356,9 @@ def simulate(
     pictures_day: Annotated[
         int | None, typer.Option(min=1, help="With --script: this day is seen through pictures, and compared.")
     ] = None,
+    pictures_hours: Annotated[
+        int, typer.Option(min=1, max=24, help="With --pictures-day: only so many hours of it, from its midnight.")
+    ] = 24,
     errors: Annotated[
         Path | None, typer.Option(help="With --script: errors to draw by, from vivarium seen-errors.")
     ] = None,
@@ -378,6 +381,7 @@ def simulate(
                 days=days,
                 every_s=every_s,
                 pictures_day=pictures_day,
+                pictures_hours=pictures_hours,
                 errors=errors,
                 output=output,
                 version=VERSION,

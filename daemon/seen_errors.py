@@ -83,7 +83,7 @@ def read_errors(path: Path) -> SeenErrors:
 
 SHIPPED_ERRORS = SeenErrors(
     source=(
-        "classical-1 (networks off), 109 times apart, 51 times touching, 200 times huddled: "
+        "classical-1, 109 times apart, 51 times touching, 200 times huddled: "
         "vivarium seen-errors --seed 7 --animals 3 --pairs 60 --config off.toml"
     ),
     head=PartErrors(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.drawn_eyes import DrawnEyes
+from daemon.drawn_eyes import DRAWN, DrawnEyes
 from daemon.illness_script import NAMES, NONE, script_of, truth_json
 from daemon.minute_value import MinuteValue
 from daemon.picture_eyes import numbers_by_truth
@@ -161,8 +161,13 @@ def test_errors_that_are_no_errors_are_refused(tmp_path: Path) -> None:
         read_errors(path)
 
 
-def simulated(output: Path, *, every_s: int, pictures_day: int | None = None) -> str:
-    """What is told of a day of one rat."""
+def simulated(
+    output: Path, *, every_s: int, pictures_day: int | None = None, errors: SeenErrors | None = None
+) -> str:
+    """What is told of a day of one rat, of which pictures show no more than its first six hours."""
+    path = output.with_suffix(".json")
+    if errors is not None:
+        path.write_text(errors.model_dump_json())
     told = run_script(
         with_animals(parse_settings(NO_NETWORKS, origin="test"), seed=3, animals=1),
         NONE,
@@ -170,7 +175,8 @@ def simulated(output: Path, *, every_s: int, pictures_day: int | None = None) ->
         days=1,
         every_s=every_s,
         pictures_day=pictures_day,
-        errors=None,
+        pictures_hours=6,
+        errors=None if errors is None else path,
         output=output,
         version="test",
         on_progress=lambda _seconds: None,
@@ -191,12 +197,16 @@ def test_a_day_goes_through_collector_rules_and_store(tmp_path: Path) -> None:
 def test_a_day_can_be_seen_through_pictures(tmp_path: Path) -> None:
     # One picture an hour: too few for values of minutes, but all are measured and stored.
     text = simulated(tmp_path / "day", every_s=3600, pictures_day=1)
-    assert "but for day 1, seen through pictures by classical" in text
+    assert "but for the first 6 h of day 1, seen through pictures by classical-1" in text
+    assert "cannot agree" not in text
     with closing(sqlite3.connect(tmp_path / "day" / "vivarium.db")) as connection:
         segmenters = connection.execute("SELECT segmenter, count(*) FROM frame GROUP BY segmenter").fetchall()
         parts = connection.execute("SELECT count(*) FROM part_observation WHERE animal = 1").fetchone()
-    assert [(name[:9], count) for name, count in segmenters] == [("classical", 24)]
+    assert sorted(segmenters) == [("classical-1", 6), (DRAWN, 18)]
     assert parts[0] > 24
+    of_others = SHIPPED_ERRORS.model_copy(update={"source": "others, 9 times apart: by hand"})
+    again = simulated(tmp_path / "again", every_s=6 * 3600, pictures_day=1, errors=of_others)
+    assert "these are not the errors of classical-1: pictures and drawing cannot agree" in again
 
 
 def test_pictures_are_compared_with_what_would_have_been_drawn() -> None:
