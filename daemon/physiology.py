@@ -37,8 +37,8 @@ LEAST_TAIL_PX = 12
 
 HEAD_SHARES = 0.05, 0.30
 """A head is that much of an animal's pixels. With less, eyes and ears lie under another animal and the hottest pixel is
-that of the back, 4 °C colder; with more, the head of another is taken for its own. Simulated rats, seen whole, have 0.13 to
-0.25, in a huddle with two heads in one animal 0.32 to 0.36."""
+that of the back, 4 °C colder; with more, the head of another is taken for its own. Simulated rats that are seen whole
+have 0.13 to 0.25; two heads in one animal of a huddle were 0.32 to 0.36."""
 
 LEAST_BODY_EXCESS_CELSIUS = 2.0
 """A body less warm than this above the background makes the heat loss index a quotient of noise."""

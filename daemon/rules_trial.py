@@ -152,9 +152,7 @@ def tried(
     path = folder / "tried" / f"seed-{seed}-{stamp}.json"
     if path.exists():
         return _WEEKS.validate_json(path.read_bytes())
-    true = TrueDays(
-        settings, first_day=first_day, script_days=days, scripts=scripts, every_s=every_s, folder=folder
-    )
+    true = TrueDays(settings, first_day=first_day, script_days=days, scripts=scripts, every_s=every_s, folder=folder)
     weeks = tuple(_weeks(settings, errors, true, days, every_s, on_day))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")

@@ -107,7 +107,8 @@ def _print(weeks: Sequence[TriedWeek], zone: ZoneInfo) -> None:
             week.script,
             "" if not week.truth else _caught(week),
             "" if not week.truth else ", ".join(each.rule for each in week.about_illness) or "none",
-            ", ".join(f"{each.rule} of {each.animal} at {local_text(each.at_utc_ns, zone)[:16]}" for each in week.false) or "0",
+            ", ".join(f"{each.rule} of {each.animal} at {local_text(each.at_utc_ns, zone)[:16]}" for each in week.false)
+            or "0",
             str(week.notices),
             f"{week.animal_days:.1f}",
         )

@@ -198,7 +198,9 @@ def _moment(table: Table, utc_s: float, lights_on_utc_s: float) -> Moment:
         utc_s=utc_s,
         zeitgeber_s=zeitgeber_s(utc_s, lights_on_utc_s),
         animals=tuple(
-            _animal(number, row) for number, row in enumerate(table.tolist(), start=1) if row[0] == row[0]  # not NaN
+            _animal(number, row)
+            for number, row in enumerate(table.tolist(), start=1)
+            if row[0] == row[0]  # not NaN
         ),
     )
 

@@ -20,7 +20,7 @@ from drivers.errors import ConfigError
 from drivers.scene import Scene
 
 DAY = date(2026, 9, 1)
-EVERY_S = 30
+EVERY_S = 60
 WARM = """
 [box]
 time_zone = "UTC"

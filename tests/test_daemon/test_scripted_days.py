@@ -161,9 +161,7 @@ def test_errors_that_are_no_errors_are_refused(tmp_path: Path) -> None:
         read_errors(path)
 
 
-def simulated(
-    output: Path, *, every_s: int, pictures_day: int | None = None, errors: SeenErrors | None = None
-) -> str:
+def simulated(output: Path, *, every_s: int, pictures_day: int | None = None, errors: SeenErrors | None = None) -> str:
     """What is told of a day of one rat, of which pictures show no more than its first six hours."""
     path = output.with_suffix(".json")
     if errors is not None:
