@@ -95,6 +95,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         severity=Severity.NOTICE,
         escalate_after_minutes=480,
         cool_down_minutes=240,
+        joins=("inactivity",),
     ),
     Rule(
         name="tail_cold_body_hot",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +15,7 @@ from daemon.minute_value import MinuteValue, Scope
 from daemon.open_events import open_now
 from daemon.rule import Condition, Rule
 from daemon.rule_settings import RuleSettings, RulesSettings
+from daemon.rules_replay import TrueIllness, score
 from daemon.settings import ScheduleSettings
 from drivers.errors import ConfigError
 
@@ -159,6 +161,21 @@ def test_when_quiet_hours_are_over_it_is_told_once() -> None:
     ]
     closed_in_quiet = feed(rules(quiet_hours=("10:00", "11:45")), ILLNESS)
     assert [event.state for event in closed_in_quiet if event.severity is Severity.ALERT] == [EventState.OCCURRED]
+
+
+def test_an_illness_is_caught_by_a_rule_that_joins_and_one_event_is_one_alert() -> None:
+    start = datetime.fromtimestamp((FIRST + 5) * 60, UTC)
+    illness = TrueIllness(kind="heat", animal=1, start=start, end=start + timedelta(hours=1), rules=("hot",))
+    found = score(
+        feed(rules(), ILLNESS),
+        [illness],
+        animals=1,
+        start_utc_ns=FIRST * MINUTE_NS,
+        end_utc_ns=(FIRST + 70) * MINUTE_NS,
+    )
+    [(caught, event)] = found.caught
+    assert (caught, event.data["rule"], event.data["reason"]) == (illness, "hot", "joined")
+    assert found.false == ()
 
 
 def test_the_shipped_rules_of_a_fever_tell_of_it_as_one() -> None:
