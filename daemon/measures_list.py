@@ -26,7 +26,7 @@ _LOW, _HIGH = HEAD_SHARES
 _HALF = f"at least {LEAST_COVERAGE:.0%} of the samples due show the animal, resolved"
 _FIFTH = f"at least {LEAST_TEMPERATURE_COVERAGE:.0%} of the samples due show it, resolved, not settling after a shutter"
 _MOVING = f"{_HALF}, not more than 2.5 s apart: where one frame in 5 s is measured there is no value"
-_HEAD = f"{_HALF}, not settling after a shutter, with its head, {_LOW:.0%} to {_HIGH:.0%} of its pixels"
+_HEAD = f"{_HALF}, not settling after a shutter, with its head (by networks: {_LOW:.0%} to {_HIGH:.0%} of its pixels)"
 
 
 def _animal(name: str, unit: str, formula: str, source: str, valid_when: str) -> Measure:

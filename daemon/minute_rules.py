@@ -317,7 +317,7 @@ class MinuteRules:
         self._last = minute
         at_work = self._is_at_work(minute)
         quiet = self._is_quiet(minute)
-        events = []
+        events: list[Event] = []
         for subject in self._subjects:
             look = self._look(subject, minute, at_work=at_work)
             before = subject.state.open_event_id

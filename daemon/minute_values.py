@@ -494,7 +494,7 @@ def _sample_temperatures(minute: _AnimalMinute, animal: AnimalObservation, obser
     known = [part for part in animal.parts if part.max_celsius is not None]
     if not known:
         return
-    skin = animal.skin_max_celsius
+    skin = observation.skin_max_celsius(animal)
     if skin is not None:
         minute.warm += 1
         minute.skin_drift.append(_drift(observation))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from daemon.physiology import shows_head
 from daemon.posture import Posture
-from daemon.vision.parts import BodyPart
+from daemon.vision.parts import BY_SHAPE, BodyPart
 from drivers.frame import FrameFlag
 from drivers.thermometry import Calibration
 
@@ -58,15 +58,6 @@ class AnimalObservation:
             raise ValueError("expected the number of an animal or of a track, got neither")
 
     @property
-    def skin_max_celsius(self) -> float | None:
-        """Its hottest pixel; None where its head is not seen, or that of another is taken for its own."""
-        head_px = sum(part.area_px for part in self.parts if part.part is BodyPart.HEAD)
-        known = [part.max_celsius for part in self.parts if part.max_celsius is not None]
-        if not known or not shows_head(head_px, sum(part.area_px for part in self.parts)):
-            return None
-        return max(known)
-
-    @property
     def key(self) -> int:
         """What tells it from the others of its frame: its track, or without one its animal."""
         return next(number for number in (self.track, self.animal) if number is not None)
@@ -118,3 +109,14 @@ class FrameObservation:
     """Standard uncertainty of that."""
     groups: tuple[GroupObservation, ...] = ()
     """Animals that cannot be told apart; each group is among `animals` too, with the parts that are seen of it."""
+
+    def skin_max_celsius(self, animal: AnimalObservation) -> float | None:
+        """The hottest pixel of one of the animals; None where it may not be one of its own eyes or ears.
+
+        By networks its own head must be seen. Without them an animal that touches another is not told apart, so that
+        what is told apart is seen whole; where its head is, is reckoned.
+        """
+        known = [part.max_celsius for part in animal.parts if part.max_celsius is not None]
+        head_px = sum(part.area_px for part in animal.parts if part.part is BodyPart.HEAD)
+        own = self.segmenter == BY_SHAPE or shows_head(head_px, sum(part.area_px for part in animal.parts))
+        return max(known) if known and own else None

@@ -58,7 +58,7 @@ class SeenErrors(_Figures):
     seen_huddled: float = Field(ge=0, le=1)
     """The same of one in a huddle."""
     head_apart: float = Field(ge=0, le=1)
-    """Share of these that show its own head, so that the hottest pixel is that of its eyes or ears."""
+    """Share of these whose hottest pixel is that of its own eyes or ears, as far as can be told."""
     head_touching: float = Field(ge=0, le=1)
     """The same of one that touches another outside a huddle."""
     head_huddled: float = Field(ge=0, le=1)

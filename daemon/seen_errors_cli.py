@@ -71,22 +71,25 @@ class Comparison:
                 how = "huddled" if true.huddle else "touching" if true.touching else "apart"
                 self._seen[how].append(true.animal in seen)
                 if true.animal in seen:
-                    self._heads[how].append(seen[true.animal].skin_max_celsius is not None)
+                    self._heads[how].append(observation.skin_max_celsius(seen[true.animal]) is not None)
             errors.append(
                 {
                     (true.animal, *name): error
                     for true in moment.animals
                     if true.animal in seen
-                    for name, error in self._compared(seen[true.animal], true)
+                    for name, error in self._compared(observation, seen[true.animal], true)
                 }
             )
         first, second = errors
         for key in first.keys() & second.keys():
             self._quantities[key[1:]].pairs.append((first[key], second[key]))
 
-    def _compared(self, seen: AnimalObservation, true: AnimalMoment) -> Iterator[tuple[tuple[str, str], float]]:
-        if seen.skin_max_celsius is not None:
-            yield ("animal", "skin"), seen.skin_max_celsius - true.skin_celsius
+    def _compared(
+        self, observation: FrameObservation, seen: AnimalObservation, true: AnimalMoment
+    ) -> Iterator[tuple[tuple[str, str], float]]:
+        skin = observation.skin_max_celsius(seen)
+        if skin is not None:
+            yield ("animal", "skin"), skin - true.skin_celsius
         places = true_places(true)
         for part in seen.parts:
             self._pixels[part.part, "area"].append(part.area_px)

@@ -59,8 +59,9 @@ def test_a_head_that_is_covered_stays_so_for_minutes_and_as_often_as_stated() ->
     shown = []
     for number in range(2400):  # 10 days
         utc_ns = NOON_UTC_NS + number * 360 * NS_PER_S
-        [seen] = eyes.look(moment, utc_ns, number, block_key=None, planned_utc_ns=None).animals
-        shown.append(seen.skin_max_celsius is not None)
+        observation = eyes.look(moment, utc_ns, number, block_key=None, planned_utc_ns=None)
+        [seen] = observation.animals
+        shown.append(observation.skin_max_celsius(seen) is not None)
         assert [part.part for part in seen.parts if part.part is not BodyPart.HEAD] == [BodyPart.BODY, BodyPart.TAIL]
     assert np.mean(shown) == pytest.approx(0.7, abs=0.04)
     changes = np.count_nonzero(np.diff(np.array(shown, int)))
