@@ -169,6 +169,16 @@ judge-identity: $(VENV)/.installed ## Measure how well simulated rats are kept a
 	$(BIN)/vivarium identity judge --rate 25 --minutes 120
 	$(BIN)/vivarium identity judge --rate 1 --minutes 120
 
+.PHONY: judge-rules
+judge-rules: $(VENV)/.installed ## Try the rules on simulated boxes of SEEDS (101-110), healthy and ill; goes on where it was stopped
+	@mkdir -p build/rules
+	@[ -e build/rules/networks.json ] || \
+	  $(BIN)/vivarium seen-errors --seed 7 --animals 3 --pairs 60 -o build/rules/networks.json >/dev/null
+	@wrong=0; \
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),101-110) -o build/rules || wrong=1; \
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),101-110) -o build/rules --errors build/rules/networks.json || wrong=1; \
+	exit $$wrong
+
 .PHONY: clean
 clean: ## Remove .venv and caches; never what was measured
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

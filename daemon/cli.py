@@ -50,6 +50,7 @@ from daemon.mqtt_cli import mqtt_app
 from daemon.networks import open_networks
 from daemon.recordings_cli import recordings_app
 from daemon.rules_cli import acknowledge, maintenance_app, rules_app
+from daemon.rules_trial_cli import judge
 from daemon.sampling_error import sampling_error
 from daemon.scene_cli import scene
 from daemon.schedule import StratifiedDay, describe_day
@@ -93,6 +94,7 @@ app.add_typer(mqtt_app, name="mqtt")
 app.add_typer(recordings_app, name="recordings")
 app.add_typer(service_app, name="service")
 app.add_typer(rules_app, name="rules")
+rules_app.command()(judge)
 app.add_typer(maintenance_app, name="maintenance")
 app.command()(scene)
 app.command()(acknowledge)
@@ -370,6 +372,9 @@ def simulate(
     pictures_day: Annotated[
         int | None, typer.Option(min=1, help="With --script: this day is seen through pictures, and compared.")
     ] = None,
+    pictures_hours: Annotated[
+        int, typer.Option(min=1, max=24, help="With --pictures-day: only so many hours of it, from its midnight.")
+    ] = 24,
     errors: Annotated[
         Path | None, typer.Option(help="With --script: errors to draw by, from vivarium seen-errors.")
     ] = None,
@@ -392,6 +397,7 @@ def simulate(
                 days=days,
                 every_s=every_s,
                 pictures_day=pictures_day,
+                pictures_hours=pictures_hours,
                 errors=errors,
                 output=output,
                 version=VERSION,

@@ -37,6 +37,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         clear_minutes=30,
         escalate_after_minutes=240,
         cool_down_minutes=120,
+        joins=("tail_cold_body_hot",),
     ),
     Rule(
         name="hypothermia",
@@ -94,10 +95,11 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         severity=Severity.NOTICE,
         escalate_after_minutes=480,
         cool_down_minutes=240,
+        joins=("inactivity",),
     ),
     Rule(
         name="tail_cold_body_hot",
-        kind=EventKind.TAIL_COLD_BODY_HOT,
+        kind=EventKind.FEVER,
         meaning="the tail gives off less heat than usual while the skin is warmer than usual: fever rises",
         subject=Scope.ANIMAL,
         conditions=(
@@ -120,6 +122,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         for_minutes=20,
         clear_minutes=30,
         cool_down_minutes=120,
+        joins=("fever",),
     ),
     Rule(
         name="tail_cold",
@@ -139,6 +142,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         for_minutes=180,  # longer than the rise of a fever stays in the mean
         clear_minutes=30,
         cool_down_minutes=240,
+        joins=("fever", "hypothermia", "tail_cold_body_hot"),  # which close the vessels of a healthy tail
     ),
     Rule(
         name="cage_too_hot",

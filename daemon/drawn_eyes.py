@@ -28,6 +28,8 @@ _CALIBRATION = Calibration(
     environment=ENVIRONMENT,
 )
 _MOST_ANIMALS, _QUANTITIES = 6, 12
+_HEAD_PLACE = 11
+"""Among the quantities: whether the head is seen."""
 _P95_SHARE = 0.7
 _IMAGE = 255.0, 191.0
 """The last column and row."""
@@ -85,11 +87,20 @@ class DrawnEyes:
         share = errors.seen_huddled if true.huddle else errors.seen_touching if true.touching else errors.seen_apart
         return bool(luck.random() < share)
 
+    def _shows_head(self, true: AnimalMoment, utc_ns: int) -> bool:
+        """Whether its head is seen; one that is covered stays so for minutes."""
+        errors = self._errors
+        share = errors.head_huddled if true.huddle else errors.head_touching if true.touching else errors.head_apart
+        return 0.5 * math.erfc(-self._mixed(true.animal, _HEAD_PLACE, utc_ns) / math.sqrt(2)) < share
+
     def _animal(self, true: AnimalMoment, utc_ns: int, luck: np.random.Generator) -> AnimalObservation:
         errors = self._errors
         skin = true.skin_celsius + self._off(errors.skin_celsius, true.animal, 1, utc_ns, luck)
         parts, places = [], true_places(true)
+        shows_head = self._shows_head(true, utc_ns)
         for part, of_part in ((BodyPart.HEAD, errors.head), (BodyPart.BODY, errors.body), (BodyPart.TAIL, errors.tail)):
+            if part is BodyPart.HEAD and not shows_head:
+                continue
             first = 2 + 3 * (int(part) - 1)
             mean = true.surface_celsius[ScenePart(part)]
             mean += self._off(of_part.mean_celsius, true.animal, first, utc_ns, luck)
@@ -122,12 +133,15 @@ class DrawnEyes:
 
     def _off(self, error: Error, animal: int, place: int, utc_ns: int, luck: np.random.Generator) -> float:
         """Seen minus true of one quantity."""
+        return error.bias + error.slow * self._mixed(animal, place, utc_ns) + error.quick * luck.standard_normal()
+
+    def _mixed(self, animal: int, place: int, utc_ns: int) -> float:
+        """What stays for minutes, of unit spread."""
         cycle, share = divmod(utc_ns / NS_PER_S / _SLOW_S, 1.0)
         # Two independent draws mixed by cosine and sine keep the spread the same all the way from one to the next.
         angle = share * math.pi / 2
         before, after = self._slow(int(cycle), animal, place), self._slow(int(cycle) + 1, animal, place)
-        slow = math.cos(angle) * before + math.sin(angle) * after
-        return error.bias + error.slow * slow + error.quick * luck.standard_normal()
+        return math.cos(angle) * before + math.sin(angle) * after
 
     def _slow(self, cycle: int, animal: int, place: int) -> float:
         drawn = self._kept.get(cycle)

@@ -8,6 +8,7 @@ Lengths are in millimetres with `measure.mm_per_px` in the config, and in pixels
 from collections.abc import Iterable, Iterator, Mapping
 
 from daemon.minute_value import Measure, Scope
+from daemon.physiology import HEAD_SHARES
 
 OWN = "own"
 VINNE = "van der Vinne et al. 2020, Sci Rep 10:20680 (mice), doi 10.1038/s41598-020-77786-5"
@@ -21,10 +22,11 @@ LEAST_COVERAGE = 0.5
 LEAST_TEMPERATURE_COVERAGE = 0.2
 """The same for means of temperatures: they change slowly, and a tail is often out of sight."""
 
+_LOW, _HIGH = HEAD_SHARES
 _HALF = f"at least {LEAST_COVERAGE:.0%} of the samples due show the animal, resolved"
 _FIFTH = f"at least {LEAST_TEMPERATURE_COVERAGE:.0%} of the samples due show it, resolved, not settling after a shutter"
 _MOVING = f"{_HALF}, not more than 2.5 s apart: where one frame in 5 s is measured there is no value"
-_WARM = f"{_HALF}, not settling after a shutter"
+_HEAD = f"{_HALF}, not settling after a shutter, with its head (by networks: {_LOW:.0%} to {_HIGH:.0%} of its pixels)"
 
 
 def _animal(name: str, unit: str, formula: str, source: str, valid_when: str) -> Measure:
@@ -54,7 +56,7 @@ def _lengths(name: str, unit: str, formula: str, source: str, valid_when: str) -
 _LIST: tuple[Measure, ...] = (
     # Thermal physiology
     _animal(
-        "skin_max_celsius", "Cel", "greatest temperature of head, body or tail over the samples", VINNE, _WARM
+        "skin_max_celsius", "Cel", "greatest temperature of head, body or tail over the samples", VINNE, _HEAD
     ),
     _animal(
         "skin_max_30min_celsius",
@@ -68,7 +70,7 @@ _LIST: tuple[Measure, ...] = (
         "Cel",
         "greatest temperature of the head over the samples: eye or inner ear where they are seen",
         OWN,
-        f"{_WARM}, with its head",
+        _HEAD,
     ),
     _animal("body_mean_celsius", "Cel", "mean over the samples of the body's mean", OWN, _FIFTH),
     _animal("tail_mean_celsius", "Cel", "mean over the samples of the tail's mean", OWN, f"{_FIFTH}, at least 12 px"),

@@ -1,8 +1,8 @@
 """Rules over minute values: each minute, once, in order; live, and from the database."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,7 @@ from daemon.minute_series import DAY_MINUTES, MINUTE_NS, Band, LocalTime, Minute
 from daemon.minute_value import MinuteValue, Scope
 from daemon.rule import Condition, Rule
 from daemon.rule_settings import RulesSettings
-from daemon.rule_state import NOT_WATCHED, Look, RuleState, Scalar, Verdict
+from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, QUIET_OVER, Look, RuleState, Scalar, Verdict
 from daemon.settings import ScheduleSettings
 from drivers.clock import NS_PER_S
 
@@ -159,24 +159,33 @@ class MinuteRules:
     def restore(self, events: Iterable[Event]) -> None:
         """Take up events from before a restart, in their order; those of rules that are gone are to be closed."""
         by_key = {(each.rule.name, each.animal): each for each in self._subjects}
-        owners: dict[str, _Subject | None] = {}
         opened: dict[str, Event] = {}
         for event in events:
-            if event.state is EventState.OPENED or event.state is EventState.OCCURRED:
-                name = event.data.get("rule")
-                if not isinstance(name, str):
-                    continue
-                owner = by_key.get((name, event.animal))
-            else:
-                owner = owners.get(event.opened_event_id or "")
-            if event.state is EventState.OPENED:
-                owners[event.event_id] = owner
+            name = event.data.get("rule")
+            owner = by_key.get((name, event.animal)) if isinstance(name, str) else None
+            about = event.opened_event_id
+            holders = [] if about is None else [each for each in self._subjects if each.state.open_event_id == about]
+            told_to = holders if event.state in (EventState.ACKNOWLEDGED, EventState.CLOSED) else [owner]
+            if event.state is EventState.OPENED and isinstance(name, str):
                 opened[event.event_id] = event
-            if event.state is EventState.CLOSED:
-                opened.pop(event.opened_event_id or "", None)
-            if owner is not None:
-                self._restore(owner, event)
-        self._orphans = [event for event in opened.values() if owners[event.event_id] is None]
+            elif event.state is EventState.CLOSED:
+                opened.pop(about or "", None)
+            elif event.state is EventState.UPDATED:
+                if about not in opened:
+                    continue
+                reason = event.data.get("reason")
+                if reason == JOINED:
+                    event = replace(event, state=EventState.OPENED, event_id=about)
+                elif reason == LEFT:
+                    event = replace(event, state=EventState.CLOSED)
+                elif owner not in holders:
+                    continue
+            for each in told_to:
+                if each is not None:
+                    self._restore(each, event)
+                    each.state.acknowledged |= any(other.state.acknowledged for other in holders)
+        held = {subject.state.open_event_id for subject in self._subjects}
+        self._orphans = [event for event in opened.values() if event.event_id not in held]
         for subject in self._subjects:
             since = subject.state.since_minute
             if since is not None and subject.state.open_event_id is not None:
@@ -308,12 +317,12 @@ class MinuteRules:
         self._last = minute
         at_work = self._is_at_work(minute)
         quiet = self._is_quiet(minute)
-        events = []
+        events: list[Event] = []
         for subject in self._subjects:
             look = self._look(subject, minute, at_work=at_work)
             before = subject.state.open_event_id
             since = subject.state.since_minute
-            events += subject.state.look(look, quiet=quiet, rehearsal=rehearsal)
+            events += self._together(subject, subject.state.look(look, quiet=quiet, rehearsal=rehearsal), minute)
             if before is not None and subject.state.open_event_id is None and since is not None:
                 self._leave_out(subject, since, minute)
         if not rehearsal:
@@ -328,6 +337,46 @@ class MinuteRules:
                 for each in self._subjects
             )
         return events
+
+    def _together(self, subject: _Subject, told: Sequence[Event], minute: int) -> Iterator[Event]:
+        """What one rule tells, where several tell of one illness: it opens once, and closes when all of it is over."""
+        for event in told:
+            if event.state is EventState.OPENED:
+                host = self._host(subject)
+                if host is not None:
+                    event = subject.state.join(event, host.state)
+            others = [
+                each
+                for each in self._subjects
+                if each is not subject and each.state.open_event_id == (event.opened_event_id or event.event_id)
+            ]
+            if event.state is EventState.CLOSED and others:
+                event = subject.state.leave(event)
+            elif event.state is EventState.CLOSED:
+                self._cool(subject, minute)
+            if others:
+                loudest = max((each.state.severity for each in others), key=list(Severity).index)
+                louder = list(Severity).index(event.severity) > list(Severity).index(loudest)
+                if event.data.get("reason") == QUIET_OVER and not louder:
+                    continue  # told by another rule
+                event = event if louder else replace(event, severity=loudest)
+            yield event
+
+    def _host(self, subject: _Subject) -> _Subject | None:
+        """A rule with an open event that this one joins."""
+        for each in self._subjects:
+            if (
+                each.animal == subject.animal
+                and each.rule.name in subject.rule.joins
+                and each.state.open_event_id is not None
+            ):
+                return each
+        return None
+
+    def _cool(self, closed: _Subject, minute: int) -> None:
+        for each in self._subjects:
+            if each.animal == closed.animal and closed.rule.name in each.rule.joins:
+                each.state.cool(minute)
 
     def _leave_out(self, subject: _Subject, first: int, last: int) -> None:
         subject.left_out_days |= set(range(self._local(first) // DAY_MINUTES, self._local(last) // DAY_MINUTES + 1))

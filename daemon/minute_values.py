@@ -150,7 +150,7 @@ class _AnimalMinute:
 
     seen: int = 0
     warm: int = 0
-    """Samples with a temperature."""
+    """Samples with a temperature of the skin."""
     skin_max: float = -math.inf
     skin_drift: list[float] = field(default_factory=list)
     head_samples: int = 0
@@ -519,16 +519,19 @@ def _sample_temperatures(minute: _AnimalMinute, animal: AnimalObservation, obser
     known = [part for part in animal.parts if part.max_celsius is not None]
     if not known:
         return
-    minute.warm += 1
-    minute.skin_drift.append(_drift(observation))
+    skin = observation.skin_max_celsius(animal)
+    if skin is not None:
+        minute.warm += 1
+        minute.skin_drift.append(_drift(observation))
+        minute.skin_max = max(minute.skin_max, skin)
     body = tail = None
     for part in known:
         if part.max_celsius is None or part.mean_celsius is None:
             continue
-        minute.skin_max = max(minute.skin_max, part.max_celsius)
         if part.part is BodyPart.HEAD:
-            minute.head_samples += 1
-            minute.head_max = max(minute.head_max, part.max_celsius)
+            minute.head_samples += skin is not None
+            if skin is not None:
+                minute.head_max = max(minute.head_max, part.max_celsius)
         elif part.part is BodyPart.BODY:
             body = part.mean_celsius
             minute.body.add(part, body, observation)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from daemon.physiology import shows_head
 from daemon.posture import Posture
-from daemon.vision.parts import BodyPart
+from daemon.vision.parts import BY_SHAPE, BodyPart
 from drivers.frame import FrameFlag
 from drivers.thermometry import Calibration
 
@@ -108,3 +109,14 @@ class FrameObservation:
     """Standard uncertainty of that."""
     groups: tuple[GroupObservation, ...] = ()
     """Animals that cannot be told apart; each group is among `animals` too, with the parts that are seen of it."""
+
+    def skin_max_celsius(self, animal: AnimalObservation) -> float | None:
+        """The hottest pixel of one of the animals; None where it may not be one of its own eyes or ears.
+
+        By networks its own head must be seen. Without them an animal that touches another is not told apart, so that
+        what is told apart is seen whole; where its head is, is reckoned.
+        """
+        known = [part.max_celsius for part in animal.parts if part.max_celsius is not None]
+        head_px = sum(part.area_px for part in animal.parts if part.part is BodyPart.HEAD)
+        own = self.segmenter == BY_SHAPE or shows_head(head_px, sum(part.area_px for part in animal.parts))
+        return max(known) if known and own else None

@@ -53,10 +53,15 @@ class Rule:
     escalate_after_minutes: int = 0
     cool_down_minutes: int = 60
     quiet: bool = True
+    joins: tuple[str, ...] = ()
+    """Names of rules that may tell of the same illness: while an event of one of them is open about the same animal,
+    this rule adds its evidence to it and opens none of its own."""
 
     def __post_init__(self) -> None:
         if not self.conditions:
             raise ValueError(f"{self.name}: expected a condition")
+        if self.name in self.joins:
+            raise ValueError(f"{self.name}: a rule cannot join itself")
 
     @property
     def look_back_days(self) -> int:
@@ -65,7 +70,7 @@ class Rule:
 
 
 _OF_CONDITION = ("measure", "comparison", "value", "baseline", "hysteresis", "over_minutes", "required_coverage")
-_OF_RULE = ("for_minutes", "clear_minutes", "escalate_after_minutes", "cool_down_minutes", "quiet")
+_OF_RULE = ("for_minutes", "clear_minutes", "escalate_after_minutes", "cool_down_minutes", "quiet", "joins")
 
 
 def changed(shipped: Rule, settings: RuleSettings) -> Rule:
@@ -130,7 +135,9 @@ def rules_in_force(
     ConfigError
         If a name comes twice, or a rule is not complete; it names every one of them.
     """
+    settings = list(settings)
     by_name = {rule.name: rule for rule in shipped}
+    names = {*by_name, *(each.name for each in settings)}
     own: dict[str, Rule] = {}
     problems: list[str] = []
     seen: set[str] = set()
@@ -142,6 +149,8 @@ def rules_in_force(
                 raise ValueError("the name comes twice")
             seen.add(each.name)
             rule = changed(by_name[each.name], each) if each.name in by_name else made(each)
+            if each.joins and (missing := [name for name in each.joins if name not in names]):
+                raise ValueError(f"joins: there is no rule {', '.join(missing)}")
         except ValueError as error:
             problems.append(f"rule.{place} ({each.name}): {error}")
             continue

@@ -111,6 +111,9 @@ class RuleSettings(Section):
     """After it has closed it does not open again for so long."""
     quiet: bool | None = None
     """Whether quiet hours hold for it; for an emergency they never do."""
+    joins: tuple[RuleName, ...] | None = None
+    """Names of rules that may tell of the same illness: while an event of one of them is open about the same animal,
+    this rule adds its evidence to it and opens none of its own."""
 
 
 class RulesSettings(Section):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from daemon.events import Event, EventState, Severity
@@ -22,6 +22,10 @@ UPDATE_MINUTES = 60
 
 NOT_WATCHED = "not_watched"
 QUIET_OVER = "quiet_hours_over"
+JOINED = "joined"
+"""Reason of an update: another rule finds the same animal wrong, and adds its evidence."""
+LEFT = "left"
+"""Reason of an update: what this rule found is over, and what another found goes on."""
 
 _HIGHER = {Severity.NOTICE: Severity.ALERT, Severity.ALERT: Severity.EMERGENCY, Severity.EMERGENCY: Severity.EMERGENCY}
 
@@ -113,13 +117,16 @@ class RuleState:
         self.open_event_id: str | None = None
         self.severity = rule.severity
         """Of the open event, as it was last told."""
+        self.kind = rule.kind
+        """Of the open event: that of the rule which opened it."""
+        self.acknowledged = False
+        """Whether somebody has seen the open event."""
         share = min(rule.conditions[0].required_coverage, 1.0)
         self._beyond = _Stretch(rule.for_minutes, share)
         self._back = _Stretch(rule.clear_minutes, share)
         self._opened_minute = 0
         self._since = 0
         self._hushed: Severity | None = None
-        self._acknowledged = False
         self._escalated = False
         self._worst = -math.inf
         self._told_worst = -math.inf
@@ -146,7 +153,7 @@ class RuleState:
                     since // MINUTE_NS if isinstance(since, int) else minute,
                     float(event.data.get("excess") or 0.0),
                 )
-                self.severity = event.severity
+                self.severity, self.kind = event.severity, event.kind
                 hushed = event.data.get("quiet_severity")
                 self._hushed = Severity(hushed) if isinstance(hushed, str) else None
             case EventState.UPDATED:
@@ -159,7 +166,7 @@ class RuleState:
                     self._unsure_told = reason == "cannot_tell"
                 self._updated_minute = minute
             case EventState.ACKNOWLEDGED:
-                self._acknowledged = True
+                self.acknowledged = True
             case EventState.CLOSED:
                 if self._hushed is not None:
                     self._after_quiet = _summary(event.opened_event_id, self._since, minute)
@@ -169,7 +176,28 @@ class RuleState:
 
     def acknowledge(self) -> None:
         """Somebody has seen the open event: it is not made more severe any more."""
-        self._acknowledged = True
+        self.acknowledged = True
+
+    def join(self, opened: Event, host: "RuleState") -> Event:
+        """Add what has just been opened to the event that another rule has open; the update that tells of it."""
+        assert host.open_event_id is not None  # who has none open is not joined
+        self.open_event_id, self.kind, self.acknowledged = host.open_event_id, host.kind, host.acknowledged
+        return replace(
+            opened,
+            kind=host.kind,
+            state=EventState.UPDATED,
+            data={**opened.data, "reason": JOINED},
+            opened_event_id=host.open_event_id,
+        )
+
+    def leave(self, closed: Event) -> Event:
+        """What was just closed goes on for another rule; the update that tells of it."""
+        self._after_quiet = None  # who closes it at last tells of it
+        return replace(closed, state=EventState.UPDATED, data={"reason": LEFT, **closed.data})
+
+    def cool(self, minute: int) -> None:
+        """Something that this rule would have joined was closed: it opens nothing about that for a while."""
+        self._cool_until = max(self._cool_until, minute + self.rule.cool_down_minutes)
 
     def forget_suspicion(self) -> None:
         """The clock was set back, or so: durations begin anew."""
@@ -263,7 +291,8 @@ class RuleState:
 
     def _begin(self, event_id: str, minute: int, since: int, excess: float) -> None:
         self.open_event_id, self._opened_minute, self._since = event_id, minute, since
-        self._acknowledged = self._escalated = self._unsure_told = False
+        self.acknowledged = self._escalated = self._unsure_told = False
+        self.kind = self.rule.kind
         self._unsure_since = None
         self._worst = self._told_worst = excess
         self._updated_minute = minute
@@ -290,7 +319,7 @@ class RuleState:
         data, self._after_quiet = self._after_quiet, None
         return [
             Event(
-                kind=self.rule.kind,
+                kind=self.kind,
                 state=EventState.OCCURRED,
                 severity=self.rule.severity,
                 at_utc_ns=look.end_utc_ns,
@@ -303,7 +332,7 @@ class RuleState:
         """Quiet hours that are over, and nobody who acknowledges."""
         after = self.rule.escalate_after_minutes
         own = self._hushed or self.severity
-        if after and not self._escalated and not self._acknowledged and look.minute - self._opened_minute >= after:
+        if after and not self._escalated and not self.acknowledged and look.minute - self._opened_minute >= after:
             higher = _HIGHER[own]
             if higher is Severity.EMERGENCY or self._hushed is None:
                 self._escalated, self._hushed, self.severity = True, None, higher
@@ -334,7 +363,7 @@ class RuleState:
 
     def _event(self, state: EventState, look: Look, data: Mapping[str, Scalar]) -> Event:
         return Event(
-            kind=self.rule.kind,
+            kind=self.kind,
             state=state,
             severity=self.severity,
             at_utc_ns=look.end_utc_ns,

@@ -13,6 +13,7 @@ from daemon.events import Event, EventState, Severity
 from daemon.maintenance import Maintenance
 from daemon.minute_rules import MinuteRules
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS
+from daemon.rule_state import JOINED
 from daemon.store.repository import Store
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError
@@ -106,7 +107,7 @@ class Score:
     """How right it was."""
 
     caught: tuple[tuple[TrueIllness, Event], ...]
-    """Each with the first event that caught it."""
+    """Each with the first event that caught it, or joined one that was open."""
     missed: tuple[TrueIllness, ...]
     false: tuple[Event, ...]
     """Alerts and emergencies about an animal that was well."""
@@ -135,11 +136,12 @@ def score(
         order = list(Severity)
         loudest[name] = max(event.severity, loudest.get(name, Severity.NOTICE), key=order.index)
     opened = [event for event in events if event.state is EventState.OPENED and event.animal is not None]
+    found = [event for event in events if event.state is EventState.OPENED or event.data.get("reason") == JOINED]
     caught, missed = [], []
     for illness in illnesses:
         of_it = [
             event
-            for event in opened
+            for event in found
             if event.animal == illness.animal
             and event.data.get("rule") in illness.caught_by
             and illness.covers(event.at_utc_ns)

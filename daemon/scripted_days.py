@@ -82,6 +82,8 @@ class ScriptedSimulation:
         Begins at its local midnight.
     pictures_day : int, optional
         This day, from 1, is seen through pictures.
+    pictures_hours : int
+        Only so many hours of it, from its midnight.
     segmenter : Segmenter, optional
         Finds the animals in them.
     output : Path
@@ -105,6 +107,7 @@ class ScriptedSimulation:
         segmenter: Segmenter | None,
         output: Path,
         version: str,
+        pictures_hours: int = 24,
     ) -> None:
         if (pictures_day is None) is not (segmenter is None):
             raise ValueError("a day seen through pictures needs a segmenter, and no other does")
@@ -137,7 +140,8 @@ class ScriptedSimulation:
         self._pictured = (0, 0)
         if pictures_day is not None:
             day = first_day + timedelta(days=pictures_day - 1)
-            self._pictured = self._midnight(day), self._midnight(day + timedelta(days=1))
+            begin_utc_ns, end_utc_ns = self._midnight(day), self._midnight(day + timedelta(days=1))
+            self._pictured = begin_utc_ns, min(end_utc_ns, begin_utc_ns + pictures_hours * 3600 * NS_PER_S)
 
     def _midnight(self, day: date) -> int:
         return round(datetime.combine(day, time(), self._settings.zone).timestamp()) * NS_PER_S

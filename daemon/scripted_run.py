@@ -16,8 +16,11 @@ from daemon.seen_errors_cli import segmenter_of
 from daemon.settings import Settings
 from daemon.simulation_report import TABLE_NAME, Series, agreement, correlations, draw_plots, hours_around, write_table
 from daemon.store.repository import attach_store
+from daemon.vision.parts import Segmenter
 from drivers.clock import NS_PER_S
 from drivers.vivarium.incidents import Incident
+
+_HOURS_OF_DAY = 24
 
 
 def with_animals(settings: Settings, *, seed: int | None, animals: int | None) -> Settings:
@@ -44,6 +47,7 @@ def run_script(
     days: int,
     every_s: int,
     pictures_day: int | None,
+    pictures_hours: int,
     errors: Path | None,
     output: Path,
     version: str,
@@ -61,6 +65,8 @@ def run_script(
     rate_hz = 1 / every_s
     settings = settings.model_copy(
         update={
+            # Looked up once: the rules and measures ask for it each minute.
+            "box": settings.box.model_copy(update={"time_zone": settings.zone.key}),
             "schedule": settings.schedule.model_copy(update={"rate_hz": rate_hz}),
             "measure": settings.measure.model_copy(update={"outside_rate_hz": rate_hz}),
         }
@@ -82,6 +88,7 @@ def run_script(
         first_day=first_day,
         days=days,
         pictures_day=pictures_day,
+        pictures_hours=pictures_hours,
         segmenter=segmenter,
         output=output,
         version=version,
@@ -89,12 +96,21 @@ def run_script(
     result = simulation.run(lambda utc_ns: on_progress((utc_ns - simulation.start_utc_ns) // NS_PER_S))
     lines = [
         f"{result.frames} observations, one in {every_s} s, drawn from the truth without pictures"
-        + ("" if segmenter is None else f", but for day {pictures_day}, seen through pictures by {segmenter.name}"),
+        + _pictured(pictures_day, pictures_hours, segmenter),
         f"errors by which they were drawn: {seen.source}",
         f"seen, resolved: {seen.seen_apart:.0%} apart, {seen.seen_touching:.0%} touching, {seen.seen_huddled:.0%} in a "
         "huddle; which animal is which was never wrong, and who touches another counts as there",
     ]
+    if segmenter is not None and not seen.source.startswith(f"{segmenter.name},"):
+        lines.append(f"these are not the errors of {segmenter.name}: pictures and drawing cannot agree")
     return [*lines, *_told(settings, simulation, result, incidents)]
+
+
+def _pictured(day: int | None, hours: int, segmenter: Segmenter | None) -> str:
+    if segmenter is None:
+        return ""
+    which = f"day {day}" if hours >= _HOURS_OF_DAY else f"the first {hours} h of day {day}"
+    return f", but for {which}, seen through pictures by {segmenter.name}"
 
 
 def _told(

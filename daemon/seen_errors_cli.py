@@ -56,6 +56,7 @@ class Comparison:
         self._pixels: dict[tuple[BodyPart, str], list[int]] = defaultdict(list)
         self._background: list[float] = []
         self._seen: dict[str, list[bool]] = {"apart": [], "touching": [], "huddled": []}
+        self._heads: dict[str, list[bool]] = {"apart": [], "touching": [], "huddled": []}
 
     def add(self, looks: Iterable[tuple[FrameObservation, Moment]]) -> None:
         """Two looks, a moment apart."""
@@ -69,22 +70,26 @@ class Comparison:
             for true in moment.animals:
                 how = "huddled" if true.huddle else "touching" if true.touching else "apart"
                 self._seen[how].append(true.animal in seen)
+                if true.animal in seen:
+                    self._heads[how].append(observation.skin_max_celsius(seen[true.animal]) is not None)
             errors.append(
                 {
                     (true.animal, *name): error
                     for true in moment.animals
                     if true.animal in seen
-                    for name, error in self._compared(seen[true.animal], true)
+                    for name, error in self._compared(observation, seen[true.animal], true)
                 }
             )
         first, second = errors
         for key in first.keys() & second.keys():
             self._quantities[key[1:]].pairs.append((first[key], second[key]))
 
-    def _compared(self, seen: AnimalObservation, true: AnimalMoment) -> Iterator[tuple[tuple[str, str], float]]:
-        hottest = [part.max_celsius for part in seen.parts if part.max_celsius is not None]
-        if hottest:
-            yield ("animal", "skin"), max(hottest) - true.skin_celsius
+    def _compared(
+        self, observation: FrameObservation, seen: AnimalObservation, true: AnimalMoment
+    ) -> Iterator[tuple[tuple[str, str], float]]:
+        skin = observation.skin_max_celsius(seen)
+        if skin is not None:
+            yield ("animal", "skin"), skin - true.skin_celsius
         places = true_places(true)
         for part in seen.parts:
             self._pixels[part.part, "area"].append(part.area_px)
@@ -113,7 +118,11 @@ class Comparison:
             background_celsius=Error(
                 bias=round(fmean(self._background), 3), slow=round(pstdev(self._background), 3), quick=0.0
             ),
-            **{f"seen_{how}": round(fmean(seen), 3) if seen else 0.0 for how, seen in self._seen.items()},
+            **{
+                f"{name}_{how}": round(fmean(share), 3) if share else 0.0
+                for name, shares in (("seen", self._seen), ("head", self._heads))
+                for how, share in shares.items()
+            },
         )
 
     def counts(self) -> str:

@@ -13,14 +13,14 @@ from daemon.minute_value import MinuteValue
 from daemon.overlay import draw, to_png
 from daemon.pipeline import Measured
 from daemon.rule import Rule
-from daemon.rule_state import QUIET_OVER
+from daemon.rule_state import JOINED, QUIET_OVER
 from daemon.settings import Settings
 from daemon.store.repository import Store
 from drivers.frame import ThermalFrame
 
 logger = logging.getLogger(__name__)
 
-_PICTURED_UPDATES = ("worse", "escalated", QUIET_OVER)
+_PICTURED_UPDATES = ("worse", "escalated", JOINED, QUIET_OVER)
 _LEAST_PLOT_MINUTES = 360
 _BEFORE_MINUTES = 240
 """A plot begins so long before it was wrong."""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from daemon.vision.axis import split
 from daemon.vision.background import Excess, excess_over_background
-from daemon.vision.parts import Segmentation
+from daemon.vision.parts import BY_SHAPE, Segmentation
 from daemon.vision.shape import Mask, disc, grown, pieces, square, window
 from daemon.vision.tail import FOOT_PX, tail_of, thin_warmth
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
@@ -55,8 +55,8 @@ class ClassicalSegmenter:
 
     @property
     def name(self) -> str:
-        """See `Segmenter`; the number rises with every change of what is found."""
-        return "classical-1"
+        """See `Segmenter`."""
+        return BY_SHAPE
 
     def segment(self, celsius: NDArray[np.float32]) -> Segmentation:
         """See `Segmenter`.

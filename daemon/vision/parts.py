@@ -36,6 +36,11 @@ class Segmentation:
             labels.setflags(write=False)
 
 
+BY_SHAPE = "classical-1"
+"""Name of what finds animals by warmth and shape alone, without networks; the number rises with every change of what is
+found. Where a head is, it reckons; animals that touch are one."""
+
+
 class Segmenter(Protocol):
     """Finds animals and their parts."""
 

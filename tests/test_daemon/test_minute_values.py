@@ -16,7 +16,7 @@ from daemon.minute_value import MinuteValue
 from daemon.minute_values import MOST_EMPTY_MINUTES, MinuteCollector, samples_due, trunk_centre
 from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
 from daemon.settings import ScheduleSettings, ZoneSettings
-from daemon.vision.parts import BodyPart
+from daemon.vision.parts import BY_SHAPE, BodyPart
 from drivers.frame import FrameFlag
 from tests.observations import MINUTE_NS, SECOND_NS, START_UTC_NS, frame, part, rat
 
@@ -40,6 +40,27 @@ def named(values: list[MinuteValue], animal: int | None = 1, minute: int = 0) ->
     ]
     assert len({value.measure for value in chosen}) == len(chosen)
     return {value.measure: value for value in chosen}
+
+
+def headed(head_px: int) -> AnimalObservation:
+    """A rat of 390 px of body and tail, and a head of so many."""
+    parts = [replace(each, area_px=head_px) if each.part is BodyPart.HEAD else each for each in rat().parts]
+    return replace(rat(), parts=tuple(each for each in parts if each.area_px))
+
+
+def test_the_hottest_pixel_is_of_the_skin_only_where_the_own_head_is_seen() -> None:
+    """390 px: a head of 5 % has 21 px, one of 30 % has 167."""
+    for head_px, shown in ((0, False), (20, False), (21, True), (167, True), (168, False)):
+        assert (frame(0).skin_max_celsius(headed(head_px)) == 36.0) is shown, head_px
+        by_shape = replace(frame(0), segmenter=BY_SHAPE).skin_max_celsius(headed(head_px))
+        assert by_shape == (36.0 if head_px else 32.0)
+    covered, doubled, whole = headed(0), headed(300), rat()
+    found = named(collected(collector(), [frame(k, (covered, doubled, whole)[k % 3]) for k in range(60)]))
+    assert found["skin_max_celsius"].value is None
+    assert found["skin_max_celsius"].samples == found["head_max_celsius"].samples == 20
+    assert found["body_mean_celsius"].value == 32
+    found = named(collected(collector(), [frame(k, covered if k % 3 else doubled) for k in range(60)]))
+    assert not {"skin_max_celsius", "head_max_celsius"} & found.keys()
 
 
 def test_a_resting_rat_by_hand() -> None:

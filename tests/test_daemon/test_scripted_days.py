@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.drawn_eyes import DrawnEyes
+from daemon.drawn_eyes import DRAWN, DrawnEyes
 from daemon.illness_script import NAMES, NONE, script_of, truth_json
 from daemon.minute_value import MinuteValue
 from daemon.picture_eyes import numbers_by_truth
@@ -19,7 +19,7 @@ from daemon.scripted_run import run_script, with_animals
 from daemon.seen_errors import SHIPPED_ERRORS, Error, SeenErrors, read_errors
 from daemon.settings import parse_settings
 from daemon.simulation_report import agreement, correlation, trailing_mean
-from daemon.vision.parts import Segmentation
+from daemon.vision.parts import BodyPart, Segmentation
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError
 from drivers.scene import Scene
@@ -45,9 +45,27 @@ def exact(**shares: float) -> SeenErrors:
             "seen_apart": 1.0,
             "seen_touching": 1.0,
             "seen_huddled": 1.0,
+            "head_apart": 1.0,
+            "head_touching": 1.0,
+            "head_huddled": 1.0,
             **shares,
         }
     )
+
+
+def test_a_head_that_is_covered_stays_so_for_minutes_and_as_often_as_stated() -> None:
+    moment = Scene(5, 1).moment(NOON_UTC_NS / NS_PER_S)
+    eyes = DrawnEyes(exact(head_apart=0.7), seed=1, mm_per_px=None)
+    shown = []
+    for number in range(2400):  # 10 days
+        utc_ns = NOON_UTC_NS + number * 360 * NS_PER_S
+        observation = eyes.look(moment, utc_ns, number, block_key=None, planned_utc_ns=None)
+        [seen] = observation.animals
+        shown.append(observation.skin_max_celsius(seen) is not None)
+        assert [part.part for part in seen.parts if part.part is not BodyPart.HEAD] == [BodyPart.BODY, BodyPart.TAIL]
+    assert np.mean(shown) == pytest.approx(0.7, abs=0.04)
+    changes = np.count_nonzero(np.diff(np.array(shown, int)))
+    assert changes < 0.6 * 2 * 0.7 * 0.3 * len(shown)  # fewer than if each were drawn anew
 
 
 def test_eyes_without_errors_see_the_truth() -> None:
@@ -144,8 +162,11 @@ def test_errors_that_are_no_errors_are_refused(tmp_path: Path) -> None:
         read_errors(path)
 
 
-def simulated(output: Path, *, every_s: int, pictures_day: int | None = None) -> str:
-    """What is told of a day of one rat."""
+def simulated(output: Path, *, every_s: int, pictures_day: int | None = None, errors: SeenErrors | None = None) -> str:
+    """What is told of a day of one rat, of which pictures show no more than its first six hours."""
+    path = output.with_suffix(".json")
+    if errors is not None:
+        path.write_text(errors.model_dump_json())
     told = run_script(
         with_animals(parse_settings(NO_NETWORKS, origin="test"), seed=3, animals=1),
         NONE,
@@ -153,7 +174,8 @@ def simulated(output: Path, *, every_s: int, pictures_day: int | None = None) ->
         days=1,
         every_s=every_s,
         pictures_day=pictures_day,
-        errors=None,
+        pictures_hours=6,
+        errors=None if errors is None else path,
         output=output,
         version="test",
         on_progress=lambda _seconds: None,
@@ -174,12 +196,16 @@ def test_a_day_goes_through_collector_rules_and_store(tmp_path: Path) -> None:
 def test_a_day_can_be_seen_through_pictures(tmp_path: Path) -> None:
     # One picture an hour: too few for values of minutes, but all are measured and stored.
     text = simulated(tmp_path / "day", every_s=3600, pictures_day=1)
-    assert "but for day 1, seen through pictures by classical" in text
+    assert "but for the first 6 h of day 1, seen through pictures by classical-1" in text
+    assert "cannot agree" not in text
     with closing(sqlite3.connect(tmp_path / "day" / "vivarium.db")) as connection:
         segmenters = connection.execute("SELECT segmenter, count(*) FROM frame GROUP BY segmenter").fetchall()
         parts = connection.execute("SELECT count(*) FROM part_observation WHERE animal = 1").fetchone()
-    assert [(name[:9], count) for name, count in segmenters] == [("classical", 24)]
+    assert sorted(segmenters) == [("classical-1", 6), (DRAWN, 18)]
     assert parts[0] > 24
+    of_others = SHIPPED_ERRORS.model_copy(update={"source": "others, 9 times apart: by hand"})
+    again = simulated(tmp_path / "again", every_s=6 * 3600, pictures_day=1, errors=of_others)
+    assert "these are not the errors of classical-1: pictures and drawing cannot agree" in again
 
 
 def test_pictures_are_compared_with_what_would_have_been_drawn() -> None:
