@@ -417,20 +417,21 @@ def read_journal(path: Path) -> JournalContent:
     OSError
         If it cannot be read at all.
     """
-    first, _, rest = path.read_bytes().partition(b"\n")
-    try:
-        record = json.loads(first)
-        _check_format(record)
-        content = JournalContent(header=RecordingHeader(**record["header"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordingError(f"{path}: the first line is not the header of a recording: {error}") from error
-    unreadable = 0
-    for line in rest.split(b"\n"):
-        if line.strip():
-            try:
-                _take(content, json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError):
-                unreadable += 1
+    with path.open("rb") as lines:  # one after the other: a segment at full rate has thousands
+        first = lines.readline()
+        try:
+            record = json.loads(first)
+            _check_format(record)
+            content = JournalContent(header=RecordingHeader(**record["header"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordingError(f"{path}: the first line is not the header of a recording: {error}") from error
+        unreadable = 0
+        for line in lines:
+            if line.strip():
+                try:
+                    _take(content, json.loads(line))
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    unreadable += 1
     if unreadable:
         logger.warning("%s: %d unreadable lines left out", path, unreadable)
     return content
