@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
+from daemon.config_keys import describe_keys, example_toml
 from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
@@ -64,8 +65,6 @@ from daemon.settings import (
     ReadingSettings,
     Settings,
     VisionSettings,
-    describe_keys,
-    example_toml,
     load_settings,
 )
 from daemon.simulate import DaySimulation

@@ -1,41 +1,72 @@
-"""config.toml as frozen models: every key is documented here, once, and printed by `vivarium config --explain`."""
+"""config.toml as frozen models: every key is documented here, once, and printed by `vivarium config --explain`.
+
+Tables with much in them have modules of their own; all are to be had from here.
+"""
 
 import difflib
 import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import tzlocal
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
+from daemon.alert_settings import AlertSettings, LimitSettings, TooColdSettings, TooHotSettings, with_frame_rules
+from daemon.camera_settings import CameraSettings, EnvironmentSettings, ReadingSettings, ReplaySettings, T2SPlusSettings
 from daemon.default_rules import in_force
+from daemon.mqtt_settings import MqttSettings
+from daemon.place_settings import ReferenceSettings, ZoneSettings
 from daemon.rule import Rule
 from daemon.rule_settings import MaintenanceSettings, RuleSettings, RulesSettings
+from daemon.schedule_settings import ScheduleSettings
 from daemon.section import Section as _Section
+from daemon.section import fields_of, section_of
+from daemon.setting_kinds import LONGEST_VALUE, NO_MODEL, SHIPPED_MODEL, Address, FilePath, ModelChoice
 from drivers.errors import ConfigError
-from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
-from drivers.thermometry import EnvironmentOverrides
-from drivers.vivarium.anatomy import Species
-from drivers.vivarium.rhythm import MAX_RESIDENTS
+
+__all__ = (
+    "MOST_BYTES",
+    "MQTT_PASSWORD_VARIABLE",
+    "NO_MODEL",
+    "SHIPPED_MODEL",
+    "AlertSettings",
+    "AnimalSettings",
+    "BoxSettings",
+    "CameraSettings",
+    "DatabaseSettings",
+    "DiskSettings",
+    "EnvironmentSettings",
+    "LimitSettings",
+    "LogSettings",
+    "MeasureSettings",
+    "MqttSettings",
+    "ReadingSettings",
+    "RecordingSettings",
+    "ReferenceSettings",
+    "ReplaySettings",
+    "ScheduleSettings",
+    "Settings",
+    "T2SPlusSettings",
+    "TooColdSettings",
+    "TooHotSettings",
+    "VisionSettings",
+    "WebSettings",
+    "ZoneSettings",
+    "load_settings",
+    "machine_zone_name",
+    "parse_settings",
+)
 
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
-
-SHIPPED_MODEL = "shipped"
-NO_MODEL = "off"
 
 
 MOST_BYTES = 256 * 1024
 """Of a config file; the time to read nested values grows with the square of their number."""
-
-_LONGEST_VALUE = 200
 
 _URL_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
@@ -48,43 +79,6 @@ def _known_zone(name: str) -> str:
     return name
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError(f"expected printable characters, got {text[:_LONGEST_VALUE]!r}")
-    return text
-
-
-def _usable_path(path: Path) -> Path:
-    _printable(str(path))
-    try:
-        path.expanduser()
-    except RuntimeError:
-        raise ValueError(f"there is no user {path.parts[0][1:]!r} on this machine, as {path} says") from None
-    return path
-
-
-def _model_choice(choice: str) -> str:
-    if not choice:
-        raise ValueError(f"expected {SHIPPED_MODEL}, {NO_MODEL} or the path of an ONNX file, got nothing")
-    return choice if choice in (SHIPPED_MODEL, NO_MODEL) else str(_usable_path(Path(choice)))
-
-
-def _clock_time(text: str) -> str:
-    try:
-        moment = time.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"expected a time of day like 07:30, got {text!r}") from None
-    if moment.tzinfo is not None:
-        raise ValueError(f"expected a time of day without zone, got {text!r}")
-    return text
-
-
-Address = Annotated[str, AfterValidator(_printable)]
-FilePath = Annotated[Path, AfterValidator(_usable_path)]
-ModelChoice = Annotated[str, AfterValidator(_model_choice)]
-ClockTime = Annotated[str, AfterValidator(_clock_time)]
-
-
 class BoxSettings(_Section):
     """The machine beside the housing box."""
 
@@ -95,136 +89,6 @@ class BoxSettings(_Section):
     time_zone: Annotated[str, AfterValidator(_known_zone)] = ""
     """IANA zone of the housing room, for instance America/Sao_Paulo; empty takes the machine's own when the config is
     read."""
-
-
-class SimulatedSettings(_Section):
-    """The simulated camera: animals that live in a box, sent as the bytes of a T2S+."""
-
-    seed: int = Field(1, ge=0)
-    """The same seed gives the same animals, ways, box and noise."""
-    animals: int = Field(1, ge=0, le=MAX_RESIDENTS)
-    """How many are in the box."""
-    species: Species = Species.RAT
-    """rat or mouse."""
-    lights_on_utc: ClockTime = "09:00"
-    """When the lights of the box go on, UTC, for twelve hours; the animals are more active in the dark."""
-    warm: bool = True
-    """Start as a camera that has been on for an hour; false starts cold, with power-up shutter cycles and drift."""
-
-    @property
-    def lights_on_utc_s(self) -> float:
-        """The same as seconds after midnight."""
-        clock = time.fromisoformat(self.lights_on_utc)
-        return 3600.0 * clock.hour + 60.0 * clock.minute + clock.second
-
-
-class ReadingSettings(_Section):
-    """One temperature that the user reads off a false-colour picture."""
-
-    x: float = Field(ge=0)
-    """Column of the point, in pixels of the picture."""
-    y: float = Field(ge=0)
-    """Row of the point, in pixels of the picture."""
-    celsius: float = Field(ge=-40, le=400)
-    """The temperature written there."""
-
-
-class ReplaySettings(_Section):
-    """Recorded material in place of a camera."""
-
-    path: FilePath | None = None
-    """Recording, .npy, .npz, .csv, picture, video, or a directory of them."""
-    loop: bool = True
-    """Start again at the end; false ends the service when the material is over."""
-    range_celsius: tuple[float, float] | None = None
-    """False-colour material: temperatures of the coldest and the hottest colour of its palette."""
-    readings: tuple[ReadingSettings, ...] = ()
-    """False-colour material: at least two readings, in place of the range."""
-    palette: str | None = None
-    """False-colour material: name of its palette, where it shall not be recognised."""
-    rate_hz: float = Field(25.0, ge=0.7, le=25)
-    """Frames per second for material without times of its own."""
-
-
-class T2SPlusSettings(_Section):
-    """A T2S+ camera on USB, v1 or v2."""
-
-    port: str = Field("", pattern=r"^(\d+-\d+(\.\d+)*)?$")
-    """USB port, for instance 1-2.3, as `vivarium camera list` prints it; empty takes the only camera."""
-    serial: str = ""
-    """Serial number of its USB descriptors, as `vivarium camera list` prints it; empty takes any."""
-    range: Literal["normal", "high"] = "normal"
-    """normal measures -20 to 120 °C, high up to 400 °C with less resolution."""
-
-
-class EnvironmentSettings(_Section):
-    """What the host knows better than the camera; what is left out is taken from the camera."""
-
-    emissivity: float | None = Field(None, gt=0, le=1)
-    """Of what is watched; fur and skin are near 0.98."""
-    reflected_celsius: float | None = Field(None, ge=-50, le=400)
-    """Mean temperature of what the animals mirror, usually the room."""
-    air_celsius: float | None = Field(None, ge=-50, le=400)
-    """Temperature of the air between animal and camera."""
-    humidity: float | None = Field(None, ge=0, le=1)
-    """Relative humidity of that air, 0 to 1."""
-    distance_m: float | None = Field(None, ge=0, le=20)
-    """Distance from lens to animal."""
-    correction_celsius: float | None = Field(None, ge=-20, le=20)
-    """Added to every reading, from a comparison with a surface of known temperature."""
-
-    def overrides(self) -> EnvironmentOverrides:
-        """As the drivers take it."""
-        return EnvironmentOverrides(**self.model_dump())
-
-
-class CameraSettings(_Section):
-    """Where frames come from."""
-
-    kind: Literal["simulated", "replay", "t2s_plus"] = "simulated"
-    """simulated needs no hardware; replay plays recorded material; t2s_plus is the real camera."""
-    frame_timeout_s: float = Field(2.0, gt=0.1, le=30)
-    """Without a good frame for so long the camera counts as lost and is opened anew; a picture that only repeats is
-    given five seconds, since a closed shutter looks the same."""
-    retry_max_s: float = Field(5.0, ge=1, le=300)
-    """Longest pause between two attempts to open lost material; a real camera is opened as soon as it is plugged in."""
-    recalibrate_after_s: float = Field(380.0, ge=15, le=3600)
-    """Age of a shutter calibration after which the next one is asked for."""
-    simulated: SimulatedSettings = SimulatedSettings()
-    replay: ReplaySettings = ReplaySettings()
-    t2s_plus: T2SPlusSettings = T2SPlusSettings()
-    environment: EnvironmentSettings = EnvironmentSettings()
-
-    @model_validator(mode="after")
-    def _replay_needs_a_path(self) -> "CameraSettings":
-        if self.kind == "replay" and self.replay.path is None:
-            raise ValueError("kind = 'replay' needs camera.replay.path")
-        return self
-
-
-DEFAULT_STRATA: dict[str, tuple[str, ...]] = {
-    "night": ("00:30", "03:00"),
-    "morning": ("07:00", "09:30"),
-    "afternoon": ("13:00", "15:30"),
-    "evening": ("19:00", "22:00"),
-}
-
-
-class ScheduleSettings(_Section):
-    """Which minutes of a day are sampled."""
-
-    times: Literal["local", "zeitgeber"] = "local"
-    """Whether the times below are local clock time or zeitgeber time (ZT0 = lights on)."""
-    lights_on: ClockTime = "07:00"
-    """Local clock time of ZT0."""
-    light_hours: float = Field(12.0, ge=0, le=24)
-    """How long the lights are on; tells day from night in measures of the rhythm."""
-    block_minutes: float = Field(30.0, gt=0, le=1440)
-    """Length of a block."""
-    rate_hz: float = Field(1.0, gt=0, le=25)
-    """Frames per second sampled in a block."""
-    strata: dict[str, tuple[ClockTime, ...]] = Field(default_factory=lambda: dict(DEFAULT_STRATA))
-    """Start times of the blocks by the name of their stratum."""
 
 
 class AnimalSettings(_Section):
@@ -293,169 +157,6 @@ class DatabaseSettings(_Section):
     """SQLAlchemy URL; empty is vivarium.db in the data directory."""
     commit_interval_s: float = Field(0.2, gt=0, le=5)
     """Measurements are committed together at this interval."""
-
-
-class MqttSettings(_Section):
-    """The way to other programs."""
-
-    enabled: bool = True
-    """Whether to publish at all; the service is whole without."""
-    broker: Literal["embedded", "external"] = "embedded"
-    """embedded starts a small broker inside the service; use external with Mosquitto in production."""
-    host: Address = "127.0.0.1"
-    """Address of the broker (embedded: address to listen on)."""
-    port: int = Field(1883, ge=1, le=65535)
-    """Port of the broker."""
-    username: str | None = None
-    """User name; the password is taken from the environment variable VIVARIUM_MQTT_PASSWORD, or from the credential
-    mqtt_password of the installed service."""
-    tls: bool = False
-    """Whether to use TLS."""
-    ca_file: FilePath | None = None
-    """Certificate authority that signed the broker's certificate; the system's when left out."""
-    certificate_file: FilePath | None = None
-    """Client certificate."""
-    key_file: FilePath | None = None
-    """Key of the client certificate."""
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    """auto speaks MQTT 5 and falls back to 3.1.1 with a broker that does not know it."""
-    keep_alive_s: int = Field(20, ge=5, le=600)
-    """A silent connection is given up after one and a half times so long."""
-    outbox_limit: int = Field(100_000, ge=100)
-    """Events kept for a broker that is away; the oldest of the lowest priority give way, counted."""
-    commands: bool = True
-    """Whether to take commands: whoever may publish below vivarium/<box>/command/ can close the shutter, record, change
-    thresholds for a while and have this file read again."""
-    home_assistant: bool = True
-    """Whether to announce the box to Home Assistant, as one device."""
-    discovery_prefix: str = Field("homeassistant", pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    """The topic that Home Assistant looks below, as it is set up there."""
-
-
-class LimitSettings(_Section):
-    """A threshold with the patience it needs."""
-
-    celsius: float = Field(ge=-20, le=120)
-    """The threshold."""
-    hysteresis_celsius: float = Field(0.3, ge=0, le=10)
-    """How far back the value must come before the alert closes."""
-    duration_s: float = Field(60.0, ge=0, le=86_400)
-    """How long the value must stay beyond the threshold."""
-
-
-class TooHotSettings(LimitSettings):
-    """When an animal is too hot: by the 95th percentile of head or body, whichever is warmer."""
-
-    celsius: float = Field(39.0, ge=-20, le=120)
-    """Above this."""
-
-
-class TooColdSettings(LimitSettings):
-    """When an animal is too cold: by the 95th percentile of head or body, whichever is warmer."""
-
-    celsius: float = Field(26.0, ge=-20, le=120)
-    """Below this."""
-
-
-Coordinates = tuple[tuple[float, float], ...]
-
-
-def _polygon(points: Coordinates) -> Coordinates:
-    if len(points) < 3:
-        raise ValueError(f"expected at least three corners [x, y], got {len(points)}")
-    for x, y in points:
-        if not (0 <= x <= IMAGE_WIDTH - 1 and 0 <= y <= IMAGE_HEIGHT - 1):
-            raise ValueError(f"expected corners from [0, 0] to [{IMAGE_WIDTH - 1}, {IMAGE_HEIGHT - 1}], got [{x}, {y}]")
-    twice_area = sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(points, (*points[1:], points[0]), strict=True))
-    if twice_area == 0:
-        raise ValueError("expected corners around an area, got a line")
-    return points
-
-
-PolygonSetting = Annotated[Coordinates, AfterValidator(_polygon)]
-
-
-class ZoneSettings(_Section):
-    """A part of the box that is watched: time in it, entries, latency; its polygon is in pixels of the camera."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
-    """Small letters, digits and _: part of the names of its measures, as in zone_NAME_share."""
-    kind: Literal["nest", "food", "water", "other"] = "other"
-    """food and water are entered by the nose, the others by the trunk; of a nest the warmth is measured."""
-    polygon: PolygonSetting
-    """Corners [x, y] in pixels, x from 0 to 255, y down from 0 to 191."""
-
-
-class ReferenceSettings(_Section):
-    """A patch of known temperature in the picture; it takes the camera's drift out of every degree."""
-
-    polygon: PolygonSetting
-    """Corners [x, y] in pixels, well inside the patch; matt, and not where animals lie."""
-    celsius: float | None = Field(None, ge=-20, le=120)
-    """Its temperature, where that is fixed; otherwise give topic."""
-    topic: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^#+\x00]+$")
-    """MQTT topic on which a contact probe publishes its temperature: a number, or JSON with temperature or value."""
-    uncertainty_celsius: float = Field(0.3, gt=0, le=5)
-    """Standard uncertainty of that temperature."""
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "ReferenceSettings":
-        if (self.celsius is None) == (self.topic is None):
-            raise ValueError("a reference needs either celsius or topic")
-        return self
-
-
-class AlertSettings(_Section):
-    """When somebody is told."""
-
-    too_hot: TooHotSettings = TooHotSettings()
-    too_cold: TooColdSettings = TooColdSettings()
-    not_seen_after_s: float = Field(300.0, ge=1, le=86_400)
-    """An animal that no good frame has shown for so long."""
-
-
-_FRAME_RULES = {
-    "animal_too_hot": "too_hot",
-    "animal_too_cold": "too_cold",
-    "animal_not_seen": "not_seen_after_s",
-}
-"""Rules that are judged on each frame, and their keys in `[alerts]`."""
-
-_KEYS_OF_FRAME_RULES = {"name", "value", "hysteresis", "for_minutes"}
-
-
-def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> AlertSettings:
-    """The settings of what is judged on each frame, with what `[[rule]]` says of it.
-
-    Raises
-    ------
-    ValueError
-        If both say something of the same, or a rule has keys that do not apply to each frame.
-    """
-    changed: dict[str, object] = {}
-    for rule in rules:
-        key = _FRAME_RULES.get(rule.name)
-        if key is None:
-            continue
-        given = rule.model_fields_set - {"name"}
-        allowed = {"for_minutes"} if key == "not_seen_after_s" else _KEYS_OF_FRAME_RULES
-        if wrong := sorted(given - allowed):
-            raise ValueError(
-                f"rule {rule.name} is judged on each frame and takes {', '.join(sorted(allowed - {'name'}))} only, "
-                f"got {', '.join(wrong)}"
-            )
-        if key in alerts.model_fields_set or key in changed:
-            raise ValueError(f"rule {rule.name} and alerts.{key} say the same: leave alerts.{key} out")
-        minutes = rule.for_minutes
-        if key == "not_seen_after_s":
-            changed[key] = alerts.not_seen_after_s if minutes is None else minutes * 60
-            continue
-        new = {"celsius": rule.value, "hysteresis_celsius": rule.hysteresis}
-        new["duration_s"] = None if minutes is None else minutes * 60
-        changed[key] = getattr(alerts, key).model_dump() | {
-            name: value for name, value in new.items() if value is not None
-        }
-    return AlertSettings.model_validate(alerts.model_dump() | changed) if changed else alerts
 
 
 class WebSettings(_Section):
@@ -719,7 +420,7 @@ def _problem(location: tuple[int | str, ...], details: Mapping[str, Any]) -> str
 def _shorten(value: object) -> str:
     """A value as it stands in a message: never longer than a few lines."""
     text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(text)} characters)"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... ({len(text)} characters)"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -727,121 +428,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     for step in location:
         if isinstance(step, int):
             continue
-        found = _section_of(_fields(model)[step].annotation)
+        found = section_of(fields_of(model)[step].annotation)
         if found is None:
             return []
         model = found
-    return list(_fields(model))
-
-
-def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Fields by the name of their key."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _section_of(inner))), None)
-
-
-def _is_list(annotation: Any) -> bool:
-    """Whether there may be several, and not just one or none."""
-    return get_origin(annotation) is tuple or any(map(_is_list, get_args(annotation)))
-
-
-class KeyDescription(BaseModel):
-    """One key of config.toml, for `vivarium config --explain`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str
-    kind: str
-    default: str
-    description: str
-
-
-def describe_keys() -> Iterator[KeyDescription]:
-    """Every key of config.toml with its type, default and meaning, in the order of the models."""
-    yield from _describe(Settings, "")
-
-
-def _describe(model: type[BaseModel], prefix: str) -> Iterator[KeyDescription]:
-    for name, field in _fields(model).items():
-        key = f"{prefix}{name}"
-        section = _section_of(field.annotation)
-        if section is not None:
-            many = _is_list(field.annotation)
-            yield KeyDescription(
-                key=f"[[{key}]]" if many else f"[{key}]",
-                kind="list of tables" if many else "table",
-                default="",
-                description=_meaning(field) or (section.__doc__ or "").strip(),
-            )
-            yield from _describe(section, f"{key}.")
-            continue
-        default = field.get_default(call_default_factory=True)
-        yield KeyDescription(
-            key=key,
-            kind=_kind(field.annotation),
-            default="required" if field.is_required() else json.dumps(default, default=str),
-            description=_meaning(field),
-        )
-
-
-def _meaning(field: FieldInfo) -> str:
-    """What a key means, on one line."""
-    return " ".join((field.description or "").split())
-
-
-def _kind(annotation: Any) -> str:
-    """What may stand there, as it is written in Python; bounds and patterns are left out."""
-    inner = get_args(annotation)
-    match get_origin(annotation):
-        case None:
-            return {NoneType: "None", Ellipsis: "..."}.get(annotation) or str(annotation.__name__)
-        case origin if origin is Annotated:
-            return _kind(inner[0])
-        case origin if origin is Literal:
-            return f"Literal[{', '.join(map(repr, inner))}]"
-        case origin if origin in (Union, UnionType):
-            return " | ".join(map(_kind, inner))
-        case origin:
-            return f"{origin.__name__}[{', '.join(map(_kind, inner))}]"
-
-
-def example_toml() -> str:
-    """A config file with every key at its default, each with its meaning; optional keys are commented out."""
-    lines = ["# Strong Vivarium: every key with its default. A key that is left out has the same effect."]
-    _example(Settings, "", lines)
-    return "\n".join(lines) + "\n"
-
-
-def _example(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
-    sections: list[tuple[str, type[BaseModel]]] = []
-    for name, field in _fields(model).items():
-        section = _section_of(field.annotation)
-        if section is not None and not get_args(field.annotation):
-            sections.append((name, section))
-            continue
-        description = _meaning(field)
-        default = field.get_default(call_default_factory=True)
-        if section is not None:
-            keys = ", ".join(f"{key} = ..." for key in _fields(section))
-            lines.append(f"# {name} = [{{ {keys} }}]  # {description}")
-        elif field.is_required() or default is None:
-            lines.append(f"# {name} =  # {description}")
-        else:
-            lines.append(f"{name} = {_toml_value(default)}  # {description}")
-    for name, section in sections:
-        key = f"{prefix}{name}"
-        lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{key}]"]
-        _example(section, f"{key}.", lines)
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(map(_toml_value, value)) + "]"
-    return json.dumps(value, default=str)
+    return list(fields_of(model))

@@ -15,7 +15,8 @@ import pytest
 
 from daemon.app import Service
 from daemon.cli import main
-from daemon.settings import Settings, describe_keys, example_toml, load_settings
+from daemon.config_keys import describe_keys, example_toml
+from daemon.settings import Settings, load_settings
 from drivers.errors import ConfigError, VivariumError
 
 if TYPE_CHECKING:

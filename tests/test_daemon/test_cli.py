@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from daemon.cli import main
-from daemon.settings import Settings, describe_keys, parse_settings
+from daemon.config_keys import describe_keys
+from daemon.settings import Settings, parse_settings
 
 DEADLINE_S = 60
 

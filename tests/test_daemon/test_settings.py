@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.config_keys import describe_keys, example_toml
 from daemon.rule_settings import RuleSettings
-from daemon.settings import Settings, describe_keys, example_toml, load_settings, parse_settings
+from daemon.settings import Settings, load_settings, parse_settings
 from drivers.errors import ConfigError
 
 
