@@ -62,8 +62,8 @@ class AnimalObservation:
     track: int | None = None
     """What is followed from frame to frame, from 1, unique in a run; None where nothing was followed."""
     probability: float | None = None
-    """That it is this animal, or, as long as none is named, the likeliest of the candidates; None for a group, and where
-    a person has named it."""
+    """That it is this animal, or, as long as none is named, the likeliest of the candidates; None for a group,
+    and where a person has named it."""
     candidates: tuple[int, ...] = ()
     """Animals that it may be; empty where one is named."""
     group: int | None = None

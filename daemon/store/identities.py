@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
 from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
+from daemon.store.identity_spans import SpanMaker, keep_span, numbers_of, text_of
 from daemon.store.schema import identity_observation
 from daemon.store.shapes import pieces
 
@@ -17,7 +19,7 @@ AnyRow = Row[*tuple[Any, ...]]
 def insert_identities(
     connection: Connection, frame_ids: Sequence[int], observations: Sequence[FrameObservation]
 ) -> None:
-    """Store who the tracks of these frames are."""
+    """Store who the tracks of these frames are, and what corrections in force have changed of it."""
     rows = [
         _row(frame_id, animal, {group.number: group for group in each.groups})
         for frame_id, each in zip(frame_ids, observations, strict=True)
@@ -26,6 +28,14 @@ def insert_identities(
     ]
     if rows:
         connection.execute(insert(identity_observation), rows)
+    spans = SpanMaker()
+    for frame_id, each in zip(frame_ids, observations, strict=True):
+        for animal in each.animals:
+            for before, after in pairwise((*animal.before, animal.identity)):
+                spans.add(frame_id, animal.key, followed=True, before=before, after=after)
+    for span in spans.finish():
+        if span.after.correction is not None:
+            keep_span(connection, span.after.correction, span)
 
 
 def _row(frame_id: int, animal: AnimalObservation, groups: Mapping[int, GroupObservation]) -> dict[str, object]:
@@ -35,7 +45,8 @@ def _row(frame_id: int, animal: AnimalObservation, groups: Mapping[int, GroupObs
         "track": animal.track,
         "animal": animal.animal,
         "probability": animal.probability,
-        "candidates": ",".join(map(str, animal.candidates)),
+        "candidates": text_of(animal.candidates),
+        "correction_id": animal.correction,
         "group_size": None if group is None else group.size,
         "group_area_px": None if group is None else group.area_px,
         "group_mean_celsius": None if group is None else group.mean_celsius,
@@ -66,7 +77,7 @@ def _with_identities(observation: FrameObservation, rows: Mapping[int, AnyRow]) 
     groups = tuple(
         GroupObservation(
             number=track,
-            members=_numbers(row.candidates),
+            members=numbers_of(row.candidates),
             size=row.group_size,
             area_px=row.group_area_px,
             mean_celsius=row.group_mean_celsius,
@@ -84,10 +95,7 @@ def _with_identity(animal: AnimalObservation, row: AnyRow | None) -> AnimalObser
     return replace(
         animal,
         probability=row.probability,
-        candidates=_numbers(row.candidates),
+        candidates=numbers_of(row.candidates),
+        correction=row.correction_id,
         group=row.track if row.group_size is not None else None,
     )
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(",") if number)

@@ -11,8 +11,8 @@ from daemon.observation import AnimalObservation, FrameObservation, PartObservat
 from daemon.store.blocks import StoredBlock, accounted, known_block, settle_again
 from daemon.store.counters import FRAMES, PART_OBSERVATIONS, count
 from daemon.store.identities import add_identities, insert_identities
-from daemon.store.schema import CALIBRATION_VALUES, calibration, frame, part_observation, planned_sample
-from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes
+from daemon.store.schema import CALIBRATION_VALUES, block, calibration, frame, part_observation, planned_sample
+from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes, pieces
 from daemon.vision.parts import BodyPart
 from drivers.errors import StoreRejectedError
 from drivers.frame import FrameFlag
@@ -217,38 +217,65 @@ def latest_observations(connection: Connection) -> list[LatestObservation]:
 
 def block_observations(connection: Connection, stored: StoredBlock) -> list[FrameObservation]:
     """See `Store.block_observations`."""
-    samples = (
-        select(
-            frame.c.id.label("frame_id"),
-            frame.c.sequence,
-            frame.c.captured_utc_ns,
-            frame.c.captured_monotonic_ns,
-            frame.c.flags,
-            frame.c.fpa_celsius.label("frame_fpa_celsius"),
-            frame.c.shutter_celsius.label("frame_shutter_celsius"),
-            frame.c.background_celsius,
-            frame.c.not_measured,
-            frame.c.segmenter,
-            planned_sample.c.planned_utc_ns,
-            *(calibration.columns[name] for name in CALIBRATION_VALUES),
-        )
-        .join(planned_sample, planned_sample.c.frame_id == frame.c.id)
-        .join(calibration, frame.c.calibration_id == calibration.c.id)
-        .where(planned_sample.c.block_id == stored.block_id)
-        .order_by(planned_sample.c.planned_utc_ns)
-    )
+    samples = _SAMPLES.where(planned_sample.c.block_id == stored.block_id).order_by(planned_sample.c.planned_utc_ns)
     parts = (
         select(part_observation)
         .join(planned_sample, planned_sample.c.frame_id == part_observation.c.frame_id)
         .where(planned_sample.c.block_id == stored.block_id)
         .order_by(part_observation.c.frame_id, part_observation.c.subject, part_observation.c.part)
     )
+    return list(_found(connection, samples, parts).values())
+
+
+def observations_by_id(connection: Connection, frame_ids: Sequence[int]) -> dict[int, FrameObservation]:
+    """Stored frames by their ids, in the order of these, as they were handed to `Store.add`."""
+    found: dict[int, FrameObservation] = {}
+    for ids in pieces(frame_ids):
+        samples = _SAMPLES.where(frame.c.id.in_(ids)).order_by(frame.c.id)
+        parts = (
+            select(part_observation)
+            .where(part_observation.c.frame_id.in_(ids))
+            .order_by(part_observation.c.frame_id, part_observation.c.subject, part_observation.c.part)
+        )
+        found |= _found(connection, samples, parts)
+    return found
+
+
+_SAMPLES = (
+    select(
+        frame.c.id.label("frame_id"),
+        frame.c.sequence,
+        frame.c.captured_utc_ns,
+        frame.c.captured_monotonic_ns,
+        frame.c.flags,
+        frame.c.fpa_celsius.label("frame_fpa_celsius"),
+        frame.c.shutter_celsius.label("frame_shutter_celsius"),
+        frame.c.background_celsius,
+        frame.c.not_measured,
+        frame.c.segmenter,
+        frame.c.calibration_id,
+        planned_sample.c.planned_utc_ns,
+        block.c.key.label("block_key"),
+        *(calibration.columns[name] for name in CALIBRATION_VALUES),
+    )
+    .select_from(frame)
+    .join(calibration, frame.c.calibration_id == calibration.c.id)
+    .outerjoin(planned_sample, planned_sample.c.frame_id == frame.c.id)
+    .outerjoin(block, planned_sample.c.block_id == block.c.id)
+)
+
+
+def _found(
+    connection: Connection, samples: Select[*tuple[Any, ...]], parts: Select[*tuple[Any, ...]]
+) -> dict[int, FrameObservation]:
     animals = {frame_id: _animals(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
-    found = {
-        row.frame_id: _observation(row, stored.key, animals.get(row.frame_id, ()))
-        for row in connection.execute(samples)
-    }
-    return list(frames_with_scene(connection, add_identities(connection, add_shapes(connection, found))).values())
+    calibrations: dict[int, Calibration] = {}
+    found = {}
+    for row in connection.execute(samples):
+        if row.calibration_id not in calibrations:
+            calibrations[row.calibration_id] = _calibration(row)
+        found[row.frame_id] = _observation(row, calibrations[row.calibration_id], animals.get(row.frame_id, ()))
+    return frames_with_scene(connection, add_identities(connection, add_shapes(connection, found)))
 
 
 def _grouped(
@@ -284,19 +311,19 @@ def _part(row: AnyRow) -> PartObservation:
     )
 
 
-def _observation(row: AnyRow, block_key: str, animals: tuple[AnimalObservation, ...]) -> FrameObservation:
+def _observation(row: AnyRow, calibrated: Calibration, animals: tuple[AnimalObservation, ...]) -> FrameObservation:
     return FrameObservation(
         sequence=row.sequence,
         captured_utc_ns=row.captured_utc_ns,
         captured_monotonic_ns=row.captured_monotonic_ns,
         flags=FrameFlag(row.flags),
-        calibration=_calibration(row),
+        calibration=calibrated,
         fpa_celsius=row.frame_fpa_celsius,
         shutter_celsius=row.frame_shutter_celsius,
         background_celsius=row.background_celsius,
         animals=animals,
         not_measured=row.not_measured,
-        block_key=block_key,
+        block_key=row.block_key,
         planned_utc_ns=row.planned_utc_ns,
         segmenter=row.segmenter,
     )

@@ -404,8 +404,10 @@ class _IdentityCorrection(TypedColumns):
     made_utc_ns: Named[int] = Column(Whole)
     stored_until_utc_ns: Named[int] = Column(Whole)
     """Frames before this are corrected in the database; those after it by the service, once it was told."""
+    minutes_from_utc_ns: Named[int] = Column(Whole)
+    """Minutes from this one on..."""
     minutes_until_utc_ns: Named[int] = Column(Whole)
-    """Minutes before this were computed anew; what they were is in `minute_before`."""
+    """...up to before this one were computed anew; what they were is in `minute_before`."""
     told_utc_ns: Named[int | None] = Column(Whole)
     """When the running service took it over; NULL where it was not told, or none ran."""
     undone_utc_ns: Named[int | None] = Column(Whole)

@@ -46,6 +46,7 @@ def _make_correction() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("made_utc_ns", WHOLE, nullable=False),
         sa.Column("stored_until_utc_ns", WHOLE, nullable=False),
+        sa.Column("minutes_from_utc_ns", WHOLE, nullable=False),
         sa.Column("minutes_until_utc_ns", WHOLE, nullable=False),
         sa.Column("told_utc_ns", WHOLE, nullable=True),
         sa.Column("undone_utc_ns", WHOLE, nullable=True),
@@ -59,9 +60,7 @@ def _make_correction() -> None:
         ),
         sa.CheckConstraint("until_utc_ns > from_utc_ns", name=op.f("ck_identity_correction_until")),
         sa.CheckConstraint("by_whom <> ''", name=op.f("ck_identity_correction_by_whom")),
-        sa.CheckConstraint(
-            "(undone_utc_ns IS NULL) = (undone_by IS NULL)", name=op.f("ck_identity_correction_undone")
-        ),
+        sa.CheckConstraint("(undone_utc_ns IS NULL) = (undone_by IS NULL)", name=op.f("ck_identity_correction_undone")),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_identity_correction_run_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identity_correction")),
         sqlite_strict=True,
@@ -109,9 +108,7 @@ def _make_before() -> None:
             ["correction_id"], ["identity_correction.id"], name=op.f("fk_minute_before_correction_id")
         ),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_minute_before_run_id")),
-        sa.PrimaryKeyConstraint(
-            "correction_id", "minute_utc_ns", "animal", "measure", name=op.f("pk_minute_before")
-        ),
+        sa.PrimaryKeyConstraint("correction_id", "minute_utc_ns", "animal", "measure", name=op.f("pk_minute_before")),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
