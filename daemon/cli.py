@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
+from daemon.correction_cli import add_corrections
 from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
@@ -87,6 +88,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+add_corrections(identity_app)
 app.add_typer(identity_app, name="identity")
 app.add_typer(measures_app, name="measures")
 app.add_typer(model_app, name="model")

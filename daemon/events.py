@@ -105,3 +105,9 @@ class NumberedEvent:
     """Rises by one from event to event, over restarts too: a jump is an event that was not heard."""
     boot_id: str
     """The boot of the machine that it happened in."""
+
+
+def correction_of(event: Event) -> int | None:
+    """Number of the correction after which what an event rests on is not what it was; None where there is none."""
+    number = event.data.get(IDENTITY_CORRECTION)
+    return number if isinstance(number, int) else None

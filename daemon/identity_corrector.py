@@ -32,6 +32,9 @@ from drivers.errors import VivariumError
 
 _FOR_EVER = 2**62
 
+_UNDONE_MINUTES = 60
+"""What the service held back while a correction was undone is no older than that."""
+
 _HIDDEN_MINUTES = 10
 """A track that was not seen for so long at the end of what is stored is taken to be over."""
 
@@ -157,7 +160,7 @@ class IdentityCorrector:
                 )
                 number = rows.insert(new)
                 new = replace(new, number=number)
-                names = new.names
+                names = {each for each in (correction.animal, correction.other) if each is not None}
                 for part in spans.parts():
                     rows.change(number, part)
                     names |= {span.before.animal for span in part if span.before.animal is not None}
@@ -222,6 +225,127 @@ class IdentityCorrector:
             goes_on=plan.goes_on and made.until_utc_ns is None,
         )
 
+    def catch_up(
+        self,
+        number: int,
+        *,
+        told_utc_ns: int | None = None,
+        collector: MinuteCollector | None = None,
+        lead_minutes: int = DEPENDS_MINUTES,
+    ) -> MinuteCollector:
+        """Correct, or put back, what was stored since a correction was made, or undone: it was stored as it was before.
+
+        Parameters
+        ----------
+        number : int
+            Of the correction.
+        told_utc_ns : int, optional
+            Note that the service goes on with it from now; only the service itself knows.
+        collector : MinuteCollector, optional
+            An empty one, that goes through what was stored and is then as if it had collected all of it.
+        lead_minutes : int
+            So many minutes are gone through at least.
+
+        Returns
+        -------
+        MinuteCollector
+            In the midst of the last minute that has frames.
+
+        Raises
+        ------
+        CorrectionError
+            If there is no such correction.
+        StoreError
+            If the database cannot be read or written.
+        """
+        with self._store.correction_rows() as rows:
+            run_id = rows.last_run_id() or 0
+        with ExitStack() as on:
+            spans, minutes = on.enter_context(Spool[Span]()), on.enter_context(Spool[RunMinutes]())
+            rows = on.enter_context(self._store.correcting(run_id=run_id))
+            made = _found(rows.corrections(), number)
+            life = tuple(rows.life(made.run_id))
+            collector = collector or collector_of_life(life, self._settings)
+            goes_on = made.undone_utc_ns is None and made.until_utc_ns is None and made.told_utc_ns is None
+            first = rows.first_between(made.from_utc_ns, None)
+            assert first is not None  # it was about frames, and no frame is ever taken away
+            following = rows.first_after(first.frame_id, life[-1].run_id)
+            end_id = rows.last_frame_id() if following is None else following.frame_id - 1
+            stretch = self._rest(made, life, goes_on=goes_on, last_utc_ns=rows.captured_utc_ns(end_id))
+            lead = max(lead_utc_ns(rows, stretch.minutes_from_utc_ns, minutes=lead_minutes), life[0].started_utc_ns)
+            collector.remember(earlier_minutes(rows, lead))
+            if made.undone_utc_ns is not None:
+                rows.restore(
+                    number, from_frame_id=rows.first_from(stretch.minutes_from_utc_ns, end_id, stretch.run_ids)
+                )
+            replay = Replay(
+                stretch,
+                Corrected(made.correction, number),
+                collector,
+                spans=spans,
+                minutes=minutes,
+                first_id=rows.first_from(lead, end_id, stretch.run_ids),
+            )
+            replay.through(lambda: nullcontext(rows), end_id)
+            replay.finish(with_last_minute=False)
+            for part in spans.parts():
+                rows.change(number, part)
+            if made.undone_utc_ns is None:
+                made = replace(
+                    made,
+                    stored_until_utc_ns=replay.changed_until_utc_ns or made.stored_until_utc_ns,
+                    minutes_until_utc_ns=max(made.minutes_until_utc_ns, replay.minutes_until_utc_ns),
+                )
+                rows.keep_minutes(
+                    number,
+                    since_utc_ns=stretch.minutes_from_utc_ns,
+                    until_utc_ns=made.minutes_until_utc_ns,
+                    animals=stretch.animals,
+                )
+            rows.clear_minutes(
+                since_utc_ns=stretch.minutes_from_utc_ns,
+                until_utc_ns=replay.minutes_until_utc_ns,
+                animals=stretch.animals,
+                run_ids=stretch.run_ids,
+            )
+            _insert_minutes(rows, minutes)
+            rows.set(
+                number,
+                stored_until_utc_ns=made.stored_until_utc_ns,
+                minutes_until_utc_ns=made.minutes_until_utc_ns,
+                **({} if told_utc_ns is None else {"told_utc_ns": told_utc_ns}),
+            )
+        return collector
+
+    def note_told(self, number: int, utc_ns: int) -> None:
+        """Note that the running service knows of a correction that its own frames do not rest on."""
+        with self._store.correction_rows() as rows:
+            run_id = rows.last_run_id() or 0
+        with self._store.correcting(run_id=run_id) as rows:
+            _found(rows.corrections(), number)
+            rows.set(number, told_utc_ns=utc_ns)
+
+    def _rest(self, made: StoredCorrection, life: tuple[StoredRun, ...], *, goes_on: bool, last_utc_ns: int) -> Stretch:
+        """Of which frames and minutes a correction, or its undoing, does not know yet."""
+        limit = None
+        if made.until_utc_ns is not None:
+            limit = (made.until_utc_ns // MINUTE_NS + 1 + DEPENDS_MINUTES) * MINUTE_NS
+        undone_utc_ns = made.undone_utc_ns
+        if limit is not None and (undone_utc_ns or made.made_utc_ns) >= limit:  # nothing new rests on it
+            since = last_utc_ns // MINUTE_NS * MINUTE_NS
+        elif undone_utc_ns is not None:
+            since = (undone_utc_ns // MINUTE_NS - _UNDONE_MINUTES) * MINUTE_NS
+        else:
+            since = made.minutes_until_utc_ns
+        return Stretch(
+            life=life,
+            from_utc_ns=made.stored_until_utc_ns if goes_on else _FOR_EVER,
+            until_utc_ns=None,
+            minutes_from_utc_ns=since,
+            minutes_until_utc_ns=limit,
+            animals=animals_of(made.correction, settings_of(life[0], self._settings)),
+        )
+
     # What is gone through
 
     def _check_times(self, from_utc_ns: int, until_utc_ns: int | None) -> None:
@@ -251,6 +375,7 @@ class IdentityCorrector:
             )
         settings = settings_of(life[0], self._settings)
         self._check_animals(correction, settings)
+        self._check_told(rows, life)
         end_id = rows.last_frame_id() if following is None else following.frame_id - 1
         last_id = end_id if until_utc_ns is None else rows.last_before(until_utc_ns, first.frame_id, end_id)
         stretch = Stretch(
@@ -369,6 +494,19 @@ class IdentityCorrector:
                     f"animal {animal}: {settings.animal_count} lived in the box then; expected 1 to "
                     f"{settings.animal_count}, or the name of one of the [[animal]] tables"
                 )
+
+    def _check_told(self, rows: CorrectionRows, life: tuple[StoredRun, ...]) -> None:
+        """None goes on top of one that frames were stored without."""
+        runs = {each.run_id for each in life}
+        for each in rows.corrections():
+            if each.undone_utc_ns is None and each.until_utc_ns is None and each.told_utc_ns is None:
+                newer = rows.first_between(each.stored_until_utc_ns, None)
+                if each.run_id in runs and newer is not None and newer.run_id in runs:
+                    raise CorrectionError(
+                        f"correction {each.number} has not been told to the service, which has stored frames since "
+                        f"without it: `vivarium identity tell {each.number}` or `vivarium identity undo {each.number}` "
+                        "first"
+                    )
 
     def _check_not_another(self, rows: CorrectionRows, animal: int, track: int, first_id: int, last_id: int) -> None:
         other = rows.also_named(animal, track, first_id, last_id)

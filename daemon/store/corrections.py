@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, literal, select, update
@@ -25,10 +26,14 @@ from daemon.store.schema import (
     part_observation,
     run,
 )
+from drivers.clock import NS_PER_S
 from drivers.errors import StoreRejectedError
 
 RELOADED = "reloaded"
 """End of a run after which the same tracker goes on in the next."""
+
+_FOR_EVER = 2**62
+_MINUTE_NS = 60 * NS_PER_S
 
 _MINUTE_COLUMNS = ("minute_utc_ns", "animal", "measure", "run_id", "value", "uncertainty", "coverage", "samples")
 
@@ -58,16 +63,18 @@ class StoredCorrection:
     undone_utc_ns: int | None
     undone_by: str | None
 
-    @property
-    def names(self) -> frozenset[int]:
-        """Animals that it names."""
-        return frozenset(each for each in (self.correction.animal, self.correction.other) if each is not None)
+    animals: frozenset[int] = frozenset()
+    """Those that something was said to be, before or after it."""
+    ends_utc_ns: int | None = None
+    """Start of the service that gave numbers anew; None while there is none."""
 
-    def covers(self, utc_ns: int) -> bool:
-        """Whether it is in effect and a moment lies in it."""
-        goes_on = self.until_utc_ns is None and self.told_utc_ns is not None
-        within = self.from_utc_ns <= utc_ns and (goes_on or utc_ns < self.stored_until_utc_ns)
-        return self.undone_utc_ns is None and within
+    def concerns(self, minute_utc_ns: int, animal: int | None) -> bool:
+        """Whether it is in effect, and an animal is who it is in a minute by a person's word."""
+        until_utc_ns = self.stored_until_utc_ns
+        if self.until_utc_ns is None and self.told_utc_ns is not None:
+            until_utc_ns = _FOR_EVER if self.ends_utc_ns is None else self.ends_utc_ns
+        within = self.from_utc_ns < minute_utc_ns + _MINUTE_NS and minute_utc_ns < until_utc_ns
+        return self.undone_utc_ns is None and animal in self.animals and within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +117,19 @@ class CorrectionRows:
 
     def corrections(self) -> list[StoredCorrection]:
         """All of them, undone ones too, in the order in which they were made."""
-        rows = self._connection.execute(select(identity_correction).order_by(identity_correction.c.id))
+        rows = self._connection.execute(select(identity_correction).order_by(identity_correction.c.id)).all()
+        before = identity_before.c
+        names = self._connection.execute(
+            select(before.correction_id, before.animal).where(before.animal.is_not(None)).distinct()
+        )
+        animals = {(row.id, each) for row in rows for each in (row.animal, row.other) if each is not None}
+        animals |= {(number, animal) for number, animal in names}
+        lives = self._lives() if rows else []
+        starts = {
+            each.run_id: None if following is None else following[0].started_utc_ns
+            for life, following in zip_longest(lives, lives[1:])
+            for each in life
+        }
         return [
             StoredCorrection(
                 number=row.id,
@@ -129,6 +148,8 @@ class CorrectionRows:
                 told_utc_ns=row.told_utc_ns,
                 undone_utc_ns=row.undone_utc_ns,
                 undone_by=row.undone_by,
+                animals=frozenset(animal for number, animal in animals if number == row.id),
+                ends_utc_ns=starts[row.run_id],
             )
             for row in rows
         ]
@@ -154,6 +175,9 @@ class CorrectionRows:
 
     def life(self, run_id: int) -> list[StoredRun]:
         """The runs over which the tracker of this run goes on, in their order: a mere reload does not end it."""
+        return next(life for life in self._lives() if any(each.run_id == run_id for each in life))
+
+    def _lives(self) -> list[list[StoredRun]]:
         lives: list[list[StoredRun]] = []
         goes_on = False
         rows = self._connection.execute(
@@ -164,7 +188,7 @@ class CorrectionRows:
                 lives.append([])
             lives[-1].append(StoredRun(run_id=row.id, config_json=row.config_json, started_utc_ns=row.started_utc_ns))
             goes_on = row.end_reason == RELOADED
-        return next(life for life in lives if any(each.run_id == run_id for each in life))
+        return lives
 
     def last_run_id(self) -> int | None:
         """Of the newest run."""

@@ -1,7 +1,7 @@
 """Corrections of who is who: rows, minutes and events are what they would be had it been right from the start."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState, Severity
 from daemon.identity_correction import Correction, CorrectionKind
-from daemon.identity_corrector import CorrectionError, IdentityCorrector, Made
+from daemon.identity_corrector import IdentityCorrector, Made
 from daemon.minute_value import MinuteValue
-from daemon.minute_values import MINUTE_NS, collector_of
+from daemon.minute_values import collector_of
 from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
-from daemon.settings import Settings, parse_settings
+from daemon.settings import parse_settings
 from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
-from drivers.errors import StoreError
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
 
 CONFIG = """
@@ -67,7 +65,9 @@ def film(minutes: float, *, every_s: float, seed: int = 1) -> Iterator[FrameObse
             animals[2] = followed(shown[2], 5, animal=None, probability=share, candidates=(1, 3))
         groups: tuple[GroupObservation, ...] = ()
         if 7 <= second / 60 % 10 < 8:
-            animals[1:] = [followed(shown[1], 6, animal=None, probability=None, candidates=(2, 3), group=6, posture=None)]
+            animals[1:] = [
+                followed(shown[1], 6, animal=None, probability=None, candidates=(2, 3), group=6, posture=None)
+            ]
             groups = (
                 GroupObservation(number=6, members=(2, 3), size=2, area_px=490, mean_celsius=31.0, max_celsius=38.0),
             )
@@ -188,10 +188,10 @@ def test_to_swap_twice_is_to_swap_not_at_all(box: Box) -> None:
     before, minutes = box.stored(), box.minutes()
     box.correct(SWAP, 100)
     box.correct(SWAP, 100)
-    named = [
-        [(each.key, each.animal, each.candidates) for each in observation.animals] for observation in box.stored()
+    named = [[(each.key, each.animal, each.candidates) for each in observation.animals] for observation in box.stored()]
+    assert named == [
+        [(each.key, each.animal, each.candidates) for each in observation.animals] for observation in before
     ]
-    assert named == [[(each.key, each.animal, each.candidates) for each in observation.animals] for observation in before]
     assert box.minutes() == minutes
 
 
