@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState, Severity
@@ -15,12 +14,13 @@ from daemon.identity_correction import Correction, CorrectionKind
 from daemon.identity_corrector import CorrectionError, IdentityCorrector, Made
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import collector_of
-from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
+from daemon.observation import FrameObservation
 from daemon.settings import parse_settings
 from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
 from drivers.errors import StoreError
+from tests.followed import GROUPED, film
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
 
 CONFIG = """
@@ -37,48 +37,11 @@ kind = "nest"
 polygon = [[10, 10], [120, 10], [120, 100], [10, 100]]
 """
 CAMERA = CameraInfo(kind="simulated", product="T2S+", serial="S", firmware="", location="", frame_rate_hz=25.0)
-NOT_KNOWN, GROUPED = (60, 110), (200, 230)
-"""Seconds in which nobody knows who tracks 4 and 5 are, and in which animals 2 and 3 are track 6."""
 SWAP = Correction(kind=CorrectionKind.SWAP, animal=1, other=2)
 
 
 def assign(track: int, animal: int | None) -> Correction:
     return Correction(kind=CorrectionKind.ASSIGN, track=track, animal=animal)
-
-
-def followed(each: AnimalObservation, track: int, **known: object) -> AnimalObservation:
-    return replace(each, track=track, **{"probability": 0.99, **known})  # type: ignore[arg-type]
-
-
-def film(seconds: int, *, every_s: float = 1, seed: int = 1) -> Iterator[FrameObservation]:
-    """Three rats that are named; for a while two of them are not, and two are a group; some frames lack one of them."""
-    luck = np.random.default_rng(seed)
-    places = luck.uniform(40, 150, (3, 2))
-    for number in range(round(seconds / every_s)):
-        second = number * every_s
-        if luck.random() < 0.7:
-            places = np.clip(places + luck.normal(0, 3, (3, 2)), 20, 170)
-        warmth = luck.normal((36.0, 37.5, 35.0), 0.2)
-        shown = [
-            rat(one + 1, at=tuple(places[one]), eye=warmth[one] + 1, body=warmth[one] - 4, tail=warmth[one] - 9)
-            for one in range(3)
-        ]
-        animals = [followed(each, one + 1) for one, each in enumerate(shown)]
-        groups: tuple[GroupObservation, ...] = ()
-        if NOT_KNOWN[0] <= second < NOT_KNOWN[1]:
-            share = float(luck.uniform(0.5, 0.9))
-            animals[0] = followed(shown[0], 4, animal=None, probability=share, candidates=(1, 3))
-            animals[2] = followed(shown[2], 5, animal=None, probability=share, candidates=(1, 3))
-        elif GROUPED[0] <= second < GROUPED[1]:
-            group = {"probability": None, "candidates": (2, 3), "group": 6, "posture": None}
-            animals[1:] = [followed(shown[1], 6, animal=None, **group)]
-            groups = (
-                GroupObservation(number=6, members=(2, 3), size=2, area_px=490, mean_celsius=31.0, max_celsius=38.0),
-            )
-        elif luck.random() < 0.1:
-            del animals[1]
-        animals.sort(key=lambda each: (each.animal is None, each.animal or each.key))
-        yield replace(frame(second, *animals), groups=groups)
 
 
 class Box:
@@ -238,11 +201,11 @@ def test_a_corrected_name_is_a_persons_word_and_has_no_posterior(box: Box) -> No
 
 
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:
-    hours = list(film(5 * 3600, every_s=12, seed=2))
-    with opened(tmp_path / "vivarium.db", hours, rate=1 / 12) as box:
+    hours = list(film(4 * 3600, every_s=15, seed=2))
+    with opened(tmp_path / "vivarium.db", hours, rate=1 / 15) as box:
         box.keep()
-        box.correct(SWAP, 4 * 3600, 4.2 * 3600)
-        assert box.minutes() == set(box.minutes_of(box.right(SWAP, 4 * 3600, 4.2 * 3600)))
+        box.correct(SWAP, 3.5 * 3600, 3.7 * 3600)
+        assert box.minutes() == set(box.minutes_of(box.right(SWAP, 3.5 * 3600, 3.7 * 3600)))
 
 
 def test_frames_in_which_nothing_was_followed_are_corrected_by_the_numbers_they_had(tmp_path: Path) -> None:
