@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -54,27 +53,18 @@ def _row(frame_id: int, animal: AnimalObservation, groups: Mapping[int, GroupObs
     }
 
 
-def add_identities(connection: Connection, found: Mapping[int, FrameObservation]) -> dict[int, FrameObservation]:
-    """The frames, by their ids, with what is stored of who their animals are.
-
-    Parameters
-    ----------
-    connection : Connection
-        To the database.
-    found : mapping of int to FrameObservation
-        Their animals have the number that tells them apart as their track.
-    """
+def identities_of(connection: Connection, frame_ids: Sequence[int]) -> dict[int, dict[int, AnyRow]]:
+    """What is stored of who the tracks are in these frames, by frame and track."""
     rows: dict[int, dict[int, AnyRow]] = defaultdict(dict)
-    for ids in pieces(list(found)):
+    for ids in pieces(frame_ids):
         for row in connection.execute(select(identity_observation).where(identity_observation.c.frame_id.in_(ids))):
             rows[row.frame_id][row.track] = row
-    return {frame_id: _with_identities(each, rows[frame_id]) for frame_id, each in found.items()}
+    return rows
 
 
-def _with_identities(observation: FrameObservation, rows: Mapping[int, AnyRow]) -> FrameObservation:
-    animals = [_with_identity(animal, rows.get(animal.key)) for animal in observation.animals]
-    animals.sort(key=lambda each: (each.animal is None, each.animal or each.key))
-    groups = tuple(
+def groups_in(rows: Mapping[int, AnyRow]) -> tuple[GroupObservation, ...]:
+    """The groups among the tracks of one frame."""
+    return tuple(
         GroupObservation(
             number=track,
             members=numbers_of(row.candidates),
@@ -85,17 +75,4 @@ def _with_identities(observation: FrameObservation, rows: Mapping[int, AnyRow]) 
         )
         for track, row in sorted(rows.items())
         if row.group_size is not None
-    )
-    return replace(observation, animals=tuple(animals), groups=groups)
-
-
-def _with_identity(animal: AnimalObservation, row: AnyRow | None) -> AnimalObservation:
-    if row is None:  # nothing was followed
-        return replace(animal, track=None)
-    return replace(
-        animal,
-        probability=row.probability,
-        candidates=numbers_of(row.candidates),
-        correction=row.correction_id,
-        group=row.track if row.group_size is not None else None,
     )

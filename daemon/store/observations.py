@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
-from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.observation import AnimalObservation, FrameObservation, GroupObservation, PartObservation
 from daemon.store.blocks import StoredBlock, accounted, known_block, settle_again
 from daemon.store.counters import FRAMES, PART_OBSERVATIONS, count
-from daemon.store.identities import add_identities, insert_identities
+from daemon.store.identities import groups_in, identities_of, insert_identities
+from daemon.store.identity_spans import numbers_of
 from daemon.store.schema import CALIBRATION_VALUES, block, calibration, frame, part_observation, planned_sample
-from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes, pieces
+from daemon.store.shapes import insert_scenes, insert_shapes, outline_in, pieces, posture_in, scenes_of, shapes_of
 from daemon.vision.parts import BodyPart
 from drivers.errors import StoreRejectedError
 from drivers.frame import FrameFlag
@@ -268,14 +269,25 @@ _SAMPLES = (
 def _found(
     connection: Connection, samples: Select[*tuple[Any, ...]], parts: Select[*tuple[Any, ...]]
 ) -> dict[int, FrameObservation]:
-    animals = {frame_id: _animals(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
+    by_frame = dict(_grouped(connection, parts, "frame_id"))
+    rows = connection.execute(samples).all()
+    ids = [row.frame_id for row in rows]
+    shapes, identities, scenes = shapes_of(connection, ids), identities_of(connection, ids), scenes_of(connection, ids)
     calibrations: dict[int, Calibration] = {}
     found = {}
-    for row in connection.execute(samples):
+    for row in rows:
+        number = row.frame_id
         if row.calibration_id not in calibrations:
             calibrations[row.calibration_id] = _calibration(row)
-        found[row.frame_id] = _observation(row, calibrations[row.calibration_id], animals.get(row.frame_id, ()))
-    return frames_with_scene(connection, add_identities(connection, add_shapes(connection, found)))
+        followed = identities.get(number, {})
+        found[number] = _observation(
+            row,
+            calibrations[row.calibration_id],
+            _animals(by_frame.get(number, ()), shapes, followed),
+            groups_in(followed),
+            scenes.get(number),
+        )
+    return found
 
 
 def _grouped(
@@ -285,15 +297,30 @@ def _grouped(
     return [(value, list(group)) for value, group in groupby(rows, key=lambda row: getattr(row, column))]
 
 
-def _animals(rows: Sequence[AnyRow]) -> tuple[AnimalObservation, ...]:
-    return tuple(
-        AnimalObservation(animal=of_part[0].animal, track=int(subject), parts=tuple(map(_part, of_part)))
-        for subject, group in groupby(rows, key=lambda row: row.subject)
-        if (of_part := list(group))
-    )
+def _animals(
+    rows: Sequence[AnyRow], shapes: Mapping[tuple[int, int], AnyRow], followed: Mapping[int, AnyRow]
+) -> tuple[AnimalObservation, ...]:
+    animals = []
+    for subject, group in groupby(rows, key=lambda row: int(row.subject)):
+        of_part = list(group)
+        shape, known = shapes.get((of_part[0].frame_id, subject)), followed.get(subject)
+        animals.append(
+            AnimalObservation(
+                animal=of_part[0].animal,
+                parts=tuple(_part(row, outline_in(shape, BodyPart(row.part))) for row in of_part),
+                posture=posture_in(shape),
+                track=None if known is None else subject,
+                probability=None if known is None else known.probability,
+                candidates=() if known is None else numbers_of(known.candidates),
+                correction=None if known is None else known.correction_id,
+                group=None if known is None or known.group_size is None else subject,
+            )
+        )
+    animals.sort(key=lambda each: (each.animal is None, each.animal or each.key))
+    return tuple(animals)
 
 
-def _part(row: AnyRow) -> PartObservation:
+def _part(row: AnyRow, outline_px: int | None = None) -> PartObservation:
     return PartObservation(
         part=BodyPart(row.part),
         x_px=row.x_px,
@@ -308,10 +335,17 @@ def _part(row: AnyRow) -> PartObservation:
         p95_celsius=row.p95_celsius,
         min_celsius=row.min_celsius,
         max_celsius=row.max_celsius,
+        outline_px=outline_px,
     )
 
 
-def _observation(row: AnyRow, calibrated: Calibration, animals: tuple[AnimalObservation, ...]) -> FrameObservation:
+def _observation(
+    row: AnyRow,
+    calibrated: Calibration,
+    animals: tuple[AnimalObservation, ...],
+    groups: tuple[GroupObservation, ...],
+    scene: AnyRow | None,
+) -> FrameObservation:
     return FrameObservation(
         sequence=row.sequence,
         captured_utc_ns=row.captured_utc_ns,
@@ -326,6 +360,10 @@ def _observation(row: AnyRow, calibrated: Calibration, animals: tuple[AnimalObse
         block_key=row.block_key,
         planned_utc_ns=row.planned_utc_ns,
         segmenter=row.segmenter,
+        nest_celsius=None if scene is None else scene.nest_celsius,
+        reference_offset_celsius=None if scene is None else scene.reference_offset_celsius,
+        reference_uncertainty_celsius=None if scene is None else scene.reference_uncertainty_celsius,
+        groups=groups,
     )
 
 
