@@ -77,15 +77,20 @@ class Correction:
         return self.other if animal == self.animal else self.animal if animal == self.other else animal
 
     def corrected(self, observation: FrameObservation, number: int | None = None) -> FrameObservation:
-        """The same frame after this correction; what it changes remembers what was said before."""
-        return with_identities(
-            observation,
-            {
-                each.key: after
-                for each in observation.animals
-                if (after := self.after(each.key, each.identity, group=each.group is not None, number=number))
-            },
-        )
+        """The same frame after this correction; what it changes remembers what was said before.
+
+        Nothing is two animals at once: another track that was said to be the one assigned is not known any more.
+        """
+        changed = {
+            each.key: after
+            for each in observation.animals
+            if (after := self.after(each.key, each.identity, group=each.group is not None, number=number))
+        }
+        if self.kind is CorrectionKind.ASSIGN and self.animal is not None and changed:
+            nobody = Identity(animal=None, probability=None, correction=number)
+            others = [each.key for each in observation.animals if each.animal == self.animal and each.key != self.track]
+            changed |= dict.fromkeys(others, nobody)
+        return with_identities(observation, changed)
 
 
 def with_identities(observation: FrameObservation, changed: Mapping[int, Identity]) -> FrameObservation:

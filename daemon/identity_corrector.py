@@ -288,6 +288,9 @@ class IdentityCorrector:
             )
             replay.through(lambda: nullcontext(rows), end_id)
             replay.finish(with_last_minute=False)
+            if goes_on and made.correction.track is not None and made.correction.animal is not None:
+                since_id = rows.first_from(stretch.from_utc_ns, end_id, stretch.run_ids)
+                self._check_not_another(rows, made.correction.animal, made.correction.track, since_id, end_id)
             for part in spans.parts():
                 rows.change(number, part)
             if made.undone_utc_ns is None:

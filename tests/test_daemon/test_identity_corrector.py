@@ -20,7 +20,7 @@ from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
 from drivers.errors import StoreError
-from tests.followed import GROUPED, film
+from tests.followed import GROUPED, film, followed
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
 
 CONFIG = """
@@ -198,6 +198,14 @@ def test_a_corrected_name_is_a_persons_word_and_has_no_posterior(box: Box) -> No
                 assert (animal.probability, animal.correction) == (None, made.number)
             elif animal.animal is not None:
                 assert (animal.probability, animal.correction) == (0.99, None)
+
+
+def test_who_is_assigned_is_nobody_else_at_the_same_time() -> None:
+    shown = frame(0, followed(rat(1), 1), followed(rat(2), 2), followed(rat(3), 3))
+    corrected = assign(2, 1).corrected(shown, 5)
+    assert {each.track: (each.animal, each.correction) for each in corrected.animals} == {
+        1: (None, 5), 2: (1, 5), 3: (3, None),
+    }  # fmt: skip
 
 
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:
