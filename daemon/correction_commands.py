@@ -105,7 +105,7 @@ class CorrectionCommands:
             collector = corrector.catch_up(
                 number,
                 told_utc_ns=now_ns,
-                collector=None if self._worker.minutes is None else collector_of(self._settings),
+                collector=collector_of(self._settings, maintenance=lambda: self._watching.stretches),
                 lead_minutes=LEAD_MINUTES,
             )
             if self._worker.minutes is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.identity_correction import Correction, CorrectionKind
@@ -98,6 +99,7 @@ class IdentityCorrector:
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._message = partial(event_message, names=settings.animal_names)
 
     def correct(
         self,
@@ -136,7 +138,7 @@ class IdentityCorrector:
             replay.through(self._store.correction_rows, plan.last_id, on_progress)
             events: list[Event] = []
             run_id = plan.stretch.life[-1].run_id
-            with self._store.correcting(run_id=run_id, events=events, tell=event_message) as rows:
+            with self._store.correcting(run_id=run_id, events=events, tell=self._message) as rows:
                 check_unchanged(rows, plan.known)
                 _go_on(rows, replay, plan)
                 _finish(rows, replay, plan)
@@ -199,7 +201,7 @@ class IdentityCorrector:
             replay = _replay(plan, Restored(number), spans, minutes)
             replay.through(self._store.correction_rows, plan.last_id, on_progress)
             events: list[Event] = []
-            with self._store.correcting(run_id=life[-1].run_id, events=events, tell=event_message) as rows:
+            with self._store.correcting(run_id=life[-1].run_id, events=events, tell=self._message) as rows:
                 check_unchanged(rows, known)
                 _go_on(rows, replay, plan)
                 _finish(rows, replay, plan)
@@ -265,7 +267,6 @@ class IdentityCorrector:
             rows = on.enter_context(self._store.correcting(run_id=run_id))
             made = _found(rows.corrections(), number)
             life = tuple(rows.life(made.run_id))
-            collector = collector or collector_of_life(life, self._settings)
             goes_on = made.undone_utc_ns is None and made.until_utc_ns is None and made.told_utc_ns is None
             first = rows.first_between(made.from_utc_ns, None)
             assert first is not None  # it was about frames, and no frame is ever taken away
@@ -273,6 +274,8 @@ class IdentityCorrector:
             end_id = rows.last_frame_id() if following is None else following.frame_id - 1
             stretch = self._rest(made, life, goes_on=goes_on, last_utc_ns=rows.captured_utc_ns(end_id))
             lead = max(lead_utc_ns(rows, stretch.minutes_from_utc_ns, minutes=lead_minutes), life[0].started_utc_ns)
+            stretch = replace(stretch, maintenance=tuple(rows.maintenance(lead)))
+            collector = collector or collector_of_life(stretch, self._settings)
             collector.remember(earlier_minutes(rows, lead))
             if made.undone_utc_ns is not None:
                 rows.restore(
@@ -440,9 +443,14 @@ class IdentityCorrector:
         last_id = end_id
         if minutes_until is not None:
             last_id = rows.last_before(minutes_until, first.frame_id, end_id) or first.frame_id
-        stretch = replace(stretch, minutes_from_utc_ns=minutes_from, minutes_until_utc_ns=minutes_until)
         lead = max(lead_utc_ns(rows, minutes_from, minutes=DEPENDS_MINUTES), stretch.life[0].started_utc_ns)
-        collector = collector_of_life(stretch.life, self._settings)
+        stretch = replace(
+            stretch,
+            minutes_from_utc_ns=minutes_from,
+            minutes_until_utc_ns=minutes_until,
+            maintenance=tuple(rows.maintenance(lead)),
+        )
+        collector = collector_of_life(stretch, self._settings)
         collector.remember(earlier_minutes(rows, lead))
         return _Plan(
             stretch=stretch,
@@ -479,11 +487,12 @@ class IdentityCorrector:
             stretch = replace(stretch, until_utc_ns=made.stored_until_utc_ns)
         plan = self._with_minutes(rows, stretch, first, end_id, goes_on=following is None, known=known)
         lead = max(lead_utc_ns(rows, rest_from, minutes=DEPENDS_MINUTES), life[0].started_utc_ns)
-        collector = collector_of_life(life, self._settings)
+        stretch = replace(plan.stretch, minutes_from_utc_ns=rest_from, maintenance=tuple(rows.maintenance(lead)))
+        collector = collector_of_life(stretch, self._settings)
         collector.remember(earlier_minutes(rows, lead))
         return replace(
             plan,
-            stretch=replace(plan.stretch, minutes_from_utc_ns=rest_from),
+            stretch=stretch,
             first_id=rows.first_from(lead, end_id, plan.stretch.run_ids),
             collector=collector,
         )

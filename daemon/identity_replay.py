@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.identity_correction import Correction, with_identities
+from daemon.maintenance import Maintenance, any_between
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS, REMEMBERED_MINUTES, MinuteCollector, samples_due
 from daemon.observation import FrameObservation, Identity
@@ -129,6 +130,8 @@ class Stretch:
     """...up to before this one."""
     animals: tuple[int | None, ...]
     """Of these; None stands for the cage."""
+    maintenance: tuple[Maintenance, ...] = ()
+    """When people worked at the cage."""
 
     @property
     def run_ids(self) -> tuple[int, ...]:
@@ -237,10 +240,14 @@ class Replay:
 
     def _is_wanted(self, moment: Moment) -> bool:
         """Whether the collector would take anything from it: a sample, or that a minute is over."""
-        minute, second = moment.captured_utc_ns // MINUTE_NS, moment.captured_utc_ns // NS_PER_S
-        wanted = minute != self.minute or (moment.measured and second != self._second)
+        utc_ns = moment.captured_utc_ns
+        minute, second = utc_ns // MINUTE_NS, utc_ns // NS_PER_S
+        sample = moment.measured and second != self._second
+        if sample and any_between(self._stretch.maintenance, utc_ns, utc_ns + 1) is not None:
+            sample = False
+        wanted = sample or minute != self.minute
         self.minute = minute
-        if moment.measured:
+        if sample:
             self._second = second
         return wanted
 
@@ -289,25 +296,31 @@ def earlier_minutes(rows: CorrectionRows, lead_from_utc_ns: int) -> list[MinuteV
     return rows.minute_values(lead_from_utc_ns - REMEMBERED_MINUTES * MINUTE_NS, lead_from_utc_ns)
 
 
-def collector_of_life(life: Sequence[StoredRun], settings: Settings) -> MinuteCollector:
+def collector_of_life(stretch: Stretch, settings: Settings) -> MinuteCollector:
     """What collected in these runs, by the settings that were in force then.
 
     Parameters
     ----------
-    life : sequence of StoredRun
-        The runs over which a tracker went on.
+    stretch : Stretch
+        What is to be gone through.
     settings : Settings
         Stand in for those of a run that this version of the program cannot read.
     """
-    known = [settings_of(each, settings) for each in life]
-    starts = [each.started_utc_ns for each in life]
+    known = [settings_of(each, settings) for each in stretch.life]
+    starts = [each.started_utc_ns for each in stretch.life]
 
     def due(minute_utc_ns: int) -> float:
         now = known[max(bisect_right(starts, minute_utc_ns) - 1, 0)]
         return samples_due(minute_utc_ns, now.schedule, now.zone, now.measure.outside_rate_hz)
 
     first = known[0]
-    return MinuteCollector(animals=first.animal_count, zones=first.zones, mm_per_px=first.measure.mm_per_px, due=due)
+    return MinuteCollector(
+        animals=first.animal_count,
+        zones=first.zones,
+        mm_per_px=first.measure.mm_per_px,
+        due=due,
+        maintenance=lambda: stretch.maintenance,
+    )
 
 
 def settings_of(run: StoredRun, settings: Settings) -> Settings:

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, literal, select, update
 
 from daemon.identity_correction import Correction, CorrectionKind
+from daemon.maintenance import Maintenance
 from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation, Identity
-from daemon.store import minutes
+from daemon.store import maintenance, minutes
 from daemon.store.events import events_of_animals
 from daemon.store.identity_spans import Span, insert_spans, numbers_of, text_of
 from daemon.store.observations import observations_by_id
@@ -309,6 +310,10 @@ class CorrectionRows:
         within = (block.c.start_utc_ns <= utc_ns, block.c.end_utc_ns > utc_ns)
         return self._connection.execute(select(func.min(block.c.start_utc_ns)).where(*within)).scalar()
 
+    def maintenance(self, since_utc_ns: int) -> list[Maintenance]:
+        """All that goes on at a time or later."""
+        return maintenance.between(self._connection, since_utc_ns, _FOR_EVER)
+
     def minute_values(
         self, since_utc_ns: int, until_utc_ns: int, measures: Collection[str] | None = None
     ) -> list[MinuteValue]:
@@ -444,7 +449,9 @@ class CorrectionRows:
         kept = select(*(minute_before.columns[name] for name in _MINUTE_COLUMNS)).where(
             minute_before.c.correction_id == number, ~there
         )
-        return self._connection.execute(insert(minute_value).from_select(list(_MINUTE_COLUMNS), kept)).rowcount
+        restored = self._connection.execute(insert(minute_value).from_select(list(_MINUTE_COLUMNS), kept)).rowcount
+        minutes.count_rows(self._connection, restored)
+        return restored
 
     def concern_events(self, number: int, animals: Collection[int], first_utc_ns: int, last_utc_ns: int) -> int:
         """Note which events rest on what a correction changed: of these animals, about any of this time; how many.

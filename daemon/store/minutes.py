@@ -103,7 +103,9 @@ def clear_minute_values(
 ) -> None:
     """Take away all that these runs have stored of these animals (None: the cage) in this time."""
     of_runs = minute_value.c.run_id.in_(run_ids)
-    gone = connection.execute(delete(minute_value).where(*within(since_utc_ns, until_utc_ns, animals), of_runs)).rowcount
+    gone = connection.execute(
+        delete(minute_value).where(*within(since_utc_ns, until_utc_ns, animals), of_runs)
+    ).rowcount
     count_rows(connection, -gone)
 
 
