@@ -18,6 +18,7 @@ from daemon.ad_hoc import AdHocRecordings, left_open
 from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
 from daemon.caretaker import Caretaker, ballast_of, database_file, make_room_to_start, set_aside_event
+from daemon.correction_commands import CorrectionCommands
 from daemon.credentials import mqtt_password
 from daemon.current_run import CurrentRun, boot_id
 from daemon.disk_files import set_aside_files
@@ -454,6 +455,15 @@ class Service:
         self._event_commands = EventCommands(
             worker=self._worker, watching=self._watching, store=self.store, clock=clock
         )
+        self._correction_commands = CorrectionCommands(
+            worker=self._worker,
+            watching=self._watching,
+            store=self.store,
+            settings=lambda: self.settings,
+            run_id=lambda: self._run.id,
+            told=self._announcer.events_stored,
+            clock=clock,
+        )
         self._samples: HandOff[Item] = HandOff(SAMPLES_WAITING, may_be_lost, overrun, told_together)
         sinks: list[Callable[[Item], None]] = [lambda item: void(self._samples.put(item))]
         self._recorder: BlockRecorder | None = None
@@ -611,6 +621,7 @@ class Service:
                     "snapshot": lambda _payload, order: snapshots.place(order),
                     "acknowledge": self._event_commands.acknowledge,
                     "maintenance": self._event_commands.maintenance,
+                    "correction": self._correction_commands.take_over,
                 },
                 self._order_setting,
             ),

@@ -32,6 +32,7 @@ from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, anal
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
 from daemon.config_keys import describe_keys, example_toml
+from daemon.correction_cli import add_corrections
 from daemon.credentials import mqtt_password
 from daemon.db_cli import db_app
 from daemon.doctor import examine
@@ -86,6 +87,7 @@ schedule_app = typer.Typer(help="Which minutes of a day are sampled.", no_args_i
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(camera_app, name="camera")
 app.add_typer(db_app, name="db")
+add_corrections(identity_app)
 app.add_typer(identity_app, name="identity")
 app.add_typer(measures_app, name="measures")
 app.add_typer(model_app, name="model")

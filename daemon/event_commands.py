@@ -1,5 +1,6 @@
 """`acknowledge` and `maintenance`: what people tell the service about its events, by MQTT, HTTP and terminal alike."""
 
+import re
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,9 @@ USUAL_MINUTES = 30
 
 _SOMEBODY = r"^[^\x00-\x1f\x7f]{1,64}$"
 _TEXT = r"^[^\x00-\x1f\x7f]{0,200}$"
+
+PERSON_PATTERN = re.compile(_SOMEBODY)
+NOTE_PATTERN = re.compile(_TEXT)
 
 Person = Annotated[str, Field(pattern=_SOMEBODY)]
 Note = Annotated[str, Field(pattern=_TEXT)]

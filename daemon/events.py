@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+IDENTITY_CORRECTION = "identity_correction"
+"""In the data of an event: number of the correction after which what it rests on is not what it was."""
+
 
 class EventKind(StrEnum):
     """All kinds; the value is the last part of the MQTT topic."""
@@ -46,6 +49,8 @@ class EventKind(StrEnum):
     """So few frames are measured that the rules cannot tell."""
     RULE = "rule"
     """A rule of the config's own; its name is in the data."""
+    IDENTITY_CORRECTED = "identity_corrected"
+    """A person said who is who, or took it back: numbers of the past have changed."""
     MAINTENANCE = "maintenance"
     """People work at the cage: no rule is judged meanwhile."""
 
@@ -100,3 +105,9 @@ class NumberedEvent:
     """Rises by one from event to event, over restarts too: a jump is an event that was not heard."""
     boot_id: str
     """The boot of the machine that it happened in."""
+
+
+def correction_of(event: Event) -> int | None:
+    """Number of the correction after which what an event rests on is not what it was; None where there is none."""
+    number = event.data.get(IDENTITY_CORRECTION)
+    return number if isinstance(number, int) else None

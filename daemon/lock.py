@@ -59,3 +59,15 @@ class DataDirectoryLock:
 
     def __exit__(self, *exc_info: object) -> None:
         self._file.close()
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a service runs on this data directory; True also where we may not look."""
+    try:
+        with (directory / "vivarium.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return False
+    return False

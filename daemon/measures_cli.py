@@ -3,10 +3,8 @@
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import typer
@@ -23,6 +21,7 @@ from daemon.minute_tables import (
     HOUR_COLUMNS,
     MINUTE_COLUMNS,
     AnimalRhythm,
+    Corrected,
     animal_rhythms,
     block_rows,
     hour_rows,
@@ -30,6 +29,8 @@ from daemon.minute_tables import (
     unit_of,
 )
 from daemon.minute_value import Measure
+from daemon.minute_values import MINUTE_NS
+from daemon.moments import moment_of
 from daemon.settings import Settings, load_settings
 from daemon.store.repository import Store, attach_store
 from drivers.clock import NS_PER_S, SystemClock
@@ -75,8 +76,15 @@ def export(
         first, last = _span(settings, since, until)
         values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animal or None, measures=measure)
         work = store.maintenance_between(first, last)
-        blocks = store.blocks_within(first, last)
-        _write(output, MINUTE_COLUMNS, minute_rows(values, blocks, units=units, zone=settings.zone, maintenance=work))
+        rows = minute_rows(
+            values,
+            store.blocks_within(first, last),
+            units=units,
+            zone=settings.zone,
+            maintenance=work,
+            corrected=_corrected(store),
+        )
+        _write(output, MINUTE_COLUMNS, rows)
         _tell_maintenance(work, first, last)
 
 
@@ -114,7 +122,8 @@ def blocks(
         values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animal or None, measures=measure)
         work = store.maintenance_between(first, last)
         planned = store.blocks_within(first, last)
-        _write(output, BLOCK_COLUMNS, block_rows(values, planned, units=units, maintenance=work))
+        rows = block_rows(values, planned, units=units, maintenance=work, corrected=_corrected(store))
+        _write(output, BLOCK_COLUMNS, rows)
         _tell_maintenance(work, first, last)
 
 
@@ -142,6 +151,7 @@ def rhythm_command(
             zone=settings.zone,
         )
         work = store.maintenance_between(first, last)
+        _say_corrected(store, first, last)
     unit = unit_of(name, units)
     _print_rhythms(rhythms, name, unit)
     _tell_maintenance(work, first, last)
@@ -179,6 +189,7 @@ def map_command(
         first, last = _span(settings, since, until)
         at_ns, places = store.trunk_places(animal, since_utc_ns=first, until_utc_ns=last)
         work = store.maintenance_between(first, last)
+        _say_corrected(store, first, last, animal)
     maps = position_maps(at_ns, places, size=(IMAGE_HEIGHT, IMAGE_WIDTH), cell_px=cell_px)
     scale = settings.measure.mm_per_px
     speed = "px_per_s" if scale is None else "mm_per_s"
@@ -219,20 +230,26 @@ def _measures(settings: Settings, wanted: Sequence[str] | None) -> Mapping[str, 
 
 def _span(settings: Settings, since: str | None, until: str | None) -> tuple[int, int]:
     """From and to as UTC ns; without --from the last 24 hours before --to, without --to now."""
-    last = SystemClock().utc_ns() if until is None else _moment("--to", until, settings.zone)
-    first = last - 24 * 3600 * NS_PER_S if since is None else _moment("--from", since, settings.zone)
+    last = SystemClock().utc_ns() if until is None else moment_of("--to", until, settings.zone)
+    first = last - 24 * 3600 * NS_PER_S if since is None else moment_of("--from", since, settings.zone)
     if first >= last:
         raise ConfigError(f"--from must lie before --to, got {since or 'a day before'} and {until or 'now'}")
     return first, last
 
 
-def _moment(option: str, text: str, zone: ZoneInfo) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{option}: expected a time like 2026-11-26T07:00, got {text!r}") from None
-    local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
-    return round(local.astimezone(UTC).timestamp()) * NS_PER_S
+def _corrected(store: Store) -> Corrected:
+    """By which corrections an animal is who it is in a minute."""
+    corrections = store.corrections()
+    return lambda minute_utc_ns, animal: [each.number for each in corrections if each.concerns(minute_utc_ns, animal)]
+
+
+def _say_corrected(store: Store, first_utc_ns: int, last_utc_ns: int, animal: int | None = None) -> None:
+    """Print which of what follows is a person's word about who is who."""
+    for each in store.corrections():
+        of = each.animals if animal is None else each.animals & {animal}
+        minutes = range(first_utc_ns // MINUTE_NS * MINUTE_NS, last_utc_ns, MINUTE_NS)
+        if any(each.concerns(minute, one) for one in of for minute in minutes):
+            _console().print(f"correction {each.number} by {escape(each.by)}: {each.correction.words}", soft_wrap=True)
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

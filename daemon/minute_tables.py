@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from statistics import fmean
@@ -17,11 +17,11 @@ from drivers.clock import NS_PER_S
 
 MINUTE_COLUMNS = (
     "minute_utc", "minute_local", "minute_utc_ns", "animal", "measure", "unit", "value", "uncertainty", "coverage",
-    "samples", "block", "stratum", "maintenance",
+    "samples", "block", "stratum", "maintenance", "correction",
 )  # fmt: skip
 BLOCK_COLUMNS = (
     "block", "stratum", "day", "start_utc", "animal", "measure", "unit", "of_minutes", "value", "minutes",
-    "planned_minutes", "coverage", "maintenance_minutes",
+    "planned_minutes", "coverage", "maintenance_minutes", "correction",
 )  # fmt: skip
 HOUR_COLUMNS = ("animal", "measure", "unit", "zeitgeber_hour", "mean", "minutes")
 
@@ -30,6 +30,14 @@ _GREATEST = ("speed_max_mm_per_s", "speed_max_px_per_s", "immobile_bout_s", "hea
 _LAST = ("skin_max_30min_celsius", "fever_signature_celsius")
 
 Row = dict[str, object]
+
+Corrected = Callable[[int, int | None], Collection[int]]
+"""Told the begin of a minute, UTC ns, and an animal: numbers of the corrections by which a person said who it is."""
+
+
+def never(_minute_utc_ns: int, _animal: int | None) -> Collection[int]:
+    """Nobody corrected anything."""
+    return ()
 
 
 class Block(Protocol):
@@ -68,8 +76,12 @@ def minute_rows(
     units: Mapping[str, Measure],
     zone: ZoneInfo,
     maintenance: Sequence[Maintenance] = (),
+    corrected: Corrected = never,
 ) -> Iterator[Row]:
-    """One row for each value; `block` is the one that the minute begins in, `maintenance` why people were there."""
+    """One row for each value; `block` is the one that the minute begins in.
+
+    `maintenance` says why people were there, `correction` by which of their words the animal is who it is.
+    """
     find = _Finder(blocks)
     for each in values:
         moment = datetime.fromtimestamp(each.minute_utc_ns // NS_PER_S, UTC)
@@ -89,6 +101,7 @@ def minute_rows(
             "block": "" if block is None else block.key,
             "stratum": "" if block is None else block.stratum,
             "maintenance": "" if work is None else work.reason.value,
+            "correction": _numbers(corrected(each.minute_utc_ns, each.animal)),
         }
 
 
@@ -111,6 +124,10 @@ class _Finder:
         return found if found is not None and utc_ns < found.end_utc_ns else None
 
 
+def _numbers(numbers: Collection[int]) -> str:
+    return " ".join(map(str, sorted(numbers)))
+
+
 def figure(value: float | None) -> str:
     """A number as tables have it; empty where there is none."""
     return "" if value is None else f"{value:.6g}"
@@ -131,6 +148,7 @@ def block_rows(
     *,
     units: Mapping[str, Measure],
     maintenance: Sequence[Maintenance] = (),
+    corrected: Corrected = never,
 ) -> Iterator[Row]:
     """One row for each block, animal and measure, of the minutes that lie in the block.
 
@@ -165,6 +183,9 @@ def block_rows(
             "planned_minutes": len(planned),
             "coverage": figure(len(known) / len(planned)),
             "maintenance_minutes": sum(in_minute(maintenance, minute) is not None for minute in planned),
+            "correction": _numbers(
+                {number for minute in minutes for number in corrected(minute.minute_utc_ns, minute.animal)}
+            ),
         }
 
 

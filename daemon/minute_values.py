@@ -271,6 +271,12 @@ class MinuteCollector:
         """The values of the minutes that are over at this time, when no frame is to come that lies before it."""
         return [] if self._minute is None or utc_ns // MINUTE_NS < self._minute else self._turn_to(utc_ns // MINUTE_NS)
 
+    def catch_up(self, utc_ns: int) -> list[MinuteValue]:
+        """The values of the minutes that are over before the one of this time, told minute by minute as they pass."""
+        if self._minute is None:
+            return []
+        return [value for minute in range(self._minute + 1, utc_ns // MINUTE_NS) for value in self._turn_to(minute)]
+
     def finish(self) -> list[MinuteValue]:
         """The values of what there is of the present minute, when nothing more is to come."""
         minute, self._minute = self._minute, None

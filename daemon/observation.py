@@ -35,6 +35,21 @@ class PartObservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who something that is followed is said to be."""
+
+    animal: int | None
+    """Its number, from 1; None while it is not known which it is, and for a group."""
+    probability: float | None
+    """The tracker's posterior of the animal, or of the likeliest candidate; None for a group, and where a person has
+    named it."""
+    candidates: tuple[int, ...] = ()
+    """Animals that it may be; empty where one is named."""
+    correction: int | None = None
+    """Number of the newest correction by a person that changed this; None where it is the tracker's word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnimalObservation:
     """One animal in one frame, or several that cannot be told apart."""
 
@@ -47,11 +62,17 @@ class AnimalObservation:
     track: int | None = None
     """What is followed from frame to frame, from 1, unique in a run; None where nothing was followed."""
     probability: float | None = None
-    """That it is this animal, or, as long as none is named, the likeliest of the candidates; None for a group."""
+    """That it is this animal, or, as long as none is named, the likeliest of the candidates; None for a group,
+    and where a person has named it."""
     candidates: tuple[int, ...] = ()
     """Animals that it may be; empty where one is named."""
     group: int | None = None
     """Number of the group that this is."""
+    correction: int | None = None
+    """Number of the newest correction by a person that changed who it is; None where it is the tracker's word."""
+    before: tuple[Identity, ...] = ()
+    """Who it was said to be before each of the corrections in force that changed it, the first one first; only of a
+    frame that was just measured."""
 
     def __post_init__(self) -> None:
         if self.animal is None and self.track is None:
@@ -61,6 +82,16 @@ class AnimalObservation:
     def key(self) -> int:
         """What tells it from the others of its frame: its track, or without one its animal."""
         return next(number for number in (self.track, self.animal) if number is not None)
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is said to be."""
+        return Identity(
+            animal=self.animal,
+            probability=self.probability,
+            candidates=self.candidates,
+            correction=self.correction,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

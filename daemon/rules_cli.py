@@ -14,7 +14,7 @@ from rich.table import Table
 
 from daemon.credentials import mqtt_password
 from daemon.default_rules import FRAME_RULES, SERVICE_EVENTS
-from daemon.events import Event, EventKind, EventState
+from daemon.events import Event, EventKind, EventState, correction_of
 from daemon.installation import default_config
 from daemon.messaging.ask import give_command
 from daemon.minute_rules import local_text
@@ -112,13 +112,17 @@ def acknowledge(
     with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
         known = [each for each in open_now(store.event_histories()) if each.opened.kind is not EventKind.MAINTENANCE]
     if event is None:
-        table = Table("event", "what", "animal", "severity", "since", "acknowledged by", box=None, pad_edge=False)
+        table = Table(
+            "event", "what", "animal", "severity", "since", "acknowledged by", "corrected", box=None, pad_edge=False
+        )
         for each in known:
             opened = each.opened
             since = local_text(opened.at_utc_ns, settings.zone)
             animal = "" if opened.animal is None else str(opened.animal)
             seen_by = escape(each.acknowledged_by or "")
-            table.add_row(opened.event_id, opened.kind.value, animal, each.severity.value, since, seen_by)
+            number = correction_of(opened)
+            corrected = "" if number is None else f"identities since, by correction {number}"
+            table.add_row(opened.event_id, opened.kind.value, animal, each.severity.value, since, seen_by, corrected)
         _print(table)
         return
     if by is None:

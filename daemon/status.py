@@ -181,6 +181,8 @@ class AnimalStatus(_Part):
     head_celsius: float | None
     body_celsius: float | None
     tail_celsius: float | None
+    correction: int | None = None
+    """Number of the correction by which a person says that it is this animal; None where it is the tracker's word."""
 
 
 class DiskStatus(_Part):
@@ -215,6 +217,8 @@ class OpenEventStatus(_Part):
     acknowledged_by: str | None
     evidence: str | None
     """Id of the event that has the newest plot and frames: `/api/evidence/ID/plot`."""
+    correction: int | None = None
+    """Number of the correction of identities after which what it rests on is not what it was."""
 
 
 class MaintenanceStatus(_Part):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from daemon.capture import CaptureLoop
 from daemon.caretaker import Caretaker
-from daemon.events import EventKind, Severity
+from daemon.events import EventKind, Severity, correction_of
 from daemon.handoff import HandOff
 from daemon.live import LiveView
 from daemon.messaging.commands import CommandCounts
@@ -278,6 +278,7 @@ def _open_event(found: OpenEvent) -> OpenEventStatus:
         severity=found.severity.value,
         opened_utc_ns=found.opened.at_utc_ns,
         acknowledged_by=found.acknowledged_by,
+        correction=correction_of(found.opened),
         evidence=pictured.event_id if "plot" in pictured.data or "frame_1" in pictured.data else None,
     )
 
@@ -297,6 +298,7 @@ def animal_statuses(observation: FrameObservation, now_monotonic_ns: int) -> tup
                 head_celsius=means.get(BodyPart.HEAD),
                 body_celsius=means.get(BodyPart.BODY),
                 tail_celsius=means.get(BodyPart.TAIL),
+                correction=animal.correction,
             )
         )
     return tuple(statuses)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-from daemon.events import Event, EventKind, EventState
+from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import plot
 from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, in_words, planned_at
@@ -16,6 +16,7 @@ from daemon.rule import Rule
 from daemon.rule_state import JOINED, QUIET_OVER
 from daemon.settings import Settings
 from daemon.store.repository import Store
+from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,13 @@ def minute_rules_of(settings: Settings, rules: Sequence[Rule]) -> MinuteRules:
     )
 
 
+def _standing(events: Sequence[Event]) -> list[Event]:
+    """Without what is over and rested on data that was corrected: it says nothing about which days are usual."""
+    closed = {event.opened_event_id for event in events if event.state is EventState.CLOSED}
+    wrong = {event.event_id for event in events if event.event_id in closed and IDENTITY_CORRECTION in event.data}
+    return [event for event in events if event.event_id not in wrong and event.opened_event_id not in wrong]
+
+
 class Watching:
     """All methods but the properties belong to the worker's thread.
 
@@ -51,6 +59,7 @@ class Watching:
 
     def __init__(self, settings: Settings) -> None:
         self.rules = minute_rules_of(settings, settings.minute_rules())
+        self._settings = settings
         self._plan = settings.maintenance
         self._zone = settings.zone
         self._album = FrameAlbum()
@@ -86,12 +95,28 @@ class Watching:
         self._stretches = store.maintenance_between(since_utc_ns, now_utc_ns + LOOK_BACK_NS)
         self.rules.set_maintenance(self._stretches)
         events = store.event_histories(now_utc_ns - max(_EVENTS_LOOKED_BACK_NS, now_utc_ns - since_utc_ns))
-        self.rules.restore(events)
+        self.rules.restore(_standing(events))
         closed = {event.opened_event_id for event in events if event.state is EventState.CLOSED}
         self._on = tuple(each for each in self._stretches if each.event_id not in closed)
         past = store.minute_values(since_utc_ns=since_utc_ns, until_utc_ns=now_utc_ns, measures=self.rules.measures)
         self.rules.load(past)
         return self.rules.orphans(now_utc_ns)
+
+    def begin_anew(self, store: Store, now_utc_ns: int) -> list[Event]:
+        """Forget the past and take it up as it is stored now: a person has corrected it; events to be told.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be read: then nothing has changed.
+        """
+        before = self.rules
+        self.rules = minute_rules_of(self._settings, before.rules)
+        try:
+            return self.restore(store, now_utc_ns)
+        except StoreError:
+            self.rules = before
+            raise
 
     def is_maintenance(self, utc_ns: int) -> bool:
         """Whether people work at the cage at this moment."""

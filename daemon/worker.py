@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
+from daemon.identity_correction import CorrectionsInForce
 from daemon.maintenance import Maintenance
 from daemon.messaging.payloads import NO_NAMES, AnimalNames, event_message
 from daemon.minute_value import MinuteValue
@@ -154,6 +155,10 @@ class Worker:
         self.rules = rules
         self.watching = watching
         """Rules over minutes, maintenance and evidence; none where nobody is to be told."""
+        self.minutes = minutes
+        """Collects the measures; belongs to the worker's thread."""
+        self.corrections = CorrectionsInForce()
+        """What people have said about who is who; belongs to the worker's thread."""
         self.run_id = run_id
         """What is handled from now on belongs to this run; what waits belongs to the one before."""
         self._pipeline = pipeline
@@ -164,7 +169,6 @@ class Worker:
         self._on_measured = on_measured
         self._beat = beat
         self._vision = vision
-        self._minutes = minutes
         self._next_runs: deque[tuple[int, Callable[[], None]]] = deque()
         self._asked: deque[Callable[[], None]] = deque()
         self._tick_due_ns = 0
@@ -252,6 +256,10 @@ class Worker:
         logger.info("event %s %s %s", event.kind, event.state, event.data_json())
         self._later(keep)
 
+    def tell(self, event: Event) -> None:
+        """Store an event and tell of it."""
+        self._tell(event)
+
     def tell_and_then(self, event: Event, then: Callable[[], object]) -> None:
         """Store an event, tell of it, and call `then` when it is stored."""
         self._tell(event)
@@ -269,8 +277,8 @@ class Worker:
                 item = items.get(IDLE_S)
                 if item is not None:
                     self.handle(item)
-                elif self._minutes is not None:
-                    self._keep(self._minutes.close_until(self._clock.utc_ns() - round(LATE_S * NS_PER_S)))
+                elif self.minutes is not None:
+                    self._keep(self.minutes.close_until(self._clock.utc_ns() - round(LATE_S * NS_PER_S)))
                 self.tick()
                 self.write_if_due()
             self.finish_minutes()
@@ -282,8 +290,8 @@ class Worker:
 
     def finish_minutes(self) -> None:
         """Nothing more is to come: what there is of the present minute is queued."""
-        if self._minutes is not None:
-            self._keep(self._minutes.finish())
+        if self.minutes is not None:
+            self._keep(self.minutes.finish())
 
     def _keep(self, values: Sequence[MinuteValue]) -> None:
         if not values:
@@ -323,8 +331,8 @@ class Worker:
                 self._tell(event)
         self._batch().observations.append(measured.observation)
         self.waiting += 1
-        if self._minutes is not None:
-            self._keep(self._minutes.add(measured.observation))
+        if self.minutes is not None:
+            self._keep(self.minutes.add(measured.observation))
         if self.watching is not None:
             self.watching.see(sample.frame, measured)
         if self.watching is None or not self.watching.is_maintenance(sample.frame.captured_utc_ns):
@@ -357,9 +365,10 @@ class Worker:
 
     def _measured(self, sample: Sample) -> Measured:
         try:
-            return self._pipeline.process(
+            measured = self._pipeline.process(
                 sample.frame, block_key=sample.block_key, planned_utc_ns=sample.planned_utc_ns
             )
+            return replace(measured, observation=self.corrections.corrected(measured.observation))
         except Exception as error:  # whatever a segmenter makes of one frame, the next one may be measured
             self.failed_frames += 1
             if type(error) not in self._known_failures:

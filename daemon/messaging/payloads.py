@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from daemon.events import Event, EventState, NumberedEvent, Severity
+from daemon.events import Event, EventState, NumberedEvent, Severity, correction_of
 from daemon.messaging import topics
 from daemon.messaging.outbox import OutboxMessage, Priority
 from daemon.minute_value import MinuteValue
@@ -151,11 +151,14 @@ class AnimalInFramePayload(BaseModel):
     track: int | None = None
     """What is followed from frame to frame, from 1, unique in a run."""
     probability: Share = None
-    """That it is this animal, or, as long as none is named, the likeliest of the candidates; null for a group."""
+    """That it is this animal, or, as long as none is named, the likeliest of the candidates; null for a group,
+    and where a person has named it."""
     candidates: tuple[int, ...] = ()
     """Animals that it may be; empty where one is named."""
     group: int | None = None
     """Number of the group that this is."""
+    correction: int | None = None
+    """Number of the correction by which a person says who it is; null where it is the tracker's word."""
 
 
 class GroupPayload(BaseModel):
@@ -185,6 +188,8 @@ class AnimalPayload(Payload):
     captured_utc_ns: int
     flags: tuple[str, ...]
     parts: tuple[PartPayload, ...]
+    correction: int | None = None
+    """Number of the correction by which a person says that it is this animal; null where it is the tracker's word."""
     measures: dict[str, Number] | None = None
     """Its measures of the newest finished minute, by name (units at the end of the names); null as a value where too
     little was seen to say anything, null as a whole before the first minute is over."""
@@ -266,6 +271,8 @@ class OpenConditionPayload(BaseModel):
     """Its name in the config; null where it has none."""
     since: str
     since_utc_ns: int
+    correction: int | None = None
+    """Number of the correction of identities after which what it rests on is not what it was."""
 
 
 class AlertPayload(Payload):
@@ -408,6 +415,7 @@ def observation_payload(observation: FrameObservation, names: AnimalNames = NO_N
                 probability=animal.probability,
                 candidates=animal.candidates,
                 group=animal.group,
+                correction=animal.correction,
             )
             for animal in observation.animals
         ),
@@ -448,6 +456,7 @@ def animal_payload(
         captured_utc_ns=observation.captured_utc_ns,
         flags=flag_names(observation.flags),
         parts=_parts(animal),
+        correction=animal.correction,
         measures={each.measure: each.value for each in minute} if minute else None,
         measures_minute=None if minute_utc_ns is None else iso_utc(minute_utc_ns),
         measures_minute_utc_ns=minute_utc_ns,
@@ -495,6 +504,7 @@ def alert_payload(opened: Sequence[Event], names: AnimalNames = NO_NAMES) -> byt
                 animal_name=_name(event.animal, names),
                 since=iso_utc(event.at_utc_ns),
                 since_utc_ns=event.at_utc_ns,
+                correction=correction_of(event),
             )
             for event in opened
         )

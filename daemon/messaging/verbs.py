@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from daemon.ad_hoc import LONGEST_S
+from daemon.correction_commands import WITHIN_S as CORRECTION_WITHIN_S
+from daemon.correction_commands import CorrectionPayload
 from daemon.event_commands import WITHIN_S as EVENT_WITHIN_S
 from daemon.event_commands import AcknowledgePayload, MaintenancePayload
 from daemon.messaging import topics
@@ -62,6 +64,11 @@ VERBS: Final[Mapping[str, VerbTerms]] = {
     ),
     "maintenance": VerbTerms(
         model=MaintenancePayload, within_s=EVENT_WITHIN_S, summary="Begin or end work at the cage: rules keep silent."
+    ),
+    "correction": VerbTerms(
+        model=CorrectionPayload,
+        within_s=CORRECTION_WITHIN_S,
+        summary="Go on with what a correction of identities in the database says, or without one that was undone.",
     ),
 }
 """By the verb in the topic."""

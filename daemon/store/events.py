@@ -1,14 +1,14 @@
 """Events as rows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, or_, select
 
-from daemon.events import Event, EventKind, EventState, NumberedEvent, Severity
+from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState, NumberedEvent, Severity
 from daemon.store.counters import EVENT_SEQ, count, counted
-from daemon.store.schema import event, run
+from daemon.store.schema import corrected_event, event, identity_correction, run
 
 _NS_PER_MS = 1_000_000
 
@@ -57,6 +57,15 @@ def _row(numbered: NumberedEvent, run_id: int) -> dict[str, object]:
     }
 
 
+_CORRECTION = (
+    select(func.max(corrected_event.c.correction_id))
+    .join(identity_correction, identity_correction.c.id == corrected_event.c.correction_id)
+    .where(corrected_event.c.event_id == event.c.id, identity_correction.c.undone_utc_ns.is_(None))
+    .correlate(event)
+    .scalar_subquery()
+)
+"""Number of the newest correction in effect that changed what an event rests on."""
+
 _EVENT = select(
     event.c.id,
     event.c.run_id,
@@ -68,6 +77,7 @@ _EVENT = select(
     event.c.animal,
     event.c.data_json,
     event.c.opened_event_id,
+    _CORRECTION.label("correction_id"),
 )
 
 
@@ -89,6 +99,14 @@ def event_histories(connection: Connection, since_utc_ns: int | None) -> list[Ev
     elif not ids:
         return []
     return _events(connection, _EVENT.where(wanted).order_by(event.c.id))
+
+
+def events_of_animals(
+    connection: Connection, animals: Collection[int], *, since_utc_ns: int
+) -> list[tuple[int, Event]]:
+    """Events about these animals from a time on, with their numbers, in their order."""
+    of_them = _EVENT.where(event.c.animal.in_(animals), event.c.at_utc_ns >= since_utc_ns)
+    return [(row.id, _event(row)) for row in connection.execute(of_them.order_by(event.c.id))]
 
 
 def recent_events(connection: Connection, limit: int) -> list[Event]:
@@ -113,6 +131,9 @@ def _events(connection: Connection, statement: Select[*tuple[Any, ...]]) -> list
 
 
 def _event(row: Row[*tuple[Any, ...]]) -> Event:
+    data = json.loads(row.data_json)
+    if row.correction_id is not None:
+        data[IDENTITY_CORRECTION] = row.correction_id
     return Event(
         event_id=row.event_id,
         kind=EventKind(row.kind),
@@ -120,6 +141,6 @@ def _event(row: Row[*tuple[Any, ...]]) -> Event:
         severity=Severity(row.severity),
         at_utc_ns=row.at_utc_ns,
         animal=row.animal,
-        data=json.loads(row.data_json),
+        data=data,
         opened_event_id=row.opened_event_id,
     )

@@ -34,10 +34,10 @@ def insert_minute_values(connection: Connection, values: Sequence[MinuteValue], 
         where=new.samples > minute_value.c.samples,
     )
     connection.execute(statement, [_row(each, run_id) for each in values])
-    _count(connection, len(values))
+    count_rows(connection, len(values))
 
 
-def _count(connection: Connection, more: int) -> None:
+def count_rows(connection: Connection, more: int) -> None:
     """So many rows more, or fewer; a minute that is stored twice around a restart counts twice."""
     if connection.execute(select(counter.c.value).where(counter.c.name == MINUTE_VALUES)).scalar() is None:
         more = connection.execute(select(func.count()).select_from(minute_value)).scalar_one()
@@ -66,7 +66,7 @@ def minute_values(
     measures: Collection[str] | None,
 ) -> Iterator[MinuteValue]:
     """See `Store.minute_values`."""
-    statement = select(minute_value).where(*_within(since_utc_ns, until_utc_ns, animals))
+    statement = select(minute_value).where(*within(since_utc_ns, until_utc_ns, animals))
     if measures is not None:
         statement = statement.where(minute_value.c.measure.in_(list(measures)))
     ordered = statement.order_by(minute_value.c.minute_utc_ns, minute_value.c.animal, minute_value.c.measure)
@@ -85,26 +85,28 @@ def minute_values(
     return without_maintenance(values, maintenance_between(connection, since_utc_ns, until_utc_ns + MINUTE_NS))
 
 
-def _within(since_utc_ns: int, until_utc_ns: int, animals: Sequence[int | None] | None) -> list[Any]:
+def within(since_utc_ns: int, until_utc_ns: int, animals: Sequence[int | None] | None) -> list[Any]:
+    """What holds for the values of these animals in this time; None stands for all of them."""
     conditions: list[Any] = [minute_value.c.minute_utc_ns >= since_utc_ns, minute_value.c.minute_utc_ns < until_utc_ns]
     if animals is not None:
         conditions.append(minute_value.c.animal.in_([CAGE if each is None else each for each in animals]))
     return conditions
 
 
-def replace_minute_values(
+def clear_minute_values(
     connection: Connection,
-    values: Sequence[MinuteValue],
     *,
     since_utc_ns: int,
     until_utc_ns: int,
     animals: Sequence[int | None],
-    run_id: int,
+    run_ids: Collection[int],
 ) -> None:
-    """See `Store.replace_minute_values`."""
-    gone = connection.execute(delete(minute_value).where(*_within(since_utc_ns, until_utc_ns, animals))).rowcount
-    _count(connection, -gone)
-    insert_minute_values(connection, values, run_id=run_id)
+    """Take away all that these runs have stored of these animals (None: the cage) in this time."""
+    of_runs = minute_value.c.run_id.in_(run_ids)
+    gone = connection.execute(
+        delete(minute_value).where(*within(since_utc_ns, until_utc_ns, animals), of_runs)
+    ).rowcount
+    count_rows(connection, -gone)
 
 
 def rows_a_minute(connection: Connection, since_utc_ns: int) -> float | None:

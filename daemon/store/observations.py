@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
-from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.observation import AnimalObservation, FrameObservation, GroupObservation, PartObservation
 from daemon.store.blocks import StoredBlock, accounted, known_block, settle_again
 from daemon.store.counters import FRAMES, PART_OBSERVATIONS, count
-from daemon.store.identities import add_identities, insert_identities
-from daemon.store.schema import CALIBRATION_VALUES, calibration, frame, part_observation, planned_sample
-from daemon.store.shapes import add_shapes, frames_with_scene, insert_scenes, insert_shapes
+from daemon.store.identities import groups_in, identities_of, insert_identities
+from daemon.store.identity_spans import numbers_of
+from daemon.store.schema import CALIBRATION_VALUES, block, calibration, frame, part_observation, planned_sample
+from daemon.store.shapes import insert_scenes, insert_shapes, outline_in, pieces, posture_in, scenes_of, shapes_of
 from daemon.vision.parts import BodyPart
 from drivers.errors import StoreRejectedError
 from drivers.frame import FrameFlag
@@ -217,38 +218,76 @@ def latest_observations(connection: Connection) -> list[LatestObservation]:
 
 def block_observations(connection: Connection, stored: StoredBlock) -> list[FrameObservation]:
     """See `Store.block_observations`."""
-    samples = (
-        select(
-            frame.c.id.label("frame_id"),
-            frame.c.sequence,
-            frame.c.captured_utc_ns,
-            frame.c.captured_monotonic_ns,
-            frame.c.flags,
-            frame.c.fpa_celsius.label("frame_fpa_celsius"),
-            frame.c.shutter_celsius.label("frame_shutter_celsius"),
-            frame.c.background_celsius,
-            frame.c.not_measured,
-            frame.c.segmenter,
-            planned_sample.c.planned_utc_ns,
-            *(calibration.columns[name] for name in CALIBRATION_VALUES),
-        )
-        .join(planned_sample, planned_sample.c.frame_id == frame.c.id)
-        .join(calibration, frame.c.calibration_id == calibration.c.id)
-        .where(planned_sample.c.block_id == stored.block_id)
-        .order_by(planned_sample.c.planned_utc_ns)
-    )
+    samples = _SAMPLES.where(planned_sample.c.block_id == stored.block_id).order_by(planned_sample.c.planned_utc_ns)
     parts = (
         select(part_observation)
         .join(planned_sample, planned_sample.c.frame_id == part_observation.c.frame_id)
         .where(planned_sample.c.block_id == stored.block_id)
         .order_by(part_observation.c.frame_id, part_observation.c.subject, part_observation.c.part)
     )
-    animals = {frame_id: _animals(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
-    found = {
-        row.frame_id: _observation(row, stored.key, animals.get(row.frame_id, ()))
-        for row in connection.execute(samples)
-    }
-    return list(frames_with_scene(connection, add_identities(connection, add_shapes(connection, found))).values())
+    return list(_found(connection, samples, parts).values())
+
+
+def observations_by_id(connection: Connection, frame_ids: Sequence[int]) -> dict[int, FrameObservation]:
+    """Stored frames by their ids, in the order of these, as they were handed to `Store.add`."""
+    found: dict[int, FrameObservation] = {}
+    for ids in pieces(frame_ids):
+        samples = _SAMPLES.where(frame.c.id.in_(ids)).order_by(frame.c.id)
+        parts = (
+            select(part_observation)
+            .where(part_observation.c.frame_id.in_(ids))
+            .order_by(part_observation.c.frame_id, part_observation.c.subject, part_observation.c.part)
+        )
+        found |= _found(connection, samples, parts)
+    return found
+
+
+_SAMPLES = (
+    select(
+        frame.c.id.label("frame_id"),
+        frame.c.sequence,
+        frame.c.captured_utc_ns,
+        frame.c.captured_monotonic_ns,
+        frame.c.flags,
+        frame.c.fpa_celsius.label("frame_fpa_celsius"),
+        frame.c.shutter_celsius.label("frame_shutter_celsius"),
+        frame.c.background_celsius,
+        frame.c.not_measured,
+        frame.c.segmenter,
+        frame.c.calibration_id,
+        planned_sample.c.planned_utc_ns,
+        block.c.key.label("block_key"),
+        *(calibration.columns[name] for name in CALIBRATION_VALUES),
+    )
+    .select_from(frame)
+    .join(calibration, frame.c.calibration_id == calibration.c.id)
+    .outerjoin(planned_sample, planned_sample.c.frame_id == frame.c.id)
+    .outerjoin(block, planned_sample.c.block_id == block.c.id)
+)
+
+
+def _found(
+    connection: Connection, samples: Select[*tuple[Any, ...]], parts: Select[*tuple[Any, ...]]
+) -> dict[int, FrameObservation]:
+    by_frame = dict(_grouped(connection, parts, "frame_id"))
+    rows = connection.execute(samples).all()
+    ids = [row.frame_id for row in rows]
+    shapes, identities, scenes = shapes_of(connection, ids), identities_of(connection, ids), scenes_of(connection, ids)
+    calibrations: dict[int, Calibration] = {}
+    found = {}
+    for row in rows:
+        number = row.frame_id
+        if row.calibration_id not in calibrations:
+            calibrations[row.calibration_id] = _calibration(row)
+        followed = identities.get(number, {})
+        found[number] = _observation(
+            row,
+            calibrations[row.calibration_id],
+            _animals(by_frame.get(number, ()), shapes, followed),
+            groups_in(followed),
+            scenes.get(number),
+        )
+    return found
 
 
 def _grouped(
@@ -258,15 +297,30 @@ def _grouped(
     return [(value, list(group)) for value, group in groupby(rows, key=lambda row: getattr(row, column))]
 
 
-def _animals(rows: Sequence[AnyRow]) -> tuple[AnimalObservation, ...]:
-    return tuple(
-        AnimalObservation(animal=of_part[0].animal, track=int(subject), parts=tuple(map(_part, of_part)))
-        for subject, group in groupby(rows, key=lambda row: row.subject)
-        if (of_part := list(group))
-    )
+def _animals(
+    rows: Sequence[AnyRow], shapes: Mapping[tuple[int, int], AnyRow], followed: Mapping[int, AnyRow]
+) -> tuple[AnimalObservation, ...]:
+    animals = []
+    for subject, group in groupby(rows, key=lambda row: int(row.subject)):
+        of_part = list(group)
+        shape, known = shapes.get((of_part[0].frame_id, subject)), followed.get(subject)
+        animals.append(
+            AnimalObservation(
+                animal=of_part[0].animal,
+                parts=tuple(_part(row, outline_in(shape, BodyPart(row.part))) for row in of_part),
+                posture=posture_in(shape),
+                track=None if known is None else subject,
+                probability=None if known is None else known.probability,
+                candidates=() if known is None else numbers_of(known.candidates),
+                correction=None if known is None else known.correction_id,
+                group=None if known is None or known.group_size is None else subject,
+            )
+        )
+    animals.sort(key=lambda each: (each.animal is None, each.animal or each.key))
+    return tuple(animals)
 
 
-def _part(row: AnyRow) -> PartObservation:
+def _part(row: AnyRow, outline_px: int | None = None) -> PartObservation:
     return PartObservation(
         part=BodyPart(row.part),
         x_px=row.x_px,
@@ -281,24 +335,35 @@ def _part(row: AnyRow) -> PartObservation:
         p95_celsius=row.p95_celsius,
         min_celsius=row.min_celsius,
         max_celsius=row.max_celsius,
+        outline_px=outline_px,
     )
 
 
-def _observation(row: AnyRow, block_key: str, animals: tuple[AnimalObservation, ...]) -> FrameObservation:
+def _observation(
+    row: AnyRow,
+    calibrated: Calibration,
+    animals: tuple[AnimalObservation, ...],
+    groups: tuple[GroupObservation, ...],
+    scene: AnyRow | None,
+) -> FrameObservation:
     return FrameObservation(
         sequence=row.sequence,
         captured_utc_ns=row.captured_utc_ns,
         captured_monotonic_ns=row.captured_monotonic_ns,
         flags=FrameFlag(row.flags),
-        calibration=_calibration(row),
+        calibration=calibrated,
         fpa_celsius=row.frame_fpa_celsius,
         shutter_celsius=row.frame_shutter_celsius,
         background_celsius=row.background_celsius,
         animals=animals,
         not_measured=row.not_measured,
-        block_key=block_key,
+        block_key=row.block_key,
         planned_utc_ns=row.planned_utc_ns,
         segmenter=row.segmenter,
+        nest_celsius=None if scene is None else scene.nest_celsius,
+        reference_offset_celsius=None if scene is None else scene.reference_offset_celsius,
+        reference_uncertainty_celsius=None if scene is None else scene.reference_uncertainty_celsius,
+        groups=groups,
     )
 
 

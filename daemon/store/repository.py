@@ -17,6 +17,7 @@ from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
 from daemon.store import blocks, maintenance, minutes, outbox, pins, recordings, runs
 from daemon.store.blocks import BlockPlan, Coverage, StoredBlock
+from daemon.store.corrections import CorrectionRows, StoredCorrection
 from daemon.store.counters import (
     EVENTS,
     FRAMES,
@@ -467,26 +468,6 @@ class Store:
         with self._database.reading("count the values of minutes") as connection:
             return minutes.rows_a_minute(connection, since_utc_ns)
 
-    def replace_minute_values(
-        self,
-        values: Sequence[MinuteValue],
-        *,
-        since_utc_ns: int,
-        until_utc_ns: int,
-        animals: Sequence[int | None],
-        run_id: int,
-    ) -> None:
-        """Put values in place of all that are stored of these animals (None: the cage) in this time."""
-        with self._database.writing("replace the values of minutes") as connection:
-            minutes.replace_minute_values(
-                connection,
-                values,
-                since_utc_ns=since_utc_ns,
-                until_utc_ns=until_utc_ns,
-                animals=animals,
-                run_id=run_id,
-            )
-
     def trunk_places(
         self, animal: int, *, since_utc_ns: int, until_utc_ns: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -496,6 +477,42 @@ class Store:
         """
         with self._database.reading(f"read the places of animal {animal}") as connection:
             return minutes.trunk_places(connection, animal, since_utc_ns=since_utc_ns, until_utc_ns=until_utc_ns)
+
+    # Corrections of who is who
+
+    def corrections(self) -> list[StoredCorrection]:
+        """All corrections, undone ones too, in the order in which they were made."""
+        with self._database.reading("read the corrections") as connection:
+            return CorrectionRows(connection).corrections()
+
+    @contextmanager
+    def correction_rows(self) -> Iterator[CorrectionRows]:
+        """What a correction looks at, in one snapshot; not to be held for long, as it keeps the log from being cut."""
+        with self._database.reading("read who is who") as connection:
+            yield CorrectionRows(connection)
+
+    @contextmanager
+    def correcting(
+        self,
+        *,
+        run_id: int,
+        events: Sequence[Event] = (),
+        tell: Callable[[NumberedEvent], OutboxMessage] | None = None,
+    ) -> Iterator[CorrectionRows]:
+        """One transaction in which identities are changed with all that rests on them: all of it, or nothing.
+
+        Parameters
+        ----------
+        run_id : int
+            That tells of it.
+        events : sequence of Event
+            Stored at the end; may be filled meanwhile.
+        tell : callable, optional
+            See `add`.
+        """
+        with self._database.writing("correct who is who") as connection:
+            yield CorrectionRows(connection)
+            self._insert_events(connection, events, run_id=run_id, tell=tell)
 
     # Events, recordings
 

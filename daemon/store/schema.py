@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import REAL
 
 from daemon.events import EventState, Severity
+from daemon.identity_correction import CorrectionKind
 from daemon.maintenance import Reason as MaintenanceReason
 from daemon.vision.parts import BodyPart
 from drivers.t2s_protocol import Variant
@@ -364,6 +365,9 @@ class _IdentityObservation(TypedColumns):
     group_area_px: Named[int | None] = Column(Whole)
     group_mean_celsius: Named[float | None] = Column(Real)
     group_max_celsius: Named[float | None] = Column(Real)
+    correction_id: Named[int | None] = Column(Whole)
+    """The newest correction by which a person changed this row; NULL where it is the tracker's word. No foreign key:
+    a column that has one cannot be added to a large table without copying it."""
 
 
 identity_observation = Table(
@@ -377,6 +381,90 @@ identity_observation = Table(
     CheckConstraint(both_or_none("group_size", "group_area_px"), name="group"),
     **CLUSTERED,
 )
+
+
+class _IdentityCorrection(TypedColumns):
+    """What a person said about who is who, from a moment on: a `daemon.identity_correction.Correction`."""
+
+    id: Named[int] = Column(Whole, primary_key=True)
+    kind: Named[str] = Column(Text)
+    animal: Named[int | None] = Column(Whole)
+    """Of a swap the first animal; of an assignment who it is, NULL for nobody who is known."""
+    other: Named[int | None] = Column(Whole)
+    """Of a swap the second animal."""
+    track: Named[int | None] = Column(Whole)
+    """Of an assignment the `subject` that it is about."""
+    run_id: Named[int] = Column(Whole, ForeignKey("run.id"))
+    """The run of the first frame that it is about."""
+    from_utc_ns: Named[int] = Column(Whole)
+    until_utc_ns: Named[int | None] = Column(Whole)
+    """NULL: as long as the tracks of that start of the service go on."""
+    by_whom: Named[str] = Column(Text)
+    reason: Named[str] = Column(Text)
+    made_utc_ns: Named[int] = Column(Whole)
+    stored_until_utc_ns: Named[int] = Column(Whole)
+    """Frames before this are corrected in the database; those after it by the service, once it was told."""
+    minutes_from_utc_ns: Named[int] = Column(Whole)
+    """Minutes from this one on..."""
+    minutes_until_utc_ns: Named[int] = Column(Whole)
+    """...up to before this one were computed anew; what they were is in `minute_before`."""
+    told_utc_ns: Named[int | None] = Column(Whole)
+    """When the running service took it over; NULL where it was not told, or none ran."""
+    undone_utc_ns: Named[int | None] = Column(Whole)
+    undone_by: Named[str | None] = Column(Text)
+
+
+identity_correction = Table(
+    "identity_correction",
+    metadata,
+    _IdentityCorrection,
+    CheckConstraint(one_of("kind", CorrectionKind), name="kind"),
+    CheckConstraint("animal >= 1", name="animal"),
+    CheckConstraint(
+        "(kind = 'swap' AND animal IS NOT NULL AND other IS NOT NULL AND animal <> other AND track IS NULL)"
+        " OR (kind = 'assign' AND other IS NULL AND track IS NOT NULL)",
+        name="what",
+    ),
+    CheckConstraint("until_utc_ns > from_utc_ns", name="until"),
+    CheckConstraint("by_whom <> ''", name="by_whom"),
+    CheckConstraint(both_or_none("undone_utc_ns", "undone_by"), name="undone"),
+    **STRICT,
+)
+
+
+class _IdentityBefore(TypedColumns):
+    """What a correction changed: a stretch of frames in which one track was said to be the same all along."""
+
+    correction_id: Named[int] = Column(Whole, ForeignKey("identity_correction.id"), primary_key=True)
+    subject: Named[int] = Column(Whole, primary_key=True)
+    first_frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"), primary_key=True)
+    last_frame_id: Named[int] = Column(Whole, ForeignKey("frame.id"))
+    followed: Named[int] = Column(Whole)
+    """0 where nothing was followed: the row in `identity_observation` came with the correction."""
+    animal: Named[int | None] = Column(Whole)
+    probability: Named[float | None] = Column(Real)
+    candidates: Named[str] = Column(Text)
+    before_correction_id: Named[int | None] = Column(Whole, ForeignKey("identity_correction.id"))
+
+
+identity_before = Table(
+    "identity_before",
+    metadata,
+    _IdentityBefore,
+    CheckConstraint("last_frame_id >= first_frame_id", name="last"),
+    CheckConstraint("followed IN (0, 1)", name="followed"),
+    **CLUSTERED,
+)
+
+
+class _CorrectedEvent(TypedColumns):
+    """An event that rests on data which a correction changed."""
+
+    event_id: Named[int] = Column(Whole, ForeignKey("event.id"), primary_key=True)
+    correction_id: Named[int] = Column(Whole, ForeignKey("identity_correction.id"), primary_key=True)
+
+
+corrected_event = Table("corrected_event", metadata, _CorrectedEvent, **CLUSTERED)
 
 
 class _SceneObservation(TypedColumns):
@@ -425,6 +513,23 @@ minute_value = Table(
     Index("ix_minute_value_measure", "measure", "animal", "minute_utc_ns"),
     **CLUSTERED,
 )
+
+
+class _MinuteBefore(TypedColumns):
+    """A `minute_value` as it was before a correction."""
+
+    correction_id: Named[int] = Column(Whole, ForeignKey("identity_correction.id"), primary_key=True)
+    minute_utc_ns: Named[int] = Column(Whole, primary_key=True)
+    animal: Named[int] = Column(Whole, primary_key=True)
+    measure: Named[str] = Column(Text, primary_key=True)
+    run_id: Named[int] = Column(Whole, ForeignKey("run.id"))
+    value: Named[float | None] = Column(Real)
+    uncertainty: Named[float | None] = Column(Real)
+    coverage: Named[float] = Column(Real)
+    samples: Named[int] = Column(Whole)
+
+
+minute_before = Table("minute_before", metadata, _MinuteBefore, **CLUSTERED)
 
 
 class _Recording(TypedColumns):

@@ -1,7 +1,6 @@
 """How animals hold themselves, and what a frame says about nest and references."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -60,48 +59,33 @@ def insert_scenes(connection: Connection, frame_ids: Sequence[int], observations
         connection.execute(insert(scene_observation), rows)
 
 
-def add_shapes(connection: Connection, found: Mapping[int, FrameObservation]) -> dict[int, FrameObservation]:
-    """The frames, by their ids, with the shapes that are stored for them."""
-    shapes = {
+def shapes_of(connection: Connection, frame_ids: Sequence[int]) -> dict[tuple[int, int], AnyRow]:
+    """What is stored of shapes in these frames, by frame and subject."""
+    return {
         (row.frame_id, row.subject): row
-        for ids in pieces(list(found))
+        for ids in pieces(frame_ids)
         for row in connection.execute(select(shape_observation).where(shape_observation.c.frame_id.in_(ids)))
     }
+
+
+def posture_in(row: AnyRow | None) -> Posture | None:
+    """The posture in a row of shapes."""
+    if row is None or row.length_px is None:
+        return None
+    return Posture(nose_x_px=row.nose_x_px, nose_y_px=row.nose_y_px, length_px=row.length_px, curl=row.curl)
+
+
+def outline_in(row: AnyRow | None, part: BodyPart) -> int | None:
+    """How much of a part lies on the outline, by a row of shapes."""
+    return None if row is None else getattr(row, _OUTLINES[part])
+
+
+def scenes_of(connection: Connection, frame_ids: Sequence[int]) -> dict[int, AnyRow]:
+    """What is stored of nest and references in these frames, by frame."""
     return {
-        frame_id: replace(
-            each, animals=tuple(_with_shape(animal, shapes.get((frame_id, animal.key))) for animal in each.animals)
-        )
-        for frame_id, each in found.items()
-    }
-
-
-def _with_shape(animal: AnimalObservation, row: AnyRow | None) -> AnimalObservation:
-    if row is None:
-        return animal
-    posture = None
-    if row.length_px is not None:
-        posture = Posture(nose_x_px=row.nose_x_px, nose_y_px=row.nose_y_px, length_px=row.length_px, curl=row.curl)
-    parts = tuple(replace(part, outline_px=getattr(row, _OUTLINES[part.part])) for part in animal.parts)
-    return replace(animal, parts=parts, posture=posture)
-
-
-def frames_with_scene(connection: Connection, found: Mapping[int, FrameObservation]) -> dict[int, FrameObservation]:
-    """The frames, by their ids, with what is stored of nest and references."""
-    scenes = {
         row.frame_id: row
-        for ids in pieces(list(found))
+        for ids in pieces(frame_ids)
         for row in connection.execute(select(scene_observation).where(scene_observation.c.frame_id.in_(ids)))
-    }
-    return {
-        frame_id: each
-        if (row := scenes.get(frame_id)) is None
-        else replace(
-            each,
-            nest_celsius=row.nest_celsius,
-            reference_offset_celsius=row.reference_offset_celsius,
-            reference_uncertainty_celsius=row.reference_uncertainty_celsius,
-        )
-        for frame_id, each in found.items()
     }
 
 

@@ -99,6 +99,7 @@ def test_the_table_of_minutes_has_time_unit_block_and_stratum(config: Path, tmp_
         "block": "2026-11-18/night-1",
         "stratum": "night",
         "maintenance": "",
+        "correction": "",
     }
     assert float(rows[3]["uncertainty"]) == pytest.approx(0.19, abs=0.03)
     assert [row["block"] for row in rows[-2:]] == ["", ""]

@@ -111,6 +111,7 @@ def test_an_observation_reads_as_written_here() -> None:
                 "probability": 0.9877,
                 "candidates": [],
                 "group": None,
+                "correction": None,
             },
             {
                 "animal": None,

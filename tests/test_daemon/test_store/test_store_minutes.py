@@ -77,18 +77,19 @@ def test_of_two_halves_of_a_minute_the_one_with_more_samples_stays(store: Store,
     assert all_of(store) == [value(number=0.7, samples=40)]
 
 
-def test_replacing_leaves_nothing_of_what_was_and_does_not_touch_others(store: Store, ids: Ids) -> None:
+def test_clearing_takes_what_these_runs_stored_and_does_not_touch_others(
+    store: Store, ids: Ids, begin_run: Callable[[Store], Ids]
+) -> None:
     put(store, ids[0], *(value(minute, animal) for minute in range(3) for animal in (1, 2)))
-    store.replace_minute_values(
-        [value(1, 1, "rest_share", samples=2)],
-        since_utc_ns=START_UTC_NS + MINUTE_NS,
-        until_utc_ns=START_UTC_NS + 3 * MINUTE_NS,
-        animals=[1],
-        run_id=ids[0],
-    )
-    assert all_of(store) == [
-        value(0, 1), value(0, 2), value(1, 1, "rest_share", samples=2), value(1, 2), value(2, 2),
-    ]  # fmt: skip
+    put(store, begin_run(store)[0], value(1, 1, "rest_share"))
+    with store.correcting(run_id=ids[0]) as rows:
+        rows.clear_minutes(
+            since_utc_ns=START_UTC_NS + MINUTE_NS,
+            until_utc_ns=START_UTC_NS + 3 * MINUTE_NS,
+            animals=[1],
+            run_ids=[ids[0]],
+        )
+    assert all_of(store) == [value(0, 1), value(0, 2), value(1, 1, "rest_share"), value(1, 2), value(2, 2)]
 
 
 def test_rows_are_counted_as_they_come_and_go(store: Store, ids: Ids, database_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""`correction`: the running service goes on with what a person has said about who is who."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+
+from daemon.identity_corrector import CorrectionError, IdentityCorrector
+from daemon.messaging.commands import CommandPayload
+from daemon.minute_values import collector_of
+from daemon.order import Order, Outcome
+from daemon.settings import Settings
+from daemon.store.repository import Store
+from daemon.watching import Watching
+from daemon.worker import Worker
+from drivers.clock import Clock
+from drivers.errors import StoreError
+
+WITHIN_S = 20.0
+"""Frames since the correction are gone through, and the past of the rules is read anew: seconds."""
+
+LEAD_MINUTES = 10
+"""What the collector of the measures is to know of the time before, while frames wait."""
+
+
+class CorrectionPayload(CommandPayload):
+    """A correction that `vivarium identity` has stored, or undone."""
+
+    correction: Annotated[int, Field(ge=1)]
+    """Its number."""
+
+
+class CorrectionCommands:
+    """Each order is carried out by the worker's thread, between two frames.
+
+    Parameters
+    ----------
+    worker : Worker
+        Says of each frame who is who.
+    watching : Watching
+        Rules, whose past has changed.
+    store : Store
+        Holds the corrections: what is told is only a number.
+    settings : callable
+        Those in force.
+    run_id : callable
+        The run in force.
+    told : callable
+        Told when something was stored that others are to hear.
+    clock : Clock
+        Wall time.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: Worker,
+        watching: Watching,
+        store: Store,
+        settings: Callable[[], Settings],
+        run_id: Callable[[], int],
+        told: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._worker = worker
+        self._watching = watching
+        self._store = store
+        self._settings = settings
+        self._run_id = run_id
+        self._told = told
+        self._clock = clock
+
+    def take_over(self, payload: CorrectionPayload, order: Order) -> None:
+        """Go on with a correction, or without it if it was undone. Does not wait."""
+        self._worker.soon(partial(self._take_over, payload.correction, order))
+
+    def _take_over(self, number: int, order: Order) -> None:
+        if order.outcome is not None:
+            return
+        self._worker.write()
+        if self._worker.writes_waiting:
+            why = self._worker.write_error or "it is busy"
+            order.answer(Outcome("failed", "not_stored", f"the database cannot be written at present: {why}"))
+            return
+        try:
+            goes_on = self._change(number)
+        except CorrectionError as error:
+            order.answer(Outcome("refused", "unknown", str(error)))
+        except StoreError as error:
+            order.answer(Outcome("failed", "not_stored", str(error)))
+        else:
+            self._told()
+            order.answer(Outcome("done", data={"correction": number, "goes_on": goes_on}))
+
+    def _change(self, number: int) -> bool:
+        """Whether frames to come are concerned."""
+        settings = self._settings()
+        with self._store.correction_rows() as rows:
+            life = {each.run_id for each in rows.life(self._run_id())}
+            of_this_start = any(each.number == number and each.run_id in life for each in rows.corrections())
+        corrector = IdentityCorrector(self._store, settings, self._clock)
+        now_ns = self._clock.utc_ns()
+        if of_this_start:
+            collector = corrector.catch_up(
+                number,
+                told_utc_ns=now_ns,
+                collector=collector_of(self._settings, maintenance=lambda: self._watching.stretches),
+                lead_minutes=LEAD_MINUTES,
+            )
+            if self._worker.minutes is not None:
+                self._worker.minutes = collector
+        else:
+            corrector.note_told(number, now_ns)
+        in_force = [
+            (each.number, each.correction)
+            for each in self._store.corrections()
+            if each.run_id in life and each.undone_utc_ns is None and each.until_utc_ns is None and each.told_utc_ns
+        ]
+        self._worker.corrections.set(in_force)
+        for event in self._watching.begin_anew(self._store, now_ns):
+            self._worker.tell(event)
+        return any(each == number for each, _ in in_force)
