@@ -121,6 +121,11 @@ class Appearances:
         self._means[animal] += np.where(later, weight * off, 0.0)
         self._at_s[animal] = np.where(known, at_s, self._at_s[animal])
 
+    def forget(self, animal: int) -> None:
+        """What was learnt of it was another, or several."""
+        self._means[animal] = np.nan
+        self._seconds[animal] = 0.0
+
     def compare(self, look: Look, seen: _Vector, elapsed_s: float) -> None:
         """How far one more sighting of a body lies from its others also says how far looks can be trusted."""
         off = np.where(look.seconds >= 2 * _POSTURE_S, seen - look.means, np.nan)
@@ -148,9 +153,8 @@ class Appearances:
 
         Notes
         -----
-        Normal densities with the measured spread and more the longer ago the animal was learnt; a feature counts that is
-        known of all that the body may be: one that is not known taken for an animal of any look at all gives wrong
-        names where masks merge, as the first seconds of an animal show one posture only.
+        Normal densities with the measured spread, and more the longer ago the animal was learnt. One of which nothing
+        is known yet may look as any does: about as the mean of the others, with the spread among animals.
         """
         learnt = self._seconds >= _LEAST_S
         told = (look.seconds > 0) & learnt.any(axis=0)

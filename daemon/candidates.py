@@ -79,23 +79,6 @@ class Candidates:
             found[_moved(self.count, way)] += share * self._shares
         self._shares = found
 
-    def swap(self, body: int, others: Mapping[int, float]) -> None:
-        """One body may have been another before, which was it then.
-
-        Parameters
-        ----------
-        body : int
-            Whose place it is.
-        others : mapping of int to float
-            Body -> how likely it was this one; with the body itself, of all together 1.
-        """
-        ways = {}
-        for other, share in others.items():
-            way = list(range(self.count))
-            way[body], way[other] = other, body
-            ways[tuple(way)] = share
-        self.move(ways)
-
     def weigh(self, speaks: NDArray[np.float64]) -> None:
         """Take in for good what `posterior` says of it.
 

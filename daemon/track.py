@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from daemon.appearance import Appearances, Look, features
-from daemon.candidates import CONFIDENT, MOST_TOGETHER, UNLIKELY, Candidates, may_have_moved, only
+from daemon.appearance import features
+from daemon.candidates import CONFIDENT, MOST_TOGETHER, UNLIKELY, Way, may_have_moved, only
 from daemon.heading import Heading
 from daemon.motion import Motion
+from daemon.naming import Naming
 from daemon.sighting import Sighting, sightings
 from daemon.vision.parts import BodyPart, Segmentation
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
@@ -34,19 +35,15 @@ _MOST_CHANGE = 4.0
 """One feature's change never costs more."""
 _IMPOSSIBLE = 60.0
 """What a pair costs of which nothing speaks."""
-_MAY_BE = 1e-4
-"""Animals that are less likely are not compared with."""
 _UNSURE = 0.02
 """If one that comes into sight may be another with more than this probability, this is weighed."""
 _LEAST_SWAPPED = 1e-6
 """Ways to go on that are less likely are not weighed."""
-_FIRM = 0.999
-"""From this posterior on an animal's look is learnt."""
 _CLOSE_PX = 3
 """An animal is seen alone if no other is so near."""
 _MERGED_OVERLAP = 0.35
 """Share of an animal's pixels that the instance covers in which it went up."""
-_MERGED_SIZE = 0.25
+_MERGED_SIZE = 0.15
 """That instance must have grown by so much of the animal: else this one lies under the other unseen."""
 _GROWN_SIZE = 0.5
 """By so much where the animal came from farther away."""
@@ -62,6 +59,8 @@ _ANYWHERE = -5.0
 """Natural logarithm of how often an animal turns up where it could not be expected."""
 _NOT_SPLIT_PX = 12.0
 """A group's new instance appears within about so many pixels of it."""
+_SHRUNK = 0.75
+"""An animal that is less than that of what it was has lost another one."""
 _SURROUNDINGS_STEP = 8
 """Every so many rows and columns of the background tell how warm it is."""
 
@@ -119,15 +118,6 @@ class _Before:
     at_s: float
 
 
-@dataclass(slots=True)
-class _Unsure:
-    """What is weighed of a body while it is not sure who it is."""
-
-    look: Look
-    taken: NDArray[np.float64]
-    """What of this its candidates hold already."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Seen:
     """One instance of this frame."""
@@ -161,9 +151,7 @@ class Tracker:
             raise ValueError(f"animals must be 1..{MOST_TOGETHER}, got {animals}")
         self._animals = animals
         self._tracks: list[_Track] = []
-        self._who = Candidates(animals)
-        self._looks = Appearances(animals)
-        self._unsure: dict[int, _Unsure] = {}
+        self._naming = Naming(animals)
         self._before: dict[int, _Before] = {}
         self._begun = 0
         self._bodies = 0
@@ -192,6 +180,7 @@ class Tracker:
         found = _seen(segmentation, celsius)
         pairs = self._continued(found, segmentation, elapsed_s)
         self._merge(found, pairs, segmentation, at_s)
+        self._exchange(found, pairs, elapsed_s, at_s)
         for index in sorted(set(range(len(found))) - set(pairs), key=lambda each: -found[each].sighting.trunk_px):
             newcomer = self._newcomer(found[index], pairs, found, at_s)
             if newcomer is not None:
@@ -202,7 +191,12 @@ class Tracker:
         seen = set(map(id, pairs.values()))
         for track in self._tracks:
             track.hidden = id(track) not in seen
-        posterior = self._learn({id(track): found[index] for index, track in pairs.items()}, at_s, elapsed_s)
+        apart = {
+            track.bodies[0]: None if found[index].close else found[index].features
+            for index, track in pairs.items()
+            if track.size == 1
+        }
+        posterior = self._naming.see(apart, at_s, elapsed_s)
         return Following(
             segmentation=_ends_swapped(segmentation, swapped),
             instances={
@@ -229,7 +223,9 @@ class Tracker:
         impossible = ~np.isfinite(costs)
         finite = np.where(impossible, 0, costs)
         rows, columns = linear_sum_assignment(np.where(impossible, np.abs(finite).sum() + 1e6, costs))
-        taken = {int(row): int(column) for row, column in zip(rows, columns, strict=True) if not impossible[row, column]}
+        taken = {
+            int(row): int(column) for row, column in zip(rows, columns, strict=True) if not impossible[row, column]
+        }
         self._other_ways(tracks, costs, taken)
         return {column: tracks[row] for row, column in taken.items()}
 
@@ -244,21 +240,7 @@ class Tracker:
                 square[:, place] = np.minimum(costs[rows, taken[row]], _IMPOSSIBLE)
         ways = may_have_moved(square, least=_LEAST_SWAPPED)
         if len(ways) > 1:
-            self._move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
-
-    def _move(self, ways: dict[tuple[int, ...], float]) -> None:
-        """Bodies may have changed places; what was seen of them before counts by as much as they have not."""
-        stayed = {body: 0.0 for way in ways for body, source in enumerate(way) if body != source}
-        for way, share in ways.items():
-            for body in stayed:
-                stayed[body] += share if way[body] == body else 0.0
-        self._take_in(list(stayed))
-        self._who.move(ways)
-        for body, share in stayed.items():
-            if body in self._unsure:
-                unsure = self._unsure[body]
-                unsure.look.fade(share)
-                unsure.taken *= share
+            self._naming.move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
 
     def _merge(self, found: Sequence[_Seen], pairs: dict[int, _Track], segmentation: Segmentation, at_s: float) -> None:
         """Tracks that went up in the instance of another make a group with it."""
@@ -279,18 +261,38 @@ class Tracker:
                 index = best[1]
                 pairs[index] = self._group(pairs[index], track, found[index], at_s)
 
+    def _exchange(self, found: Sequence[_Seen], pairs: dict[int, _Track], elapsed_s: float, at_s: float) -> None:
+        """One of a group may be with another now: that has grown by as much as the group has shrunk."""
+        for left, group in list(pairs.items()):
+            one_px = group.trunk_px / group.size
+            if group.size == 1 or group.trunk_px - found[left].sighting.trunk_px < _GROWN_SIZE * one_px:
+                continue
+            for index, joined in list(pairs.items()):
+                sighting = found[index].sighting
+                within = _distance_px(sighting, group.pixels, self._width_px) <= _REACH_PX + _REACH_PX_S * elapsed_s
+                if joined is group or not within or sighting.trunk_px - joined.trunk_px < _GROWN_SIZE * one_px:
+                    continue
+                body = group.bodies[0]
+                self._naming.move(self._swaps(body, dict.fromkeys(group.bodies, 1 / group.size)))
+                gone = replace(group, bodies=[body])
+                group.bodies = group.bodies[1:]
+                group.trunk_px = float(found[left].sighting.trunk_px)
+                self._tracks.append(gone)
+                pairs[index] = self._group(joined, gone, found[index], at_s)
+                break
+
     def _group(self, one: _Track, other: _Track, seen: _Seen, at_s: float) -> _Track:
+        together = one.bodies + other.bodies
+        self._naming.met(together)
         for track in (one, other):
             if track.size == 1:
                 self._before[track.bodies[0]] = _Before(replace(track.motion), at_s)
             self._tracks.remove(track)
-        return self._begin(seen, at_s, one.bodies + other.bodies)
+        return self._begin(seen, at_s, together)
 
     # Those that come into sight
 
-    def _newcomer(
-        self, seen: _Seen, pairs: dict[int, _Track], found: Sequence[_Seen], at_s: float
-    ) -> _Track | None:
+    def _newcomer(self, seen: _Seen, pairs: dict[int, _Track], found: Sequence[_Seen], at_s: float) -> _Track | None:
         """The track of a sighting that continues none in sight; None where there is nobody it could be."""
         sighting = seen.sighting
         taken = set(map(id, pairs.values()))
@@ -317,31 +319,43 @@ class Tracker:
         for weight, track in likely:
             if track is None:
                 shares[self._bodies] = math.exp(weight)
-            else:
-                inside = self._gone_straight(track, seen, rest if track is chosen else None, at_s)
-                for body, share in inside.items():
-                    shares[body] = math.exp(weight) * share
+                continue
+            for body, share in self._gone_straight(track, seen, rest if track is chosen else None, at_s).items():
+                shares[body] = math.exp(weight) * share
         if chosen is None:
             body = self._bodies
             self._bodies += 1
+            self._forget_pair(sighting, pairs, found)
             chosen = self._begin(seen, at_s, [body])
         elif chosen.size > 1:
             body = max(chosen.bodies, key=lambda each: shares[each])
             chosen.bodies.remove(body)
-            for parted in (body, *(chosen.bodies if chosen.size == 1 else ())):
-                self._unsure.pop(parted, None)
+            if rest is not None:
+                chosen.trunk_px = float(rest.sighting.trunk_px)
             chosen = self._begin(seen, at_s, [body])
         else:
             body = chosen.bodies[0]
-        whole = sum(shares.values())
         if len(shares) > 1:
-            ways = {}
-            for other, share in shares.items():
-                way = list(range(self._animals))
-                way[body], way[other] = other, body
-                ways[tuple(way)] = share / whole
-            self._move(ways)
+            whole = sum(shares.values())
+            self._naming.move(self._swaps(body, {other: share / whole for other, share in shares.items()}))
         return chosen
+
+    def _swaps(self, body: int, shares: dict[int, float]) -> dict[Way, float]:
+        """The ways in which one body has changed places with each of these, or with none."""
+        ways = {}
+        for other, share in shares.items():
+            way = list(range(self._animals))
+            way[body], way[other] = other, body
+            ways[tuple(way)] = share
+        return ways
+
+    def _forget_pair(self, seen: Sighting, pairs: dict[int, _Track], found: Sequence[_Seen]) -> None:
+        """What seemed to be one animal and now falls in two never looked like one."""
+        for index, track in pairs.items():
+            shrunk = found[index].sighting.trunk_px < _SHRUNK * track.trunk_px
+            if track.size == 1 and shrunk and _distance_px(seen, track.pixels, self._width_px) <= _NOT_SPLIT_PX:
+                self._naming.forget(track.bodies[0])
+                track.trunk_px = float(found[index].sighting.trunk_px)
 
     def _gone_straight(self, track: _Track, seen: _Seen, rest: _Seen | None, at_s: float) -> dict[int, float]:
         """Which of a track's bodies one that parts from it is, by where those that met were going."""
@@ -401,52 +415,6 @@ class Tracker:
             return False
         velocity = track.motion.x_px_s, track.motion.y_px_s
         return track.heading.look(sighting, velocity, elapsed_s)
-
-    def _learn(self, seen: dict[int, _Seen], at_s: float, elapsed_s: float) -> NDArray[np.float64]:
-        """Learn how those look that are known, weigh how the others look; who is who after that."""
-        posterior = self._posterior(at_s)
-        for track in self._tracks:
-            here = seen.get(id(track))
-            if here is None or track.size > 1:
-                continue
-            body = track.bodies[0]
-            animal = int(posterior[body].argmax())
-            if posterior[body, animal] >= _FIRM:
-                if body in self._unsure:
-                    self._take_in([body])
-                    del self._unsure[body]
-                if not here.close:
-                    self._looks.learn(animal, here.features, at_s, elapsed_s)
-            else:
-                unsure = self._unsure.setdefault(body, _Unsure(Look(), np.zeros(self._animals)))
-                if not here.close:
-                    self._looks.compare(unsure.look, here.features, elapsed_s)
-                    unsure.look.add(here.features, elapsed_s)
-        return self._posterior(at_s)
-
-    def _posterior(self, at_s: float) -> NDArray[np.float64]:
-        return self._who.posterior(self._speaks(list(self._unsure), at_s)[0] if self._unsure else None)
-
-    def _speaks(self, bodies: Sequence[int], at_s: float) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
-        """What their looks say of these bodies that their candidates do not hold yet, and what they say in all."""
-        speaks = np.zeros((self._animals, self._animals))
-        whole = {}
-        posterior = self._who.posterior()
-        for body in bodies:
-            unsure = self._unsure[body]
-            whole[body] = self._looks.log_likelihoods(unsure.look, posterior[body] >= _MAY_BE, at_s)
-            speaks[body] = whole[body] - unsure.taken
-        return speaks, whole
-
-    def _take_in(self, bodies: Sequence[int]) -> None:
-        """Let the candidates hold what the looks of these bodies say."""
-        unsure = [body for body in bodies if body in self._unsure]
-        if not unsure or self._at_s is None:
-            return
-        speaks, whole = self._speaks(unsure, self._at_s)
-        self._who.weigh(speaks)
-        for body in unsure:
-            self._unsure[body].taken = whole[body]
 
 
 def _seen(segmentation: Segmentation, celsius: NDArray[np.float32]) -> list[_Seen]:

@@ -144,5 +144,7 @@ def test_an_animal_that_turned_between_two_frames_at_1_fps_keeps_its_labels() ->
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match=r"1\.\.6, got 0"):
         Tracker(0)
+    with pytest.raises(ValueError, match=r"1\.\.6, got 7"):
+        Tracker(7)
