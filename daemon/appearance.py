@@ -35,8 +35,10 @@ _POSTURE_S = 20.0
 """An animal that has been seen for less has shown one posture only."""
 _MANY_S = 60.0
 """A mean over so many seconds is about as good as it gets: half of the spread stays for minutes."""
+_ODD_SHARE = 0.05
+"""So often a feature is not at all as it was learnt: an animal is wet, stretched, hidden in part."""
 _MOST = 3.5
-"""One feature never speaks louder than this for one against another, in standard deviations."""
+"""What is farther off, in standard deviations, counts as that far off for the spread."""
 
 _Vector = NDArray[np.float64]
 
@@ -153,8 +155,9 @@ class Appearances:
 
         Notes
         -----
-        Normal densities with the measured spread, and more the longer ago the animal was learnt. One of which nothing
-        is known yet may look as any does: about as the mean of the others, with the spread among animals.
+        Normal densities with the measured spread, and more the longer ago the animal was learnt. Now and then an animal
+        looks as any may: about as the mean of all, with the spread among animals; so does always one of which nothing
+        is known yet.
         """
         learnt = self._seconds >= _LEAST_S
         told = (look.seconds > 0) & learnt.any(axis=0)
@@ -166,9 +169,15 @@ class Appearances:
         drift = _DRIFT**2 * (1 - np.exp(-np.maximum(at_s - self._at_s, 0.0) / _DRIFT_S))
         usual = np.where(learnt, self._means, 0.0).sum(axis=0) / np.maximum(learnt.sum(axis=0), 1)
         means = np.where(learnt, self._means, usual)
-        variance = own + np.where(learnt, spread / (1 + self._seconds / _POSTURE_S) + drift, _AMONG**2)
-        off = np.minimum((look.means - means) ** 2 / variance, _MOST**2)
-        speaks = -(off + np.log(variance)) / 2
+        any_of_them = _log_normal(look.means - usual, own + _AMONG**2)
+        as_learnt = _log_normal(look.means - means, own + spread / (1 + self._seconds / _POSTURE_S) + drift)
+        speaks = np.where(
+            learnt, np.logaddexp(math.log(1 - _ODD_SHARE) + as_learnt, math.log(_ODD_SHARE) + any_of_them), any_of_them
+        )
         found[may_be] = speaks[may_be][:, told].sum(axis=1)
         found[may_be] -= found[may_be].max()
         return found
+
+
+def _log_normal(off: _Vector, variance: _Vector) -> _Vector:
+    return np.asarray(-(off**2 / variance + np.log(variance)) / 2)
