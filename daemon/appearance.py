@@ -124,7 +124,7 @@ class Appearances:
         self._at_s[animal] = np.where(known, at_s, self._at_s[animal])
 
     def forget(self, animal: int) -> None:
-        """What was learnt of it was another, or several."""
+        """Nothing is known of it any more."""
         self._means[animal] = np.nan
         self._seconds[animal] = 0.0
 

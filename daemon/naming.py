@@ -14,6 +14,9 @@ _FIRM = 0.999
 _MAY_BE = 1e-4
 """Animals that are less likely are not compared with."""
 
+_MAYBE = 0.1
+"""What was learnt of an animal that is as likely may be wrong."""
+
 _Matrix = NDArray[np.float64]
 
 
@@ -64,9 +67,12 @@ class Naming:
         for body in together:
             self._unsure.pop(body, None)
 
-    def forget(self, body: int) -> None:
-        """What was learnt of it was learnt of several."""
-        self._looks.forget(int(self._who.posterior()[body].argmax()))
+    def forget(self, bodies: Iterable[int]) -> None:
+        """What was learnt of those that these may be was perhaps learnt of several that lay together."""
+        posterior = self._who.posterior()
+        for body in bodies:
+            for animal in np.flatnonzero(posterior[body] >= _MAYBE).tolist():
+                self._looks.forget(animal)
 
     def see(self, bodies: Mapping[int, NDArray[np.float64] | None], at_s: float, elapsed_s: float) -> _Matrix:
         """Learn how those look that are known, and weigh how the others look.

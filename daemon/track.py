@@ -59,8 +59,8 @@ _ANYWHERE = -5.0
 """Natural logarithm of how often an animal turns up where it could not be expected."""
 _NOT_SPLIT_PX = 12.0
 """A group's new instance appears within about so many pixels of it."""
-_SHRUNK = 0.75
-"""An animal that is less than that of what it was has lost another one."""
+_SPLIT_REACH_PX = 60.0
+"""The centre of an animal that was taken for a part of another is about so near to this one's mask, once they part."""
 _SURROUNDINGS_STEP = 8
 """Every so many rows and columns of the background tell how warm it is."""
 
@@ -325,7 +325,12 @@ class Tracker:
         if chosen is None:
             body = self._bodies
             self._bodies += 1
-            self._forget_pair(sighting, pairs, found)
+            self._naming.forget(
+                other
+                for track in self._tracks
+                if _distance_px(sighting, track.pixels, self._width_px) <= _SPLIT_REACH_PX
+                for other in track.bodies
+            )
             chosen = self._begin(seen, at_s, [body])
         elif chosen.size > 1:
             body = max(chosen.bodies, key=lambda each: shares[each])
@@ -348,14 +353,6 @@ class Tracker:
             way[body], way[other] = other, body
             ways[tuple(way)] = share
         return ways
-
-    def _forget_pair(self, seen: Sighting, pairs: dict[int, _Track], found: Sequence[_Seen]) -> None:
-        """What seemed to be one animal and now falls in two never looked like one."""
-        for index, track in pairs.items():
-            shrunk = found[index].sighting.trunk_px < _SHRUNK * track.trunk_px
-            if track.size == 1 and shrunk and _distance_px(seen, track.pixels, self._width_px) <= _NOT_SPLIT_PX:
-                self._naming.forget(track.bodies[0])
-                track.trunk_px = float(found[index].sighting.trunk_px)
 
     def _gone_straight(self, track: _Track, seen: _Seen, rest: _Seen | None, at_s: float) -> dict[int, float]:
         """Which of a track's bodies one that parts from it is, by where those that met were going."""

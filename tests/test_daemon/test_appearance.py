@@ -107,7 +107,7 @@ def test_nothing_is_told_while_nothing_is_known_or_seen() -> None:
     assert not learnt(8.0, 9.0).log_likelihoods(Look(), BOTH, 599.0).any()
 
 
-def test_what_was_learnt_of_several_can_be_forgotten() -> None:
+def test_what_was_learnt_can_be_forgotten() -> None:
     looks = learnt(8.0, 9.0)
     looks.forget(0)
     looks.forget(1)
