@@ -59,6 +59,8 @@ _ANYWHERE = -5.0
 """Natural logarithm of how often an animal turns up where it could not be expected."""
 _NOT_SPLIT_PX = 12.0
 """A group's new instance appears within about so many pixels of it."""
+_RESTORED_STEP_S = 0.04
+"""Several animals of one frame follow one another with no time between them."""
 _SPLIT_REACH_PX = 60.0
 """The centre of an animal that was taken for a part of another is about so near to this one's mask, once they part."""
 _SURROUNDINGS_STEP = 8
@@ -88,6 +90,21 @@ class Following:
     """With heads and tails that were the wrong way round put right."""
     instances: dict[int, Followed]
     """By instance; those that are nobody are missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KnownThen:
+    """One animal in one frame of the last run."""
+
+    animal: int
+    """Its number, from 1."""
+    at_s: float
+    """When, by the monotonic clock of this run; before its start perhaps."""
+    sighting: Sighting
+    features: NDArray[np.float64]
+    """See `daemon.appearance`."""
+    apart: bool
+    """Whether no other was near."""
 
 
 @dataclass(slots=True, eq=False)
@@ -203,6 +220,19 @@ class Tracker:
                 found[index].sighting.instance: _told(track, posterior) for index, track in sorted(pairs.items())
             },
         )
+
+    def restore(self, known: Sequence[KnownThen]) -> None:
+        """Go on from what was known before a restart, before the first frame: all animals, by time, or nothing."""
+        for each in known:
+            elapsed_s = 0.0 if self._at_s is None else max(each.at_s - self._at_s, 0.0)
+            body, self._at_s = each.animal - 1, each.at_s
+            self._naming.see({body: each.features if each.apart else None}, each.at_s, elapsed_s or _RESTORED_STEP_S)
+        for each in {each.animal: each for each in known}.values():
+            seen = _Seen(sighting=each.sighting, features=each.features, close=not each.apart)
+            track = self._begin(seen, each.at_s, [each.animal - 1])
+            track.hidden = True
+            track.motion.predict(max((self._at_s or 0.0) - each.at_s, 0.0))
+            self._bodies = self._animals
 
     # From frame to frame
 
