@@ -324,8 +324,29 @@ class Tracker:
 
     def _newcomer(self, seen: _Seen, pairs: dict[int, _Track], found: Sequence[_Seen], at_s: float) -> _Track | None:
         """The track of a sighting that continues none in sight; None where there is nobody it could be."""
-        sighting = seen.sighting
-        taken = set(map(id, pairs.values()))
+        options = self._may_be(seen.sighting, set(map(id, pairs.values())))
+        if not options:
+            return None
+        best = max(weight for weight, _ in options)
+        likely = [(weight - best, option) for weight, option in options if weight - best >= math.log(_UNSURE)]
+        _, chosen = max(likely, key=lambda each: each[0])
+        rest = next((found[index] for index, track in pairs.items() if track is chosen), None)
+        shares: dict[int, float] = {}
+        for weight, option in likely:
+            if option is None:
+                shares[self._bodies] = math.exp(weight)
+                continue
+            for body, share in self._gone_straight(option, seen, rest if option is chosen else None, at_s).items():
+                shares[body] = math.exp(weight) * share
+        newcomer = self._taken_out(chosen, seen, rest, shares, at_s)
+        if len(shares) > 1:
+            whole = sum(shares.values())
+            ways = self._swaps(newcomer.bodies[0], {other: share / whole for other, share in shares.items()})
+            self._naming.move(ways)
+        return newcomer
+
+    def _may_be(self, sighting: Sighting, taken: set[int]) -> list[tuple[float, _Track | None]]:
+        """Tracks that one that came into sight may be or part from, None for one never seen, and what speaks for it."""
         uniform = -math.log(self._area_px)
         options: list[tuple[float, _Track | None]] = []
         for track in self._tracks:
@@ -339,41 +360,29 @@ class Tracker:
                 options.append((float(np.logaddexp(place, uniform + _ANYWHERE)), track))
         if self._bodies < self._animals:
             options.append((uniform, None))
-        if not options:
-            return None
-        best = max(weight for weight, _ in options)
-        likely = [(weight - best, track) for weight, track in options if weight - best >= math.log(_UNSURE)]
-        _, chosen = max(likely, key=lambda each: each[0])
-        rest = next((found[index] for index, track in pairs.items() if track is chosen), None)
-        shares: dict[int, float] = {}
-        for weight, track in likely:
-            if track is None:
-                shares[self._bodies] = math.exp(weight)
-                continue
-            for body, share in self._gone_straight(track, seen, rest if track is chosen else None, at_s).items():
-                shares[body] = math.exp(weight) * share
+        return options
+
+    def _taken_out(
+        self, chosen: _Track | None, seen: _Seen, rest: _Seen | None, shares: dict[int, float], at_s: float
+    ) -> _Track:
+        """The track of one that came into sight: a new one, unless it is one that was out of sight."""
         if chosen is None:
-            body = self._bodies
-            self._bodies += 1
-            self._naming.forget(
+            near = (
                 other
                 for track in self._tracks
-                if _distance_px(sighting, track.pixels, self._width_px) <= _SPLIT_REACH_PX
+                if _distance_px(seen.sighting, track.pixels, self._width_px) <= _SPLIT_REACH_PX
                 for other in track.bodies
             )
-            chosen = self._begin(seen, at_s, [body])
-        elif chosen.size > 1:
-            body = max(chosen.bodies, key=lambda each: shares[each])
-            chosen.bodies.remove(body)
-            if rest is not None:
-                chosen.trunk_px = float(rest.sighting.trunk_px)
-            chosen = self._begin(seen, at_s, [body])
-        else:
-            body = chosen.bodies[0]
-        if len(shares) > 1:
-            whole = sum(shares.values())
-            self._naming.move(self._swaps(body, {other: share / whole for other, share in shares.items()}))
-        return chosen
+            self._naming.forget(near)
+            self._bodies += 1
+            return self._begin(seen, at_s, [self._bodies - 1])
+        if chosen.size == 1:
+            return chosen
+        body = max(chosen.bodies, key=lambda each: shares[each])
+        chosen.bodies.remove(body)
+        if rest is not None:
+            chosen.trunk_px = float(rest.sighting.trunk_px)
+        return self._begin(seen, at_s, [body])
 
     def _swaps(self, body: int, shares: dict[int, float]) -> dict[Way, float]:
         """The ways in which one body has changed places with each of these, or with none."""

@@ -1,13 +1,18 @@
 """Bodies that get names: what is learnt while they are known says who they are when they are not."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from daemon.candidates import Way
 from daemon.naming import Naming
 
-MET = {(0, 1, 2): 0.5, (1, 0, 2): 0.5}
+MET: dict[Way, float] = {(0, 1, 2): 0.5, (1, 0, 2): 0.5}
 """The first two may have changed places."""
+
+HARDLY: dict[Way, float] = {(0, 1, 2): 1 - 1e-9, (1, 0, 2): 1e-9}
 
 
 def look(celsius: float) -> NDArray[np.float64]:
@@ -34,7 +39,7 @@ def test_bodies_that_changed_places_are_known_again_by_their_look() -> None:
 
 def test_who_looks_like_nobody_of_the_others_is_known_by_them() -> None:
     naming = known(8.0, 9.0, 10.0)
-    naming.move(dict.fromkeys(((0, 1, 2), (1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0), (2, 0, 1)), 1 / 6))
+    naming.move(dict.fromkeys(permutations(range(3)), 1 / 6))
     for second in range(120, 140):
         found = naming.see({0: look(9.0), 2: look(8.0)}, float(second), 1.0)
     assert found[1, 2] > 0.99
@@ -65,7 +70,7 @@ def test_what_is_weighed_many_times_in_pieces_counts_once() -> None:
         seen = {0: look(8.05), 1: look(8.1)}
         once = whole.see(seen, float(second), 1.0)
         many = pieces.see(seen, float(second), 1.0)
-        pieces.move({(0, 1, 2): 1.0 - 1e-9, (1, 0, 2): 1e-9})
+        pieces.move(HARDLY)
     assert 0.5 < once[0, 0] < 0.98
     assert many[0, 0] == pytest.approx(once[0, 0], abs=0.01)
 
