@@ -123,6 +123,10 @@ class Appearances:
         self._means[animal] += np.where(later, weight * off, 0.0)
         self._at_s[animal] = np.where(known, at_s, self._at_s[animal])
 
+    def seen_s(self, animal: int) -> float:
+        """For how long it has been learnt from."""
+        return float(self._seconds[animal].max())
+
     def forget(self, animal: int) -> None:
         """Nothing is known of it any more."""
         self._means[animal] = np.nan

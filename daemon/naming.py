@@ -14,6 +14,14 @@ _FIRM = 0.999
 _MAY_BE = 1e-4
 """Animals that are less likely are not compared with."""
 
+_LIKELY = 0.95
+"""From this posterior on a body is taken for an animal of which too little was learnt to ever know it again ..."""
+_LITTLE_S = 120.0
+"""... as it was seen alone for less than this while it was known ..."""
+_LONG_S = 60.0
+"""... if the body has been seen alone for so long since and its look has not told more."""
+_AGREED = 12.0
+"""What then speaks for it, as a natural logarithm."""
 _MAYBE = 0.1
 """What was learnt of an animal that is as likely may be wrong."""
 
@@ -40,7 +48,8 @@ class Naming:
     Notes
     -----
     While it is known who a body is, its look teaches how this animal looks. From the moment on at which it may have
-    been taken for another it teaches nothing, and all that is seen of it is weighed against what was learnt before.
+    been taken for another it teaches nothing, and all that is seen of it is weighed against what was learnt before. If
+    that happens in the first minutes, in which hardly anything is learnt, the likeliest name is kept.
     """
 
     def __init__(self, animals: int) -> None:
@@ -103,7 +112,17 @@ class Naming:
             if seen is not None:
                 self._looks.compare(unsure.look, seen, elapsed_s)
                 unsure.look.add(seen, elapsed_s)
+            if posterior[body, animal] >= _LIKELY and unsure.look.seconds.max() >= _LONG_S:
+                self._agree(body, animal)
         return self._posterior()
+
+    def _agree(self, body: int, animal: int) -> None:
+        """Let a body be an animal that has only just got its number: nothing but this would ever give it a name."""
+        if self._looks.seen_s(animal) < _LITTLE_S:
+            self._take_in({body})
+            speaks = np.zeros((self._animals, self._animals))
+            speaks[body, animal] = _AGREED
+            self._who.weigh(speaks)
 
     def _posterior(self) -> _Matrix:
         return self._who.posterior(self._speaks(self._unsure)[0] if self._unsure else None)

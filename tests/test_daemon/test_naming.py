@@ -12,6 +12,7 @@ from daemon.naming import Naming
 MET: dict[Way, float] = {(0, 1, 2): 0.5, (1, 0, 2): 0.5}
 """The first two may have changed places."""
 
+RATHER_NOT: dict[Way, float] = {(0, 1, 2): 0.96, (1, 0, 2): 0.04}
 HARDLY: dict[Way, float] = {(0, 1, 2): 1 - 1e-9, (1, 0, 2): 1e-9}
 
 
@@ -94,3 +95,12 @@ def test_what_was_learnt_of_several_can_be_forgotten() -> None:
     for second in range(120, 140):
         found = naming.see({0: look(9.0), 1: look(8.0)}, float(second), 1.0)
     assert found[0, 0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("seconds", "named"), [(10, True), (200, False)], ids=["just seen", "long known"])
+def test_a_likely_name_is_kept_only_while_hardly_anything_was_learnt(seconds: int, named: bool) -> None:
+    naming = known(8.0, 8.0, 8.0, seconds=seconds)
+    naming.move(RATHER_NOT)
+    for second in range(seconds, seconds + 90):
+        found = naming.see({0: look(8.0), 1: look(8.0)}, float(second), 1.0)
+    assert (found[0, 0] > 0.99) == (found[1, 1] > 0.99) == named
