@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from daemon.appearance import features
-from daemon.observation import AnimalObservation
 from daemon.sighting import Sighting
 from daemon.store.repository import Store
-from daemon.store.sightings import SeenThen
+from daemon.store.sightings import AnimalThen, SeenThen
 from daemon.track import KnownThen
 from daemon.vision.parts import BodyPart
 from drivers.clock import NS_PER_S, Clock
@@ -72,7 +71,7 @@ def known_before(
     return found
 
 
-def _sighting(animal: AnimalObservation) -> Sighting:
+def _sighting(animal: AnimalThen) -> Sighting:
     trunk = [part for part in animal.parts if part.part is not BodyPart.TAIL] or list(animal.parts)
     whole = max(sum(part.area_px for part in trunk), 1)
     x_px = sum(part.x_px * part.area_px for part in trunk) / whole

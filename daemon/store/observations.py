@@ -243,7 +243,7 @@ def block_observations(connection: Connection, stored: StoredBlock) -> list[Fram
         .where(planned_sample.c.block_id == stored.block_id)
         .order_by(part_observation.c.frame_id, part_observation.c.subject, part_observation.c.part)
     )
-    animals = {frame_id: parts_of(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
+    animals = {frame_id: _animals(rows) for frame_id, rows in _grouped(connection, parts, "frame_id")}
     found = {
         row.frame_id: _observation(row, stored.key, animals.get(row.frame_id, ()))
         for row in connection.execute(samples)
@@ -258,8 +258,7 @@ def _grouped(
     return [(value, list(group)) for value, group in groupby(rows, key=lambda row: getattr(row, column))]
 
 
-def parts_of(rows: Sequence[AnyRow]) -> tuple[AnimalObservation, ...]:
-    """The animals of one frame from the rows of their parts, which are sorted by subject and part."""
+def _animals(rows: Sequence[AnyRow]) -> tuple[AnimalObservation, ...]:
     return tuple(
         AnimalObservation(animal=of_part[0].animal, track=int(subject), parts=tuple(map(_part, of_part)))
         for subject, group in groupby(rows, key=lambda row: row.subject)

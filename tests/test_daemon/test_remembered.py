@@ -10,7 +10,7 @@ from daemon.observation import AnimalObservation
 from daemon.pipeline import Pipeline
 from daemon.remembered import AWAY_S, MOST_FRAMES, known_before, remembered
 from daemon.store.repository import open_store
-from daemon.store.sightings import SeenThen
+from daemon.store.sightings import AnimalThen, PartThen, SeenThen
 from daemon.track import KnownThen, Tracker
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart, Segmentation
@@ -28,7 +28,15 @@ CAMERA = CameraInfo(
 
 def seen(second: float, *animals: AnimalObservation) -> SeenThen:
     at_ns = START_UTC_NS + round(second * NS_PER_S)
-    return SeenThen(captured_utc_ns=at_ns, background_celsius=22.0, animals=animals)
+    return SeenThen(captured_utc_ns=at_ns, background_celsius=22.0, animals=tuple(map(then, animals)))
+
+
+def then(animal: AnimalObservation) -> AnimalThen:
+    parts = (
+        PartThen(part=one.part, x_px=one.x_px, y_px=one.y_px, area_px=one.area_px, mean_celsius=one.mean_celsius)
+        for one in animal.parts
+    )
+    return AnimalThen(key=animal.key, animal=animal.animal, parts=tuple(parts))
 
 
 def known(frames: Sequence[SeenThen], *, away_s: float = 5.0, animals: int = 2) -> list[KnownThen]:
@@ -109,13 +117,11 @@ def test_the_store_gives_the_newest_frames_back_and_a_pipeline_goes_on_from_them
         found = store.seen_since(START_UTC_NS + 41 * NS_PER_S, at_most=MOST_FRAMES)
         assert (len(found), found[-1].captured_utc_ns) == (220, START_UTC_NS + 700 * NS_PER_S)
         assert [each.animal for each in found[-1].animals] == [1, 2]
-        then = remembered(store, animals=2, clock=clock)
-    assert [(each.animal, each.at_s) for each in then[-2:]] == [
-        (1, clock.monotonic_ns() / NS_PER_S - 5),
-        (2, then[-1].at_s),
-    ]
+        past = remembered(store, animals=2, clock=clock)
+    ended_s = clock.monotonic_ns() / NS_PER_S - 5
+    assert [(each.animal, each.at_s) for each in past[-2:]] == [(1, ended_s), (2, ended_s)]
     pipeline = Pipeline(ClassicalSegmenter(2, 150), animals=2, mm_per_px=None)
-    pipeline.restore(then)
+    pipeline.restore(past)
 
 
 def test_an_empty_database_remembers_nothing(tmp_path: Path) -> None:
