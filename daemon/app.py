@@ -62,6 +62,7 @@ from daemon.pipeline import Pipeline, nests_of
 from daemon.recorder import BlockRecorder, enter_unknown
 from daemon.reference import References
 from daemon.reload import NOT_READY, Reloader, first_networks
+from daemon.remembered import remembered
 from daemon.remote_settings import SettingOrder, changed
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
@@ -420,15 +421,17 @@ class Service:
         settings, clock = self.settings, self._clock
         still_open = self.store.open_events()
         self._watching = Watching(settings)
+        pipeline = Pipeline(
+            self._segmenter,
+            animals=settings.animal_count,
+            mm_per_px=settings.measure.mm_per_px,
+            left_out=self._segmenter.left_out,
+            references=References(settings.reference, self._probes.celsius),
+            nests=nests_of(settings.zones),
+        )
+        pipeline.restore(remembered(self.store, animals=settings.animal_count, clock=clock))
         self._worker = Worker(
-            pipeline=Pipeline(
-                self._segmenter,
-                animals=settings.animal_count,
-                mm_per_px=settings.measure.mm_per_px,
-                left_out=self._segmenter.left_out,
-                references=References(settings.reference, self._probes.celsius),
-                nests=nests_of(settings.zones),
-            ),
+            pipeline=pipeline,
             minutes=collector_of(
                 lambda: self.settings,
                 earlier=self._earlier_minutes(),

@@ -1,115 +1,140 @@
-"""Tracks that may be any of some animals, and how likely each is which."""
+"""Which animal each of several bodies is: every way to name them at once, and how likely each way is."""
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-CONFIDENT = 0.97
-"""From this posterior on a track is said to be an animal."""
+CONFIDENT = 0.99
+"""From this posterior on a body is said to be an animal."""
 UNLIKELY = 0.005
 """Below this posterior an animal is no candidate any more."""
-NEVER = -30.0
-"""Natural logarithm that stands for impossible."""
 MOST_TOGETHER = 6
-"""So many animals at most are told apart at once: every way to name them is weighed, 720 for six."""
+"""So many animals at most are told apart: every way to name them is weighed, 720 for six."""
+
+_LEAST = 1e-12
+"""No way to name them is ever ruled out for good: what speaks against a name later can still be heard."""
+_KEPT = 1024
+
+Way = tuple[int, ...]
 
 
 @cache
 def _orders(count: int) -> NDArray[np.intp]:
-    """All permutations, one a row."""
+    """All ways to name so many bodies, one a row: place of the animal by body."""
     return np.array(list(permutations(range(count))), np.intp)
 
 
-@dataclass(slots=True, eq=False)
+@cache
+def _held(count: int) -> NDArray[np.float64]:
+    """1 where a way, the row, holds that a body is an animal; the columns are body times count plus animal."""
+    orders = _orders(count)
+    held = np.zeros((len(orders), count * count))
+    for body in range(count):
+        held[np.arange(len(orders)), body * count + orders[:, body]] = 1
+    return held
+
+
+@lru_cache(maxsize=_KEPT)
+def _moved(count: int, way: Way) -> NDArray[np.intp]:
+    """By row: that of the way in which each body has the name of the one that `way` says."""
+    scale = count ** np.arange(count)[::-1]
+    orders = _orders(count)
+    return np.searchsorted(orders @ scale, orders[:, way] @ scale)
+
+
 class Candidates:
-    """As many animals as its tracks stand for together.
+    """Who may be whom among all animals of a box.
+
+    Parameters
+    ----------
+    count : int
+        How many animals, 1..6; bodies and animals both run from 0 here, and at first each body has its own number.
 
     Notes
     -----
-    Each way to give every place in every track one animal has the weight of the sum of what speaks for each pair; the
-    posterior of a pair is the share of the ways that hold it. Inside a group the places are alike.
+    A probability is kept for each way to give every body one animal, not for each body alone: so that who one of them
+    is says who the others are not, and who is left over.
     """
 
-    animals: tuple[int, ...]
-    sizes: dict[int, int]
-    """Track -> how many animals it stands for."""
-    weights: dict[int, dict[int, float]] = field(default_factory=dict)
-    """Track -> animal -> natural logarithm of what speaks for it, up to a constant per track."""
-    certainty: float = 1.0
-    """Of the least sure of those that were taken out: who is left over is known no better."""
+    def __init__(self, count: int) -> None:
+        if not 1 <= count <= MOST_TOGETHER:
+            raise ValueError(f"expected 1..{MOST_TOGETHER} animals, got {count}")
+        self.count = count
+        self._shares = np.zeros(len(_orders(count)))
+        self._shares[0] = 1.0
 
-    def posterior(self) -> dict[int, dict[int, float]]:
-        """Track -> animal -> probability that the track is, or holds, this animal."""
-        count = len(self.animals)
-        if count > MOST_TOGETHER:
-            return {track: dict.fromkeys(self.animals, min(1.0, size / count)) for track, size in self.sizes.items()}
-        places = [track for track, size in self.sizes.items() for _ in range(size)]
-        speaks = np.array(
-            [[self.weights.get(track, {}).get(animal, 0.0) for animal in self.animals] for track in places]
-        )
-        orders = _orders(count)
-        totals = speaks[np.arange(count), orders].sum(axis=1)
-        shares = np.exp(totals - totals.max())
-        shares /= shares.sum()
-        found: dict[int, dict[int, float]] = {track: dict.fromkeys(self.animals, 0.0) for track in self.sizes}
-        for place, track in enumerate(places):
-            of_animal = np.bincount(orders[:, place], shares, count)
-            for animal, share in zip(self.animals, of_animal, strict=True):
-                found[track][animal] += float(share)
-        return found
+    def move(self, ways: Mapping[Way, float]) -> None:
+        """Bodies may have changed places.
 
-    def add(self, track: int, weights: Mapping[int, float]) -> None:
-        """More speaks for a track being one animal or another."""
-        known = self.weights.setdefault(track, {})
-        for animal, weight in weights.items():
-            known[animal] = known.get(animal, 0.0) + weight
+        Parameters
+        ----------
+        ways : mapping of tuple of int to float
+            For each body, the one that it was before -> how likely this is; of all ways together 1.
+        """
+        found = np.zeros_like(self._shares)
+        for way, share in ways.items():
+            found[_moved(self.count, way)] += share * self._shares
+        self._shares = found
 
-    def mix(self, one: int, other: int, swapped: float) -> None:
-        """Two tracks may have changed places with this probability."""
-        first, second = self.row(one), self.row(other)
-        stay, swap = math.log(1 - swapped), math.log(swapped)
-        for track, own, others in ((one, first, second), (other, second, first)):
-            self.weights[track] = {
-                animal: float(np.logaddexp(stay + own[animal], swap + others[animal])) for animal in self.animals
-            }
+    def weigh(self, speaks: NDArray[np.float64]) -> None:
+        """Take in for good what `posterior` says of it.
 
-    def row(self, track: int) -> dict[int, float]:
-        """What speaks for each animal, the best as 0."""
-        row = {animal: self.weights.get(track, {}).get(animal, 0.0) for animal in self.animals}
-        best = max(row.values())
-        return {animal: max(weight - best, NEVER) for animal, weight in row.items()}
+        Parameters
+        ----------
+        speaks : (count, count) float64
+            Natural logarithm of what speaks for a body, the row, being an animal.
+        """
+        self._shares = np.maximum(self._weighed(speaks), _LEAST)
+        self._shares /= self._shares.sum()
 
-    def take_out(self, track: int, animal: int, probability: float) -> None:
-        """It is settled which animal this track is."""
-        self.certainty = min(self.certainty, probability)
-        self.animals = tuple(each for each in self.animals if each != animal)
-        del self.sizes[track]
-        self.weights.pop(track, None)
+    def posterior(self, speaks: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Probability that a body, the row, is an animal, the column, if that speaks for it too."""
+        shares = self._shares if speaks is None else self._weighed(speaks)
+        return (shares @ _held(self.count)).reshape(self.count, self.count)
 
-    def pooled(self, tracks: Iterable[int]) -> dict[int, float]:
-        """What speaks for something that may be any of these tracks."""
-        rows = [self.row(track) for track in tracks]
-        return {animal: float(np.logaddexp.reduce([row[animal] for row in rows])) for animal in self.animals}
+    def _weighed(self, speaks: NDArray[np.float64]) -> NDArray[np.float64]:
+        totals = _held(self.count) @ speaks.ravel()
+        shares = self._shares * np.exp(totals - totals.max())
+        total = shares.sum()
+        if not total > 0:  # all that speaks for it was thought impossible
+            shares = np.exp(totals - totals.max())
+            total = shares.sum()
+        return np.asarray(shares / total)
 
 
-def united(several: Iterable[Candidates]) -> Candidates:
-    """All their tracks and animals; what was impossible before still is."""
-    parts = list(several)
-    animals = tuple(sorted(animal for part in parts for animal in part.animals))
-    whole = Candidates(
-        animals,
-        {track: size for part in parts for track, size in part.sizes.items()},
-        certainty=min(part.certainty for part in parts),
-    )
-    for part in parts:
-        for track in part.sizes:
-            own = part.weights.get(track, {})
-            whole.weights[track] = {
-                animal: own.get(animal, 0.0) if animal in part.animals else NEVER for animal in animals
-            }
-    return whole
+def may_have_moved(costs: NDArray[np.float64], *, least: float) -> dict[Way, float]:
+    """How likely bodies went to which places, from what it costs each to be at each.
+
+    Parameters
+    ----------
+    costs : (bodies, places) float64
+        Square, at most six; negative natural logarithms of what speaks for it, up to constants per row and column.
+    least : float
+        Ways that are less likely are left out.
+
+    Returns
+    -------
+    dict of tuple of int to float
+        For each place, the body that went there -> probability.
+    """
+    orders = _orders(len(costs))
+    totals = costs[orders, np.arange(len(costs))].sum(axis=1)
+    shares = np.exp(totals.min() - totals)
+    shares /= shares.sum()
+    kept = np.flatnonzero(shares >= least)
+    whole = shares[kept].sum()
+    return {tuple(orders[row].tolist()): float(shares[row] / whole) for row in kept}
+
+
+def only(count: int, bodies: Sequence[int], ways: Mapping[Way, float]) -> dict[Way, float]:
+    """Ways of some bodies as ways of all: the others stay what they were."""
+    found = {}
+    for way, share in ways.items():
+        whole = list(range(count))
+        for place, source in enumerate(way):
+            whole[bodies[place]] = bodies[source]
+        found[tuple(whole)] = share
+    return found

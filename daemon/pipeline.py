@@ -1,6 +1,6 @@
 """One frame to one observation: segment, number, measure. The service and the offline analysis share it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from daemon.measure import measure, unmeasurable
 from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
 from daemon.reference import References, polygon_mask
 from daemon.settings import ZoneSettings
-from daemon.track import Following, Tracker
+from daemon.track import Following, KnownThen, Tracker
 from daemon.vision.parts import Segmentation, Segmenter
 from daemon.vision.shape import Mask
 from drivers.frame import ThermalFrame
@@ -68,6 +68,10 @@ class Pipeline:
         self._mm_per_px = mm_per_px
         self._references = references
         self._nests = nests
+
+    def restore(self, known: Sequence[KnownThen]) -> None:
+        """Go on from what was known of the animals before a restart; before the first frame."""
+        self._tracker.restore(known)
 
     def process(
         self, frame: ThermalFrame, *, block_key: str | None = None, planned_utc_ns: int | None = None

@@ -1,17 +1,18 @@
 """Which animal is which over time: what is followed, what has met, and how sure it is who came out of it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from daemon.appearance import Appearance, log_likelihoods
-from daemon.candidates import CONFIDENT, UNLIKELY, Candidates, united
+from daemon.appearance import features
+from daemon.candidates import CONFIDENT, MOST_TOGETHER, UNLIKELY, Way, may_have_moved, only
 from daemon.heading import Heading
 from daemon.motion import Motion
+from daemon.naming import Naming
 from daemon.sighting import Sighting, sightings
 from daemon.vision.parts import BodyPart, Segmentation
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
@@ -24,17 +25,25 @@ _CAP = 30.0
 """What one pair costs at most in one respect."""
 _OVERLAP = 8.0
 """What full overlap of the masks speaks for a pair, as long as no time has passed."""
-_OVERLAP_S = 0.25
+_OVERLAP_S = 2.5
 """Masks say less about each other after longer."""
-_SIZE_SD = 0.3
-"""Spread of the logarithm of a trunk's pixels from frame to frame."""
-_CELSIUS_SD = 0.6
-"""Spread of a part's mean temperature from frame to frame."""
+_CHANGE = np.array([0.06, 0.12, 0.15, 0.15])
+"""Spread of each feature's change from frame to frame, of an animal that is seen alone."""
+_CLOSE_CHANGE = 2.0
+"""So many times more where another lies against it or on it."""
+_MOST_CHANGE = 4.0
+"""One feature's change never costs more."""
+_IMPOSSIBLE = 60.0
+"""What a pair costs of which nothing speaks."""
 _UNSURE = 0.02
-"""If two tracks may have changed places with more than this probability, they have become candidates for each other."""
+"""If one that comes into sight may be another with more than this probability, this is weighed."""
+_LEAST_SWAPPED = 1e-6
+"""Ways to go on that are less likely are not weighed."""
+_CLOSE_PX = 3
+"""An animal is seen alone if no other is so near."""
 _MERGED_OVERLAP = 0.35
 """Share of an animal's pixels that the instance covers in which it went up."""
-_MERGED_SIZE = 0.25
+_MERGED_SIZE = 0.15
 """That instance must have grown by so much of the animal: else this one lies under the other unseen."""
 _GROWN_SIZE = 0.5
 """By so much where the animal came from farther away."""
@@ -45,15 +54,17 @@ _REMEMBERS_S = 4.0
 """Where animals went before they met says nothing after so long."""
 _STRAIGHT_SHARE = 0.7
 """So often animals that meet go on as they came; else they come out anywhere."""
-_LOOK_S = 2.0
-"""Looks nearer in time than this say the same about who it is."""
-_MOST_LOOKS = 4.0
-"""So many looks count at most: how an animal looks differs from day to day more than from look to look."""
 _SIZE_FOLLOWS = 0.1
 _ANYWHERE = -5.0
 """Natural logarithm of how often an animal turns up where it could not be expected."""
 _NOT_SPLIT_PX = 12.0
 """A group's new instance appears within about so many pixels of it."""
+_RESTORED_STEP_S = 0.04
+"""Several animals of one frame follow one another with no time between them."""
+_SPLIT_REACH_PX = 60.0
+"""The centre of an animal that was taken for a part of another is about so near to this one's mask, once they part."""
+_SURROUNDINGS_STEP = 8
+"""Every so many rows and columns of the background tell how warm it is."""
 
 _Pixels = NDArray[np.intp]
 
@@ -81,29 +92,57 @@ class Following:
     """By instance; those that are nobody are missing."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KnownThen:
+    """One animal in one frame of the last run."""
+
+    animal: int
+    """Its number, from 1."""
+    at_s: float
+    """When, by the monotonic clock of this run; before its start perhaps."""
+    sighting: Sighting
+    features: NDArray[np.float64]
+    """See `daemon.appearance`."""
+    apart: bool
+    """Whether no other was near."""
+
+
 @dataclass(slots=True, eq=False)
 class _Track:
     number: int
+    bodies: list[int]
+    """Whose places it is, from 0; more than one is a group."""
     motion: Motion
     pixels: _Pixels
     trunk_px: float
-    celsius: dict[BodyPart, float]
+    features: NDArray[np.float64]
+    close: bool
+    """Whether another lay against it when it was last seen."""
     seen_s: float
-    animal: int | None
-    probability: float
-    size: int = 1
     hidden: bool = False
-    looks: float = 0.0
-    """How many looks at it were weighed since it is not known who it is."""
     heading: Heading = field(default_factory=Heading)
+
+    @property
+    def size(self) -> int:
+        return len(self.bodies)
 
 
 @dataclass(slots=True)
 class _Before:
-    """Where an animal went before it met others."""
+    """Where a body went before it met others."""
 
     motion: Motion
     at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Seen:
+    """One instance of this frame."""
+
+    sighting: Sighting
+    features: NDArray[np.float64]
+    close: bool
+    """Whether another lies against it."""
 
 
 class Tracker:
@@ -112,27 +151,28 @@ class Tracker:
     Parameters
     ----------
     animals : int
-        How many live in the box. Numbers run from 1 to this, in the order in which they are first seen.
+        How many live in the box, 1..6. Numbers run from 1 to this, in the order in which they are first seen.
 
     Notes
     -----
     Tracks and instances are assigned by least cost (`scipy.optimize.linear_sum_assignment`), the cost being the
     negative logarithm of what speaks for a pair: expected place, overlap of the masks, size, temperature of the parts.
-    All that depends on time is scaled by the time since the last frame. Where another assignment is nearly as likely,
-    where instances merge, or where one of several that were out of sight comes back, the tracks become candidates for
-    the same animals (`daemon.candidates`), and stay so until how they look and went says who is who.
+    All that depends on time is scaled by the time since the last frame. Every other way in which the animals may have
+    gone on counts by its probability, as does every body that one which comes into sight may be: so there is, at any
+    moment, a probability for each way to name all bodies (`daemon.candidates`). How each animal looks is learnt while
+    it is known, and says who is who where that is not (`daemon.appearance`).
     """
 
     def __init__(self, animals: int) -> None:
-        if animals < 1:
-            raise ValueError(f"animals must be at least 1, got {animals}")
+        if not 1 <= animals <= MOST_TOGETHER:
+            raise ValueError(f"animals must be 1..{MOST_TOGETHER}, got {animals}")
         self._animals = animals
         self._tracks: list[_Track] = []
-        self._pools: list[Candidates] = []
-        self._looks = {animal: Appearance() for animal in range(1, animals + 1)}
+        self._naming = Naming(animals)
         self._before: dict[int, _Before] = {}
         self._begun = 0
-        self._named = 0
+        self._bodies = 0
+        """So many have been seen; the others are yet to come."""
         self._at_s: float | None = None
         self._area_px, self._width_px = float(IMAGE_HEIGHT * IMAGE_WIDTH), IMAGE_WIDTH
 
@@ -153,28 +193,50 @@ class Tracker:
         self._at_s = at_s
         for track in self._tracks:
             track.motion.predict(elapsed_s)
-        found = sightings(segmentation, celsius)
         self._area_px, self._width_px = float(segmentation.instances.size), segmentation.instances.shape[1]
+        found = _seen(segmentation, celsius)
         pairs = self._continued(found, segmentation, elapsed_s)
         self._merge(found, pairs, segmentation, at_s)
-        for index in sorted(set(range(len(found))) - set(pairs), key=lambda each: -found[each].trunk_px):
-            newcomer = self._newcomer(found[index], set(map(id, pairs.values())), at_s)
+        self._exchange(found, pairs, elapsed_s, at_s)
+        for index in sorted(set(range(len(found))) - set(pairs), key=lambda each: -found[each].sighting.trunk_px):
+            newcomer = self._newcomer(found[index], pairs, found, at_s)
             if newcomer is not None:
                 pairs[index] = newcomer
-        swapped = [found[index].instance for index, track in pairs.items() if self._see(track, found[index], at_s)]
+        swapped = [
+            found[index].sighting.instance for index, track in pairs.items() if self._see(track, found[index], at_s)
+        ]
         seen = set(map(id, pairs.values()))
         for track in self._tracks:
             track.hidden = id(track) not in seen
-        self._settle()
-        posterior = {track: shares for pool in self._pools for track, shares in pool.posterior().items()}
+        apart = {
+            track.bodies[0]: None if found[index].close else found[index].features
+            for index, track in pairs.items()
+            if track.size == 1
+        }
+        posterior = self._naming.see(apart, at_s, elapsed_s)
         return Following(
             segmentation=_ends_swapped(segmentation, swapped),
-            instances={found[index].instance: _told(track, posterior) for index, track in sorted(pairs.items())},
+            instances={
+                found[index].sighting.instance: _told(track, posterior) for index, track in sorted(pairs.items())
+            },
         )
+
+    def restore(self, known: Sequence[KnownThen]) -> None:
+        """Go on from what was known before a restart, before the first frame: all animals, by time, or nothing."""
+        for each in known:
+            elapsed_s = 0.0 if self._at_s is None else max(each.at_s - self._at_s, 0.0)
+            body, self._at_s = each.animal - 1, each.at_s
+            self._naming.see({body: each.features if each.apart else None}, each.at_s, elapsed_s or _RESTORED_STEP_S)
+        for each in {each.animal: each for each in known}.values():
+            seen = _Seen(sighting=each.sighting, features=each.features, close=not each.apart)
+            track = self._begin(seen, each.at_s, [each.animal - 1])
+            track.hidden = True
+            track.motion.predict(max((self._at_s or 0.0) - each.at_s, 0.0))
+            self._bodies = self._animals
 
     # From frame to frame
 
-    def _continued(self, found: Sequence[Sighting], segmentation: Segmentation, elapsed_s: float) -> dict[int, _Track]:
+    def _continued(self, found: Sequence[_Seen], segmentation: Segmentation, elapsed_s: float) -> dict[int, _Track]:
         """Sightings that go on from tracks that were in sight."""
         tracks = [track for track in self._tracks if not track.hidden]
         if not tracks or not found:
@@ -185,35 +247,32 @@ class Tracker:
         for row, track in enumerate(tracks):
             overlaps = np.bincount(flat[track.pixels], minlength=256)
             for column, seen in enumerate(found):
-                inside = int(overlaps[seen.instance])
-                overlap = inside / (track.pixels.size + seen.pixels.size - inside)
+                inside = int(overlaps[seen.sighting.instance])
+                overlap = inside / (track.pixels.size + seen.sighting.pixels.size - inside)
                 costs[row, column] = _cost(track, seen, overlap, weight)
         impossible = ~np.isfinite(costs)
         finite = np.where(impossible, 0, costs)
         rows, columns = linear_sum_assignment(np.where(impossible, np.abs(finite).sum() + 1e6, costs))
-        taken = [
-            (int(row), int(column)) for row, column in zip(rows, columns, strict=True) if not impossible[row, column]
-        ]
-        for index, (row, column) in enumerate(taken):
-            for other_row, other_column in taken[index + 1 :]:
-                worse = (
-                    costs[row, other_column]
-                    + costs[other_row, column]
-                    - costs[row, column]
-                    - costs[other_row, other_column]
-                )
-                if math.isfinite(worse):
-                    self._confuse(tracks[row], tracks[other_row], 1 / (1 + math.exp(min(max(float(worse), 0.0), 50.0))))
-        return {column: tracks[row] for row, column in taken}
+        taken = {
+            int(row): int(column) for row, column in zip(rows, columns, strict=True) if not impossible[row, column]
+        }
+        self._other_ways(tracks, costs, taken)
+        return {column: tracks[row] for row, column in taken.items()}
 
-    def _confuse(self, one: _Track, other: _Track, swapped: float) -> None:
-        if swapped > _UNSURE and one.size == other.size == 1:
-            one.looks = other.looks = 0.0
-            self._together((one, other)).mix(one.number, other.number, swapped)
+    def _other_ways(self, tracks: Sequence[_Track], costs: NDArray[np.float64], taken: dict[int, int]) -> None:
+        """Weigh all other ways in which those in sight may have gone on, or out of sight, instead."""
+        rows = [row for row, track in enumerate(tracks) if track.size == 1]
+        if len(rows) < 2 or not any(row in taken for row in rows):
+            return
+        square = np.zeros((len(rows), len(rows)))
+        for place, row in enumerate(rows):
+            if row in taken:
+                square[:, place] = np.minimum(costs[rows, taken[row]], _IMPOSSIBLE)
+        ways = may_have_moved(square, least=_LEAST_SWAPPED)
+        if len(ways) > 1:
+            self._naming.move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
 
-    def _merge(
-        self, found: Sequence[Sighting], pairs: dict[int, _Track], segmentation: Segmentation, at_s: float
-    ) -> None:
+    def _merge(self, found: Sequence[_Seen], pairs: dict[int, _Track], segmentation: Segmentation, at_s: float) -> None:
         """Tracks that went up in the instance of another make a group with it."""
         seen = set(map(id, pairs.values()))
         flat = segmentation.instances.ravel()
@@ -222,197 +281,237 @@ class Tracker:
             reach_px = _REACH_PX + _REACH_PX_S * (at_s - track.seen_s)
             best: tuple[float, int] | None = None
             for index, into in pairs.items():
-                covered = overlaps[found[index].instance] / max(track.pixels.size, 1)
-                grown = (found[index].trunk_px - into.trunk_px) / max(track.trunk_px, 1)
-                within = _distance_px(track.motion, found[index].pixels, self._width_px) <= reach_px
+                sighting = found[index].sighting
+                covered = overlaps[sighting.instance] / max(track.pixels.size, 1)
+                grown = (sighting.trunk_px - into.trunk_px) / max(track.trunk_px, 1)
+                within = _distance_px(track.motion, sighting.pixels, self._width_px) <= reach_px
                 if within and grown >= (_MERGED_SIZE if covered >= _MERGED_OVERLAP else _GROWN_SIZE):
                     best = max(best or (0.0, index), (covered + grown, index))
             if best is not None:
                 index = best[1]
                 pairs[index] = self._group(pairs[index], track, found[index], at_s)
 
-    def _group(self, one: _Track, other: _Track, seen: Sighting, at_s: float) -> _Track:
+    def _exchange(self, found: Sequence[_Seen], pairs: dict[int, _Track], elapsed_s: float, at_s: float) -> None:
+        """One of a group may be with another now: that has grown by as much as the group has shrunk."""
+        for left, group in list(pairs.items()):
+            one_px = group.trunk_px / group.size
+            if group.size == 1 or group.trunk_px - found[left].sighting.trunk_px < _GROWN_SIZE * one_px:
+                continue
+            for index, joined in list(pairs.items()):
+                sighting = found[index].sighting
+                within = _distance_px(sighting, group.pixels, self._width_px) <= _REACH_PX + _REACH_PX_S * elapsed_s
+                if joined is group or not within or sighting.trunk_px - joined.trunk_px < _GROWN_SIZE * one_px:
+                    continue
+                body = group.bodies[0]
+                self._naming.move(self._swaps(body, dict.fromkeys(group.bodies, 1 / group.size)))
+                gone = replace(group, bodies=[body])
+                group.bodies = group.bodies[1:]
+                group.trunk_px = float(found[left].sighting.trunk_px)
+                self._tracks.append(gone)
+                pairs[index] = self._group(joined, gone, found[index], at_s)
+                break
+
+    def _group(self, one: _Track, other: _Track, seen: _Seen, at_s: float) -> _Track:
+        together = one.bodies + other.bodies
+        self._naming.met(together)
         for track in (one, other):
-            if track.animal is not None:
-                self._before[track.animal] = _Before(replace(track.motion), at_s)
-        pool = self._together((one, other))
-        group = self._begin(seen, at_s, animal=None, probability=0.0)
-        group.size = one.size + other.size
-        pool.weights[group.number] = pool.pooled((one.number, other.number))
-        for track in (one, other):
+            if track.size == 1:
+                self._before[track.bodies[0]] = _Before(replace(track.motion), at_s)
             self._tracks.remove(track)
-            del pool.sizes[track.number]
-            pool.weights.pop(track.number, None)
-        pool.sizes[group.number] = group.size
-        return group
+        return self._begin(seen, at_s, together)
 
     # Those that come into sight
 
-    def _newcomer(self, seen: Sighting, taken: set[int], at_s: float) -> _Track | None:
+    def _newcomer(self, seen: _Seen, pairs: dict[int, _Track], found: Sequence[_Seen], at_s: float) -> _Track | None:
         """The track of a sighting that continues none in sight; None where there is nobody it could be."""
+        options = self._may_be(seen.sighting, set(map(id, pairs.values())))
+        if not options:
+            return None
+        best = max(weight for weight, _ in options)
+        likely = [(weight - best, option) for weight, option in options if weight - best >= math.log(_UNSURE)]
+        _, chosen = max(likely, key=lambda each: each[0])
+        rest = next((found[index] for index, track in pairs.items() if track is chosen), None)
+        shares: dict[int, float] = {}
+        for weight, option in likely:
+            if option is None:
+                shares[self._bodies] = math.exp(weight)
+                continue
+            for body, share in self._gone_straight(option, seen, rest if option is chosen else None, at_s).items():
+                shares[body] = math.exp(weight) * share
+        newcomer = self._taken_out(chosen, seen, rest, shares, at_s)
+        if len(shares) > 1:
+            whole = sum(shares.values())
+            ways = self._swaps(newcomer.bodies[0], {other: share / whole for other, share in shares.items()})
+            self._naming.move(ways)
+        return newcomer
+
+    def _may_be(self, sighting: Sighting, taken: set[int]) -> list[tuple[float, _Track | None]]:
+        """Tracks that one that came into sight may be or part from, None for one never seen, and what speaks for it."""
         uniform = -math.log(self._area_px)
         options: list[tuple[float, _Track | None]] = []
         for track in self._tracks:
             if track.size > 1:
-                reach = math.sqrt(seen.pixels.size / math.pi)
-                away = max(0.0, _distance_px(seen, track.pixels, self._width_px) - reach)
+                reach = math.sqrt(sighting.pixels.size / math.pi)
+                away = max(0.0, _distance_px(sighting, track.pixels, self._width_px) - reach)
                 near = -((away / _NOT_SPLIT_PX) ** 2) / 2 - math.log(2 * math.pi * _NOT_SPLIT_PX**2)
                 options.append((float(np.logaddexp(near, uniform + _ANYWHERE)), track))
             elif id(track) not in taken:
-                place = track.motion.log_density(seen.x_px, seen.y_px)
+                place = track.motion.log_density(sighting.x_px, sighting.y_px)
                 options.append((float(np.logaddexp(place, uniform + _ANYWHERE)), track))
-        if self._named < self._animals:
+        if self._bodies < self._animals:
             options.append((uniform, None))
-        if not options:
-            return None
-        best, chosen = max(options, key=lambda option: option[0])
-        if chosen is None and all(track is None or best - weight > -math.log(_UNSURE) for weight, track in options):
-            self._named += 1
-            return self._begin(seen, at_s, animal=self._named, probability=1.0)
-        return self._one_of(seen, [(weight - best, track) for weight, track in options], at_s)
+        return options
 
-    def _one_of(self, seen: Sighting, options: Sequence[tuple[float, _Track | None]], at_s: float) -> _Track:
-        """The track of a sighting that may be any of these."""
-        likely = [(weight, track) for weight, track in options if weight >= math.log(_UNSURE)]
-        tracks = []
-        for weight, track in likely:
-            if track is None:
-                self._named += 1
-                unseen = self._begin(seen, at_s, animal=self._named, probability=1.0)
-                unseen.motion.place = self._area_px
-                tracks.append((weight, unseen))
-            else:
-                tracks.append((weight, track))
-        _, chosen = max(tracks, key=lambda each: each[0])
-        if len(tracks) == 1 and chosen.size == 1:
-            return chosen
-        pool = self._together([track for _, track in tracks])
-        numbers = [track.number for _, track in tracks]
-        rows = {number: pool.row(number) for number in numbers}
-        weights = {
-            animal: float(np.logaddexp.reduce([weight + rows[track.number][animal] for weight, track in tracks]))
-            for animal in pool.animals
-        }
-        if len(tracks) > 1:  # whoever this is, the others are the rest
-            either = pool.pooled(numbers)
-            pool.weights |= {number: dict(either) for number in numbers}
-        if chosen.size > 1:
-            chosen.size -= 1
-            pool.sizes[chosen.number] -= 1
-            chosen = self._begin(seen, at_s, animal=None, probability=0.0)
-            pool.sizes[chosen.number] = 1
-        pool.weights[chosen.number] = weights
-        self._went_straight(pool, chosen.number, seen.x_px, seen.y_px, at_s)
-        return chosen
-
-    def _went_straight(self, pool: Candidates, track: int, x_px: float, y_px: float, at_s: float) -> None:
-        """Weigh where those that met were going."""
-        weights = {}
-        for animal in pool.animals:
-            before = self._before.get(animal)
-            if before is None or at_s - before.at_s > _REMEMBERS_S:
-                return
-            ahead = replace(before.motion)
-            ahead.predict(at_s - before.at_s)
-            share = math.log(_STRAIGHT_SHARE) + ahead.log_density(x_px, y_px)
-            weights[animal] = float(
-                np.logaddexp(share, math.log(1 - _STRAIGHT_SHARE) - math.log(2 * math.pi * ahead.variance) - 1)
+    def _taken_out(
+        self, chosen: _Track | None, seen: _Seen, rest: _Seen | None, shares: dict[int, float], at_s: float
+    ) -> _Track:
+        """The track of one that came into sight: a new one, unless it is one that was out of sight."""
+        if chosen is None:
+            near = (
+                other
+                for track in self._tracks
+                if _distance_px(seen.sighting, track.pixels, self._width_px) <= _SPLIT_REACH_PX
+                for other in track.bodies
             )
-        pool.add(track, weights)
+            self._naming.forget(near)
+            self._bodies += 1
+            return self._begin(seen, at_s, [self._bodies - 1])
+        if chosen.size == 1:
+            return chosen
+        body = max(chosen.bodies, key=lambda each: shares[each])
+        chosen.bodies.remove(body)
+        if rest is not None:
+            chosen.trunk_px = float(rest.sighting.trunk_px)
+        return self._begin(seen, at_s, [body])
 
-    def _begin(self, seen: Sighting, at_s: float, *, animal: int | None, probability: float) -> _Track:
+    def _swaps(self, body: int, shares: dict[int, float]) -> dict[Way, float]:
+        """The ways in which one body has changed places with each of these, or with none."""
+        ways = {}
+        for other, share in shares.items():
+            way = list(range(self._animals))
+            way[body], way[other] = other, body
+            ways[tuple(way)] = share
+        return ways
+
+    def _gone_straight(self, track: _Track, seen: _Seen, rest: _Seen | None, at_s: float) -> dict[int, float]:
+        """Which of a track's bodies one that parts from it is, by where those that met were going."""
+        even = dict.fromkeys(track.bodies, 1 / track.size)
+        before = {body: self._before.get(body) for body in track.bodies}
+        if track.size == 1 or any(each is None or at_s - each.at_s > _REMEMBERS_S for each in before.values()):
+            return even
+        ahead = {}
+        for body, each in before.items():
+            assert each is not None
+            ahead[body] = replace(each.motion)
+            ahead[body].predict(at_s - each.at_s)
+        totals = {}
+        for body in track.bodies:
+            totals[body] = ahead[body].log_density(seen.sighting.x_px, seen.sighting.y_px)
+            if track.size == 2 and rest is not None:
+                other = next(each for each in track.bodies if each != body)
+                totals[body] += ahead[other].log_density(rest.sighting.x_px, rest.sighting.y_px)
+        best = max(totals.values())
+        weights = {body: math.exp(total - best) for body, total in totals.items()}
+        whole = sum(weights.values())
+        return {
+            body: _STRAIGHT_SHARE * weight / whole + (1 - _STRAIGHT_SHARE) * even[body]
+            for body, weight in weights.items()
+        }
+
+    def _begin(self, seen: _Seen, at_s: float, bodies: list[int]) -> _Track:
         self._begun += 1
+        sighting = seen.sighting
         track = _Track(
             number=self._begun,
-            motion=Motion(seen.x_px, seen.y_px),
-            pixels=seen.pixels,
-            trunk_px=float(seen.trunk_px),
-            celsius=dict(seen.celsius),
+            bodies=bodies,
+            motion=Motion(sighting.x_px, sighting.y_px),
+            pixels=sighting.pixels,
+            trunk_px=float(sighting.trunk_px),
+            features=seen.features,
+            close=seen.close,
             seen_s=at_s,
-            animal=animal,
-            probability=probability,
         )
         self._tracks.append(track)
         return track
 
     # What is learnt
 
-    def _see(self, track: _Track, seen: Sighting, at_s: float) -> bool:
+    def _see(self, track: _Track, seen: _Seen, at_s: float) -> bool:
         """Take a sighting into its track; whether its head and tail are the wrong way round."""
         elapsed_s = at_s - track.seen_s
-        track.motion.update(seen.x_px, seen.y_px)
-        track.pixels, track.celsius, track.seen_s = seen.pixels, dict(seen.celsius), at_s
+        sighting = seen.sighting
+        track.motion.update(sighting.x_px, sighting.y_px)
+        track.pixels, track.features, track.seen_s = sighting.pixels, seen.features, at_s
+        track.close = seen.close
         if track.hidden or track.size > 1:
-            track.trunk_px = float(seen.trunk_px)
+            track.trunk_px = float(sighting.trunk_px)
         else:
-            track.trunk_px += _SIZE_FOLLOWS * (seen.trunk_px - track.trunk_px)
+            track.trunk_px += _SIZE_FOLLOWS * (sighting.trunk_px - track.trunk_px)
         if track.size > 1:
             return False
-        if track.animal is not None:
-            self._looks[track.animal].learn(seen, at_s)
-        elif track.looks < _MOST_LOOKS:
-            self._weigh_looks(track, seen, at_s, min(max(elapsed_s, 0.0) / _LOOK_S, 1.0))
         velocity = track.motion.x_px_s, track.motion.y_px_s
-        return track.heading.look(seen, velocity, elapsed_s)
-
-    def _weigh_looks(self, track: _Track, seen: Sighting, at_s: float, looks: float) -> None:
-        pool = self._pool_of(track)
-        if pool is None or not looks:
-            return
-        weights = log_likelihoods({animal: self._looks[animal] for animal in pool.animals}, seen, at_s)
-        if weights:
-            pool.add(track.number, {animal: looks * weight for animal, weight in weights.items()})
-            track.looks += looks
-
-    # Who is who
-
-    def _pool_of(self, track: _Track) -> Candidates | None:
-        return next((pool for pool in self._pools if track.number in pool.sizes), None)
-
-    def _together(self, tracks: Iterable[_Track]) -> Candidates:
-        """The candidates of all these tracks as one."""
-        parts: list[Candidates] = []
-        for track in tracks:
-            pool = self._pool_of(track)
-            if pool is None:
-                if track.animal is None:
-                    raise ValueError(f"track {track.number} is no animal and has no candidates")
-                pool = Candidates((track.animal,), {track.number: 1})
-                track.animal, track.looks = None, 0.0
-            if pool not in parts:
-                parts.append(pool)
-        if len(parts) == 1 and parts[0] in self._pools:
-            return parts[0]
-        whole = united(parts)
-        self._pools = [pool for pool in self._pools if pool not in parts]
-        self._pools.append(whole)
-        return whole
-
-    def _settle(self) -> None:
-        """Name the tracks of which it is sure enough who they are."""
-        tracks = {track.number: track for track in self._tracks}
-        for pool in list(self._pools):
-            for number, shares in pool.posterior().items():
-                animal, share = max(shares.items(), key=lambda each: each[1])
-                track = tracks[number]
-                if track.size == 1 and share >= CONFIDENT and animal in pool.animals:
-                    track.animal = animal
-                    track.probability = min(share, pool.certainty)
-                    pool.take_out(number, animal, track.probability)
-            if not pool.sizes:
-                self._pools.remove(pool)
+        return track.heading.look(sighting, velocity, elapsed_s)
 
 
-def _cost(track: _Track, seen: Sighting, overlap: float, overlap_weight: float) -> float:
+def _seen(segmentation: Segmentation, celsius: NDArray[np.float32]) -> list[_Seen]:
+    """All instances of a frame, by number."""
+    found = sightings(segmentation, celsius)
+    if not found:
+        return []
+    step = _SURROUNDINGS_STEP
+    beside = celsius[::step, ::step][segmentation.instances[::step, ::step] == 0]
+    beside = beside[np.isfinite(beside)]
+    surroundings = float(np.median(beside)) if beside.size else math.nan
+    flat, width = segmentation.instances.ravel(), segmentation.instances.shape[1]
+    boxes = [_box(sighting.pixels, width) for sighting in found]
+    return [
+        _Seen(
+            sighting=sighting,
+            features=features(sighting, surroundings),
+            close=any(_near(boxes[index], other) for place, other in enumerate(boxes) if place != index)
+            and _touched(sighting, flat, width),
+        )
+        for index, sighting in enumerate(found)
+    ]
+
+
+def _box(pixels: _Pixels, width: int) -> tuple[int, int, int, int]:
+    """First and last row, first and last column."""
+    columns = pixels % width
+    return int(pixels[0]) // width, int(pixels[-1]) // width, int(columns.min()), int(columns.max())
+
+
+def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    top, bottom, left, right = one
+    reach = _CLOSE_PX
+    return (
+        top <= other[1] + reach
+        and other[0] <= bottom + reach
+        and left <= other[3] + reach
+        and other[2] <= right + reach
+    )
+
+
+def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> bool:
+    """Whether another instance is as near as `_CLOSE_PX`, in a row, a column or cornerwise."""
+    for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        for sign in (-1, 1):
+            step = sign * _CLOSE_PX * (rows * width + columns)
+            there = flat[np.clip(seen.pixels + step, 0, flat.size - 1)]
+            if ((there != 0) & (there != seen.instance)).any():
+                return True
+    return False
+
+
+def _cost(track: _Track, seen: _Seen, overlap: float, overlap_weight: float) -> float:
     """Negative logarithm of what speaks for a sighting being this track, up to a constant; inf where nothing does."""
-    if track.motion.squared_distance(seen.x_px, seen.y_px) > _GATE and overlap == 0:
+    sighting = seen.sighting
+    if track.motion.squared_distance(sighting.x_px, sighting.y_px) > _GATE and overlap == 0:
         return math.inf
-    cost = min(-track.motion.log_density(seen.x_px, seen.y_px), _CAP) - overlap_weight * _OVERLAP * overlap
-    if track.size == 1 and track.trunk_px > 0 and seen.trunk_px > 0:
-        cost += min((math.log(seen.trunk_px / track.trunk_px) / _SIZE_SD) ** 2 / 2, 4.0)
-        for part, celsius in track.celsius.items():
-            if part in seen.celsius:
-                cost += min(((seen.celsius[part] - celsius) / _CELSIUS_SD) ** 2 / 2, 2.0)
+    cost = min(-track.motion.log_density(sighting.x_px, sighting.y_px), _CAP) - overlap_weight * _OVERLAP * overlap
+    if track.size == 1:
+        change = (seen.features - track.features) / (_CHANGE * (_CLOSE_CHANGE if track.close or seen.close else 1.0))
+        cost += float(np.nansum(np.minimum(change**2 / 2, _MOST_CHANGE)))
     return cost
 
 
@@ -422,15 +521,17 @@ def _distance_px(place: Sighting | Motion, pixels: _Pixels, width_px: int) -> fl
     return float(np.sqrt(((rows - place.y_px) ** 2 + (columns - place.x_px) ** 2).min()))
 
 
-def _told(track: _Track, posterior: dict[int, dict[int, float]]) -> Followed:
-    shares = posterior.get(track.number, {})
-    if track.animal is not None:
-        return Followed(track=track.number, animal=track.animal, probability=track.probability, candidates=(), size=1)
+def _told(track: _Track, posterior: NDArray[np.float64]) -> Followed:
+    shares = posterior[track.bodies].sum(axis=0)
+    animal = int(shares.argmax())
+    probability = min(float(shares[animal]), 1.0) if track.size == 1 else None
+    if probability is not None and probability >= CONFIDENT:
+        return Followed(track=track.number, animal=animal + 1, probability=probability, candidates=(), size=1)
     return Followed(
         track=track.number,
         animal=None,
-        probability=max(shares.values()) if track.size == 1 else None,
-        candidates=tuple(sorted(animal for animal, share in shares.items() if share >= UNLIKELY)),
+        probability=probability,
+        candidates=tuple(each + 1 for each, share in enumerate(shares.tolist()) if share >= UNLIKELY),
         size=track.size,
     )
 

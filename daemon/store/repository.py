@@ -49,6 +49,7 @@ from daemon.store.recordings import FreedRecording, Recorded, RecordingFile, Sto
 from daemon.store.retention import Pin
 from daemon.store.runs import Gap
 from daemon.store.schema import BlockState, RecordingState
+from daemon.store.sightings import SeenThen, seen_since
 from daemon.store.sqlite_file import set_aside, why_damaged
 from daemon.store.upgrade import head_revision, require_newest, upgrade
 from drivers.camera import CameraInfo
@@ -442,6 +443,11 @@ class Store:
         """The captured moments of a block, as they were handed to `add`."""
         with self._database.reading(f"read the observations of block {key}") as connection:
             return block_observations(connection, blocks.known_block(connection, key))
+
+    def seen_since(self, since_utc_ns: int, *, at_most: int) -> list[SeenThen]:
+        """Measured frames since a time, by time; of more than `at_most` every so many, and always the newest."""
+        with self._database.reading("read what was seen lately") as connection:
+            return seen_since(connection, since_utc_ns, at_most=at_most)
 
     # Values of minutes
 

@@ -144,5 +144,53 @@ def test_an_animal_that_turned_between_two_frames_at_1_fps_keeps_its_labels() ->
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match=r"1\.\.6, got 0"):
         Tracker(0)
+    with pytest.raises(ValueError, match=r"1\.\.6, got 7"):
+        Tracker(7)
+
+
+@pytest.mark.parametrize("celsius", [33.0, 35.0], ids=["alike", "warmer"])
+def test_two_that_cross_within_a_second_side_by_side_are_named_only_if_they_differ(celsius: float) -> None:
+    tracker = Tracker(2)
+    for step in range(60):
+        follow(tracker, step, animal(90, 100), animal(130, 100, celsius=celsius))
+    found = follow(tracker, 60, animal(112, 104), animal(108, 96, celsius=celsius))
+    assert names(found) == ({1: 1, 2: 2} if celsius > 33 else {1: None, 2: None})
+
+
+def test_when_all_but_one_are_known_again_the_last_one_is_known_too() -> None:
+    tracker = Tracker(3)
+    for step in range(60):
+        follow(tracker, step, animal(40, 100, celsius=32), animal(120, 100, celsius=33), animal(210, 100, celsius=34))
+    for step in range(60, 90):
+        follow(tracker, step, animal(120, 100, half=18))
+    for step in range(90, 120):
+        found = follow(
+            tracker, step, animal(40, 100, celsius=34), animal(120, 100, half=11), animal(210, 100, celsius=32)
+        )
+    assert {instance: name for instance, name in names(found).items() if instance != 2} == {1: 3, 3: 1}
+    assert found[2].animal in (2, None)
+    assert 2 in (found[2].animal, *found[2].candidates)
+
+
+def test_one_that_changes_from_a_group_to_another_animal_is_not_taken_for_it() -> None:
+    tracker = Tracker(3)
+    for step in range(60):
+        follow(tracker, step, animal(50, 100), animal(80, 100), animal(140, 100))
+    follow(tracker, 60, animal(65, 100, half=11), animal(140, 100))
+    follow(tracker, 61, animal(65, 100, half=11), animal(140, 100))
+    found = follow(tracker, 62, animal(62, 100), animal(135, 100, half=11))
+    assert {instance: each.size for instance, each in found.items()} == {1: 1, 2: 2}
+    assert names(found) == {1: None, 2: None}
+    assert found[2].candidates == (1, 2, 3)
+
+
+def test_an_animal_by_itself_is_known_however_the_others_mix() -> None:
+    tracker = Tracker(6)
+    places = [(30, 30), (30, 160), (220, 30), (220, 160), (110, 95), (140, 95)]
+    for step in range(10):
+        follow(tracker, step, *(animal(x, y) for x, y in places))
+    found = follow(tracker, 10, *(animal(x, y) for x, y in places[:4]), animal(126, 99), animal(124, 91))
+    assert [found[instance].animal for instance in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert found[5].candidates == found[6].candidates == (5, 6)

@@ -1,0 +1,106 @@
+"""Bodies that get names: what is learnt while they are known says who they are when they are not."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.candidates import Way
+from daemon.naming import Naming
+
+MET: dict[Way, float] = {(0, 1, 2): 0.5, (1, 0, 2): 0.5}
+"""The first two may have changed places."""
+
+RATHER_NOT: dict[Way, float] = {(0, 1, 2): 0.96, (1, 0, 2): 0.04}
+HARDLY: dict[Way, float] = {(0, 1, 2): 1 - 1e-9, (1, 0, 2): 1e-9}
+
+
+def look(celsius: float) -> NDArray[np.float64]:
+    """Size, body above surroundings, head and tail above body."""
+    return np.array([7.4, celsius, 1.0, -4.0])
+
+
+def known(*celsius: float, seconds: int = 120) -> Naming:
+    naming = Naming(len(celsius))
+    for second in range(seconds):
+        naming.see({body: look(each) for body, each in enumerate(celsius)}, float(second), 1.0)
+    return naming
+
+
+def test_bodies_that_changed_places_are_known_again_by_their_look() -> None:
+    naming = known(8.0, 9.0, 8.0)
+    naming.move(MET)
+    for second in range(120, 140):
+        found = naming.see({0: look(9.0), 1: look(8.0)}, float(second), 1.0)
+    assert found[0, 1] > 0.99
+    assert found[1, 0] > 0.99
+    assert found[2, 2] == pytest.approx(1)
+
+
+def test_who_looks_like_nobody_of_the_others_is_known_by_them() -> None:
+    naming = known(8.0, 9.0, 10.0)
+    naming.move(dict.fromkeys(permutations(range(3)), 1 / 6))
+    for second in range(120, 140):
+        found = naming.see({0: look(9.0), 2: look(8.0)}, float(second), 1.0)
+    assert found[1, 2] > 0.99
+
+
+def test_animals_that_look_alike_stay_unknown_however_long_they_are_seen() -> None:
+    naming = known(8.0, 8.0, 8.0)
+    naming.move(MET)
+    luck = np.random.default_rng(3)
+    for second in range(120, 1500):
+        found = naming.see({body: look(8.0 + luck.normal(0, 0.05)) for body in (0, 1)}, float(second), 1.0)
+    assert found[:2, :2].max() < 0.97
+
+
+def test_a_body_that_another_lies_against_teaches_and_says_nothing() -> None:
+    naming = known(8.0, 9.0, 8.0)
+    naming.move(MET)
+    for second in range(120, 140):
+        found = naming.see({0: None, 1: None}, float(second), 1.0)
+    assert found[0, 0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_what_is_weighed_many_times_in_pieces_counts_once() -> None:
+    whole, pieces = known(8.0, 8.15, 8.0), known(8.0, 8.15, 8.0)
+    for naming in (whole, pieces):
+        naming.move(MET)
+    for second in range(120, 180):
+        seen = {0: look(8.05), 1: look(8.1)}
+        once = whole.see(seen, float(second), 1.0)
+        many = pieces.see(seen, float(second), 1.0)
+        pieces.move(HARDLY)
+    assert 0.5 < once[0, 0] < 0.98
+    assert many[0, 0] == pytest.approx(once[0, 0], abs=0.01)
+
+
+def test_after_a_meeting_the_look_from_before_counts_no_more() -> None:
+    naming = known(8.0, 9.0, 8.0)
+    naming.move(MET)
+    for second in range(120, 125):
+        naming.see({0: look(8.0), 1: look(9.0)}, float(second), 1.0)
+    naming.met((0, 1))
+    naming.move(MET)
+    for second in range(200, 220):
+        found = naming.see({0: look(9.0), 1: look(8.0)}, float(second), 1.0)
+    assert found[0, 1] > 0.99
+
+
+def test_what_was_learnt_of_several_can_be_forgotten() -> None:
+    naming = known(8.0, 9.0, 8.0)
+    naming.forget((0, 1, 2))
+    naming.move(MET)
+    for second in range(120, 140):
+        found = naming.see({0: look(9.0), 1: look(8.0)}, float(second), 1.0)
+    assert found[0, 0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("seconds", "named"), [(10, True), (200, False)], ids=["just seen", "long known"])
+def test_a_likely_name_is_kept_only_while_hardly_anything_was_learnt(seconds: int, named: bool) -> None:
+    naming = known(8.0, 8.0, 8.0, seconds=seconds)
+    naming.move(RATHER_NOT)
+    for second in range(seconds, seconds + 90):
+        found = naming.see({0: look(8.0), 1: look(8.0)}, float(second), 1.0)
+    assert (found[0, 0] > 0.99) == (found[1, 1] > 0.99) == named
