@@ -2,8 +2,6 @@
 
 from itertools import count
 
-import numpy as np
-from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from daemon.track import Following, Tracker
@@ -14,7 +12,6 @@ from tests.bench.limits import told_beside_limit
 ANIMALS = 4
 DISTINCT_FRAMES = 25
 FIRST_UTC_S = 1_790_046_000
-Frame = tuple[Segmentation, NDArray[np.float32]]
 LIMIT_MS = 2.0
 """The measures of the frame have the third (`test_bench_measures.py`)."""
 
@@ -28,7 +25,8 @@ def test_follow_four_animals(benchmark: BenchmarkFixture) -> None:
 
     def one() -> Following:
         number = next(numbers)
-        return tracker.follow(*frames[there_and_back[number % len(there_and_back)]], number * 40_000_000)
+        segmentation, celsius = frames[there_and_back[number % len(there_and_back)]]
+        return tracker.follow(segmentation, celsius, number * 40_000_000)
 
     following = benchmark(one)
     told_beside_limit(benchmark, LIMIT_MS)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import create_engine
 
 from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
+from daemon.store.minutes import clear_minute_values
 from daemon.store.repository import Store
 from daemon.vision.parts import BodyPart
 from drivers.errors import StoreRejectedError
@@ -101,7 +103,10 @@ def test_rows_are_counted_as_they_come_and_go(store: Store, ids: Ids, database_p
     assert store.minute_values_a_minute(0) == pytest.approx(7 / 3)
     assert store.minute_values_a_minute(START_UTC_NS + 2 * MINUTE_NS) == 3
     end_utc_ns = START_UTC_NS + 2 * MINUTE_NS
-    store.replace_minute_values([], since_utc_ns=0, until_utc_ns=end_utc_ns, animals=[1], run_id=ids[0])
+    engine = create_engine(f"sqlite:///{database_path}")
+    with engine.begin() as writing:
+        clear_minute_values(writing, since_utc_ns=0, until_utc_ns=end_utc_ns, animals=[1], run_ids=[ids[0]])
+    engine.dispose()
     assert store.counts().minute_values == 5
     with closing(sqlite3.connect(database_path)) as connection, connection:
         connection.execute("DELETE FROM counter WHERE name = 'minute_values'")  # as in a database from before it
