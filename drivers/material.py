@@ -152,8 +152,8 @@ def open_material(path: Path, *, scale: FalseColourScale | None = None, rate_hz:
     Parameters
     ----------
     path : Path
-        A recording, `.npy`, `.npz`, `.csv`, picture, video, or a folder of such files of one kind and size, which are
-        taken in the order of their names with numbers as numbers.
+        A recording, `.npy`, `.npz`, `.csv`, picture, video, or a folder of such files of one kind and size. Recordings
+        are taken in the order of their time, all others in that of their names with numbers as numbers.
     scale : FalseColourScale, optional
         How the colours of pictures and video become degrees; needed for these only. Palette and scale are those of
         the first picture.
@@ -181,7 +181,13 @@ def open_material(path: Path, *, scale: FalseColourScale | None = None, rate_hz:
         _check_alike(sources[0], source)
     if not any(map(len, sources)):
         raise MaterialError(f"{path}: expected at least one frame, got none")
-    return Material(path, sources, rate_hz)
+    return Material(path, sorted(sources, key=_planned), rate_hz)
+
+
+def _planned(source: Source) -> tuple[int, int]:
+    """Order of recordings in time: a morning comes before an evening, whatever they are called."""
+    plan = source.plan
+    return (0, 0) if plan is None else (plan.start_utc_ns, plan.accounted_from_utc_ns)
 
 
 def _files_of(folder: Path) -> list[Path]:

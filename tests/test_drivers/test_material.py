@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drivers.clock import NS_PER_S
 from drivers.decoder import FrameDecoder
 from drivers.errors import MaterialError
-from drivers.frame import FrameFlag, RawFrame
+from drivers.frame import FrameFlag, RawFrame, ThermalFrame
 from drivers.material import FalseColourScale, Material, MaterialFrame, open_material
 from drivers.palettes import known_palettes
 from drivers.placement import NATIVE, Placement
@@ -105,30 +105,36 @@ def test_a_16_bit_picture_of_the_right_size_is_a_transfer(
     assert frame.flags == FrameFlag.NONE
 
 
-def test_a_recording_comes_with_its_times_calibration_and_flags(tmp_path: Path, transfer: NDArray[np.uint16]) -> None:
+def record(path: Path, transfer: NDArray[np.uint16], *, start_utc_ns: int = START_UTC_NS) -> list[ThermalFrame]:
+    """Three seconds of one picture; the frames as they were recorded."""
     header = RecordingHeader(
         box="box1",
         block_key="b1",
-        start_utc_ns=START_UTC_NS,
-        end_utc_ns=START_UTC_NS + 3 * NS_PER_S,
+        start_utc_ns=start_utc_ns,
+        end_utc_ns=start_utc_ns + 3 * NS_PER_S,
         period_ns=NS_PER_S,
-        accounted_from_utc_ns=START_UTC_NS,
+        accounted_from_utc_ns=start_utc_ns,
     )
     decoder = FrameDecoder(still=True, base_flags=FrameFlag.DRIFTED)
     decoded = [
         decoder.decode(
             RawFrame(
                 sequence=10 + second,
-                captured_utc_ns=START_UTC_NS + second * NS_PER_S,
+                captured_utc_ns=start_utc_ns + second * NS_PER_S,
                 captured_monotonic_ns=7 * NS_PER_S + second * NS_PER_S,
                 payload=transfer.tobytes(),
             )
         )
         for second in range(3)
     ]
-    with RecordingWriter(tmp_path / "r.mkv", header, sync_interval_s=None) as writer:
+    with RecordingWriter(path, header, sync_interval_s=None) as writer:
         for second, frame in enumerate(decoded):
-            writer.append(frame, planned_utc_ns=START_UTC_NS + second * NS_PER_S)
+            writer.append(frame, planned_utc_ns=start_utc_ns + second * NS_PER_S)
+    return decoded
+
+
+def test_a_recording_comes_with_its_times_calibration_and_flags(tmp_path: Path, transfer: NDArray[np.uint16]) -> None:
+    decoded = record(tmp_path / "r.mkv", transfer)
     with open_material(tmp_path / "r.mkv") as material:
         frames = list(material)
     assert len(material) == 3
@@ -140,6 +146,16 @@ def test_a_recording_comes_with_its_times_calibration_and_flags(tmp_path: Path, 
     assert {frame.flags for frame in frames} == {FrameFlag.DRIFTED}
     assert material.rate_hz == 1
     assert not material.still
+
+
+def test_recordings_of_a_folder_come_in_the_order_of_their_time(tmp_path: Path, transfer: NDArray[np.uint16]) -> None:
+    record(tmp_path / "evening.mkv", transfer, start_utc_ns=START_UTC_NS + 3600 * NS_PER_S)
+    record(tmp_path / "morning.mkv", transfer)
+    with open_material(tmp_path) as material:
+        frames = list(material)
+    assert [frame.source.partition(".")[0] for frame in frames] == ["morning"] * 3 + ["evening"] * 3
+    assert [plan.start_utc_ns - START_UTC_NS for plan in material.plans] == [0, 3600 * NS_PER_S]
+    assert material.has_times
 
 
 # Degrees
