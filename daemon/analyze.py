@@ -23,12 +23,12 @@ from daemon.analysis_files import (
 )
 from daemon.analysis_minutes import MINUTES_NAME, MinuteTable
 from daemon.cameras import false_colour_scale
+from daemon.candidates import MOST_TOGETHER
 from daemon.observation import PartObservation
 from daemon.pipeline import Measured, Pipeline, nests_of
 from daemon.reference import References
 from daemon.settings import ReadingSettings, ReferenceSettings, ReplaySettings, ZoneSettings
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.vision.panoptic import MOST_ANIMALS
 from daemon.vision.segmenter import NetworkSegmenter
 from drivers.decoder import FrameDecoder
 from drivers.errors import FrameRejectedError, MaterialError, UnscaledColoursError, VivariumError
@@ -219,7 +219,7 @@ def _analyze(
     on_progress: Callable[[int, int], None],
 ) -> AnalysisResult:
     decoder = FrameDecoder(still=material.still)
-    animals = settings.animals or (1 if networks is None else MOST_ANIMALS)
+    animals = settings.animals or (1 if networks is None else MOST_TOGETHER)
     with ExitStack() as stack:
         writers = _Writers(
             minutes=stack.enter_context(

@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, analysis_targets, analyze, counted
 from daemon.app import VERSION, Outcome, run_service
 from daemon.camera_cli import camera_app
+from daemon.candidates import MOST_TOGETHER
 from daemon.config_keys import describe_keys, example_toml
 from daemon.correction_cli import add_corrections
 from daemon.credentials import mqtt_password
@@ -69,7 +70,6 @@ from daemon.settings import (
     load_settings,
 )
 from daemon.simulate import DaySimulation
-from daemon.vision.panoptic import MOST_ANIMALS
 from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError, MaterialError, VivariumError
 from drivers.thermometry import EnvironmentOverrides
@@ -319,7 +319,7 @@ def analyze_command(
         reference=() if box is None else box.reference,
     )
     choice = _vision(NO_MODEL, NO_MODEL) if classical else _vision(unet, panoptic)
-    networks = open_networks(choice, most=animals or MOST_ANIMALS)
+    networks = open_networks(choice, most=animals or MOST_TOGETHER)
     if networks.segmenter is None and not classical:
         Console(stderr=True).print(
             f"[yellow]note:[/] found by their warmth alone: {escape(networks.why_none or '')}", soft_wrap=True

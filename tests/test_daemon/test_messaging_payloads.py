@@ -121,6 +121,7 @@ def test_an_observation_reads_as_written_here() -> None:
                 "probability": None,
                 "candidates": [2, 3],
                 "group": 7,
+                "correction": None,
             },
         ],
         "groups": [
