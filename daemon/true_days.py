@@ -144,9 +144,10 @@ class TrueDays:
             return {name: file[name] for name in file.files}
 
     def _path(self, day: int) -> Path:
-        names = "+".join(sorted(kind[:5] for kind in self.incidents)) or NONE
-        local = self._first_day + timedelta(days=day)
-        return self._folder / f"seed-{self._settings.camera.simulated.seed}-{names}-{local}.npz"
+        simulated = self._settings.camera.simulated
+        told = repr((sorted(self.incidents.items()), simulated.lights_on_utc_s, self.midnight_utc_ns(day)))
+        what = hashlib.sha256(told.encode()).hexdigest()[:12]
+        return self._folder / f"seed-{simulated.seed}-{what}-{self._first_day + timedelta(days=day)}.npz"
 
     def _all_boxes(self) -> dict[str, _Box]:
         if self._boxes is None:

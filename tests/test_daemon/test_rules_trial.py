@@ -66,6 +66,18 @@ def opened(animal: int, day: float, rule: str = "fever", severity: Severity = Se
     return Opened(rule=rule, kind=rule, animal=animal, at_utc_ns=begin + round(day * DAY_NS), severity=severity)
 
 
+def test_days_of_another_illness_or_another_light_are_not_taken_for_these(tmp_path: Path) -> None:
+    settings = with_animals(parse_settings(WARM, origin="test"), seed=3, animals=1)
+    simulated = settings.camera.simulated
+    later = simulated.model_copy(update={"lights_on_utc": "10:00"})
+    relit = settings.model_copy(update={"camera": settings.camera.model_copy(update={"simulated": later})})
+    for each, script_days in ((settings, 2), (settings, 3), (relit, 2)):
+        made = TrueDays(
+            each, first_day=DAY, script_days=script_days, scripts=["fever"], every_s=7200, folder=tmp_path
+        ).make(0)
+        assert made
+
+
 @pytest.mark.parametrize(
     ("script", "animals"), [pytest.param("immobility", 2, id="ways"), pytest.param("fever", 1, id="warmth")]
 )
