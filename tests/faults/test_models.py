@@ -342,7 +342,7 @@ def test_networks_that_get_ready_slowly_delay_neither_capture_nor_readiness(
         eventually(lambda: mode(running) == "networks", "the networks take over")
         since = running.evidence.newest_frame()
         eventually(lambda: measured_by_part(running, since) > 5, "they measure")
-        assert [state for state, _ in events(running)] == ["opened", "closed"]
+        eventually(lambda: [state for state, _ in events(running)] == ["opened", "closed"], "that is told, too")
         assert nothing_gave_way(running)
     assert [bool(each) for each in hashes(running)] == [False, True]
     assert segmenters(running) == {1: {"classical-1"}, 2: {"thresholds-1"}}
