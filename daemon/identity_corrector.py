@@ -251,7 +251,7 @@ class IdentityCorrector:
         Returns
         -------
         MinuteCollector
-            In the midst of the last minute that has frames.
+            In the midst of the last minute that has frames, or just after it where that was told already.
 
         Raises
         ------
@@ -272,7 +272,9 @@ class IdentityCorrector:
             assert first is not None  # it was about frames, and no frame is ever taken away
             following = rows.first_after(first.frame_id, life[-1].run_id)
             end_id = rows.last_frame_id() if following is None else following.frame_id - 1
-            stretch = self._rest(made, life, goes_on=goes_on, last_utc_ns=rows.captured_utc_ns(end_id))
+            is_new = _is_new(made)
+            last_utc_ns = rows.captured_utc_ns(end_id)
+            stretch = self._rest(made, life, goes_on=goes_on, is_new=is_new, last_utc_ns=last_utc_ns)
             lead = max(lead_utc_ns(rows, stretch.minutes_from_utc_ns, minutes=lead_minutes), life[0].started_utc_ns)
             stretch = replace(stretch, maintenance=tuple(rows.maintenance(lead)))
             collector = collector or collector_of_life(stretch, self._settings)
@@ -290,13 +292,13 @@ class IdentityCorrector:
                 first_id=rows.first_from(lead, end_id, stretch.run_ids),
             )
             replay.through(lambda: nullcontext(rows), end_id)
-            replay.finish(with_last_minute=False)
+            replay.finish(with_last_minute=self._is_over(replay) and _is_told(rows, replay))
             if goes_on and made.correction.track is not None and made.correction.animal is not None:
                 since_id = rows.first_from(stretch.from_utc_ns, end_id, stretch.run_ids)
                 self._check_not_another(rows, made.correction.animal, made.correction.track, since_id, end_id)
             for part in spans.parts():
                 rows.change(number, part)
-            if made.undone_utc_ns is None:
+            if is_new and made.undone_utc_ns is None:
                 made = replace(
                     made,
                     stored_until_utc_ns=replay.changed_until_utc_ns or made.stored_until_utc_ns,
@@ -308,13 +310,14 @@ class IdentityCorrector:
                     until_utc_ns=made.minutes_until_utc_ns,
                     animals=stretch.animals,
                 )
-            rows.clear_minutes(
-                since_utc_ns=stretch.minutes_from_utc_ns,
-                until_utc_ns=replay.minutes_until_utc_ns,
-                animals=stretch.animals,
-                run_ids=stretch.run_ids,
-            )
-            _insert_minutes(rows, minutes)
+            if is_new:
+                rows.clear_minutes(
+                    since_utc_ns=stretch.minutes_from_utc_ns,
+                    until_utc_ns=replay.minutes_until_utc_ns,
+                    animals=stretch.animals,
+                    run_ids=stretch.run_ids,
+                )
+                _insert_minutes(rows, minutes)
             rows.set(
                 number,
                 stored_until_utc_ns=made.stored_until_utc_ns,
@@ -331,13 +334,12 @@ class IdentityCorrector:
             _found(rows.corrections(), number)
             rows.set(number, told_utc_ns=utc_ns)
 
-    def _rest(self, made: StoredCorrection, life: tuple[StoredRun, ...], *, goes_on: bool, last_utc_ns: int) -> Stretch:
+    def _rest(
+        self, made: StoredCorrection, life: tuple[StoredRun, ...], *, goes_on: bool, is_new: bool, last_utc_ns: int
+    ) -> Stretch:
         """Of which frames and minutes a correction, or its undoing, does not know yet."""
-        limit = None
-        if made.until_utc_ns is not None:
-            limit = (made.until_utc_ns // MINUTE_NS + 1 + DEPENDS_MINUTES) * MINUTE_NS
-        undone_utc_ns = made.undone_utc_ns
-        if limit is not None and (undone_utc_ns or made.made_utc_ns) >= limit:  # nothing new rests on it
+        limit, undone_utc_ns = _limit_utc_ns(made), made.undone_utc_ns
+        if not is_new:
             since = last_utc_ns // MINUTE_NS * MINUTE_NS
         elif undone_utc_ns is not None:
             since = (undone_utc_ns // MINUTE_NS - _UNDONE_MINUTES) * MINUTE_NS
@@ -351,6 +353,10 @@ class IdentityCorrector:
             minutes_until_utc_ns=limit,
             animals=animals_of(made.correction, settings_of(life[0], self._settings)),
         )
+
+    def _is_over(self, replay: Replay) -> bool:
+        """Whether no more frames are to come of the last minute."""
+        return replay.minute is not None and (replay.minute + 1) * MINUTE_NS <= self._clock.utc_ns()
 
     # What is gone through
 
@@ -621,6 +627,19 @@ def _found(known: list[StoredCorrection], number: int) -> StoredCorrection:
     return made
 
 
+def _limit_utc_ns(made: StoredCorrection) -> int | None:
+    """Just after the last minute that rests on a correction; None while more frames are concerned."""
+    return None if made.until_utc_ns is None else (made.until_utc_ns // MINUTE_NS + 1 + DEPENDS_MINUTES) * MINUTE_NS
+
+
+def _is_new(made: StoredCorrection) -> bool:
+    """Whether minutes may be stored that do not know of a correction, or of its undoing."""
+    limit = _limit_utc_ns(made)
+    if limit is not None and (made.undone_utc_ns or made.made_utc_ns) >= limit:
+        return False
+    return made.told_utc_ns is None or made.undone_utc_ns is not None
+
+
 def _overlap(one: StoredCorrection, other: StoredCorrection) -> bool:
     """Whether two of one life rest on the same minutes."""
     ends = [
@@ -642,14 +661,15 @@ def _go_on(rows: CorrectionRows, replay: Replay, plan: _Plan) -> None:
 
 def _finish(rows: CorrectionRows, replay: Replay, plan: _Plan) -> None:
     """The last minute is told where it was told before: of a service that runs it is not over."""
-    replay.finish(with_last_minute=_is_told(rows, replay, plan))
+    replay.finish(with_last_minute=not plan.scans_all or _is_told(rows, replay))
 
 
-def _is_told(rows: CorrectionRows, replay: Replay, plan: _Plan) -> bool:
+def _is_told(rows: CorrectionRows, replay: Replay) -> bool:
+    """Whether the last minute is stored."""
     if replay.minute is None:
         return False
     last = replay.minute * MINUTE_NS
-    return not plan.scans_all or bool(rows.minute_values(last, last + MINUTE_NS, ["frames_coverage"]))
+    return bool(rows.minute_values(last, last + MINUTE_NS, ["frames_coverage"]))
 
 
 def _concerned_until(plan: _Plan) -> int:

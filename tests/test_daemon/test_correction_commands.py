@@ -195,6 +195,36 @@ def test_a_service_that_is_told_goes_on_and_one_that_is_told_to_forget_it_leaves
     assert running.minutes() == running.minutes_of(running.shown)
 
 
+@pytest.mark.parametrize("correction", [pytest.param(SWAP, id="swap"), pytest.param(ASSIGNED, id="assign")])
+def test_to_be_told_again_changes_nothing_and_leaves_all_that_undoing_needs(
+    running: Running, correction: Correction
+) -> None:
+    running.go_on(55)
+    number = running.correct(correction, 30)
+    running.tell(number)
+    running.go_on(125)
+    running.corrector.catch_up(number)  # as `vivarium identity tell` does before it tells
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
+    running.go_on(150)
+    running.corrector.undo(number, by="Ana")
+    assert running.stored() == running.shown[:150]
+    assert running.minutes() == running.minutes_of(running.shown[:120])  # the present minute is not over
+
+
+def test_the_last_minute_of_frames_that_have_stopped_is_corrected_when_the_service_is_told(running: Running) -> None:
+    running.go_on(55)
+    number = running.correct(SWAP, 30)
+    running.go_on(100)
+    running.stop()
+    running.clock.advance(60)
+    running.tell(number)
+    right = running.right(SWAP, 30)[:100]
+    assert bare(running.stored()) == right
+    assert running.minutes() == running.minutes_of(right)
+    running.corrector.undo(number, by="Ana")
+    assert running.minutes() == running.minutes_of(running.shown[:100])
+
+
 def test_nothing_goes_on_top_of_a_correction_that_frames_were_stored_without(running: Running) -> None:
     running.go_on(20)
     number = running.correct(SWAP, 10)

@@ -336,6 +336,18 @@ def test_what_another_correction_rests_on_is_undone_after_it(box: Box) -> None:
         box.corrector.undo(first, by="Ana")
 
 
+def test_a_correction_of_a_time_long_past_is_undone_bit_by_bit_after_the_service_was_told(tmp_path: Path) -> None:
+    with opened(tmp_path / "vivarium.db", list(film(5 * 3600, every_s=30)), rate=1 / 30) as box:
+        box.keep()
+        before = box.dump()
+        made = box.correct(SWAP, 300, 700)
+        corrected = box.dump()
+        box.corrector.catch_up(made.number, told_utc_ns=box.clock.utc_ns())
+        assert box.dump() == corrected
+        box.corrector.undo(made.number, by="Ana")
+        assert box.dump() == before
+
+
 def test_what_fails_at_its_very_end_leaves_everything_as_it_was(box: Box) -> None:
     before = box.dump()
     with closing(sqlite3.connect(box.path, isolation_level=None)) as connection:
