@@ -138,7 +138,8 @@ def list_corrections(config: ConfigOption = _DEFAULT_CONFIG) -> None:
 
 def _state(made: StoredCorrection, settings: Settings) -> str:
     if made.undone_utc_ns is not None:
-        return f"undone {_text(made.undone_utc_ns, settings)} by {made.undone_by}"
+        untold = ", but the service was not told of that" if made.undoing_not_told else ""
+        return f"undone {_text(made.undone_utc_ns, settings)} by {made.undone_by}{untold}"
     if made.told_utc_ns is not None:
         return f"in effect, the service was told {_text(made.told_utc_ns, settings)}"
     if made.until_utc_ns is not None:

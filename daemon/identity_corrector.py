@@ -195,6 +195,7 @@ class IdentityCorrector:
             made = _found(known, number)
             life = tuple(rows.life(made.run_id))
             self._check_newest(made, known, life)
+            self._check_told_of_undoing(rows, life)
             plan = self._plan_of_rest(rows, made, known, life)
         with ExitStack() as on:
             spans, minutes = on.enter_context(Spool[Span]()), on.enter_context(Spool[RunMinutes]())
@@ -215,7 +216,8 @@ class IdentityCorrector:
                 )
                 written = _insert_minutes(rows, minutes) + rows.restore_minutes(number)
                 now_ns = self._clock.utc_ns()
-                rows.set(number, undone_utc_ns=now_ns, undone_by=by)
+                last_utc_ns = rows.captured_utc_ns(rows.last_frame_id())
+                rows.set(number, undone_utc_ns=now_ns, undone_by=by, stored_until_utc_ns=last_utc_ns + 1)
                 events.append(self._event(replace(made, by=by), events=0, undone=True))
         return Made(
             number=number,
@@ -298,7 +300,9 @@ class IdentityCorrector:
                 self._check_not_another(rows, made.correction.animal, made.correction.track, since_id, end_id)
             for part in spans.parts():
                 rows.change(number, part)
-            if is_new and made.undone_utc_ns is None:
+            if made.undone_utc_ns is not None:
+                made = replace(made, stored_until_utc_ns=last_utc_ns + 1)
+            elif is_new:
                 made = replace(
                     made,
                     stored_until_utc_ns=replay.changed_until_utc_ns or made.stored_until_utc_ns,
@@ -388,6 +392,7 @@ class IdentityCorrector:
         settings = settings_of(life[0], self._settings)
         self._check_animals(correction, settings)
         self._check_told(rows, life)
+        self._check_told_of_undoing(rows, life)
         end_id = rows.last_frame_id() if following is None else following.frame_id - 1
         last_id = end_id if until_utc_ns is None else rows.last_before(until_utc_ns, first.frame_id, end_id)
         stretch = Stretch(
@@ -515,16 +520,22 @@ class IdentityCorrector:
 
     def _check_told(self, rows: CorrectionRows, life: tuple[StoredRun, ...]) -> None:
         """None goes on top of one that frames were stored without."""
-        runs = {each.run_id for each in life}
         for each in rows.corrections():
-            if each.undone_utc_ns is None and each.until_utc_ns is None and each.told_utc_ns is None:
-                newer = rows.first_between(each.stored_until_utc_ns, None)
-                if each.run_id in runs and newer is not None and newer.run_id in runs:
-                    raise CorrectionError(
-                        f"correction {each.number} has not been told to the service, which has stored frames since "
-                        f"without it: `vivarium identity tell {each.number}` or `vivarium identity undo {each.number}` "
-                        "first"
-                    )
+            if each.undone_utc_ns is None and each.told_utc_ns is None and _goes_on_without(rows, each, life):
+                raise CorrectionError(
+                    f"correction {each.number} has not been told to the service, which has stored frames since "
+                    f"without it: `vivarium identity tell {each.number}` or `vivarium identity undo {each.number}` "
+                    "first"
+                )
+
+    def _check_told_of_undoing(self, rows: CorrectionRows, life: tuple[StoredRun, ...]) -> None:
+        """Nothing goes on top of one that is undone, while frames are still stored with it."""
+        for each in rows.corrections():
+            if each.undoing_not_told and _goes_on_without(rows, each, life):
+                raise CorrectionError(
+                    f"correction {each.number} is undone, but the service has not been told, and has stored frames "
+                    f"since with it: `vivarium identity tell {each.number}` first"
+                )
 
     def _check_not_another(self, rows: CorrectionRows, animal: int, track: int, first_id: int, last_id: int) -> None:
         other = rows.also_named(animal, track, first_id, last_id)
@@ -625,6 +636,15 @@ def _found(known: list[StoredCorrection], number: int) -> StoredCorrection:
         numbers = ", ".join(str(each.number) for each in known) or "none"
         raise CorrectionError(f"there is no correction {number}; those made: {numbers}")
     return made
+
+
+def _goes_on_without(rows: CorrectionRows, made: StoredCorrection, life: tuple[StoredRun, ...]) -> bool:
+    """Whether frames of this life were stored since a correction, or its undoing, was carried out in the database."""
+    runs = {each.run_id for each in life}
+    if made.until_utc_ns is not None or made.run_id not in runs:
+        return False
+    newer = rows.first_between(made.stored_until_utc_ns, None)
+    return newer is not None and newer.run_id in runs
 
 
 def _limit_utc_ns(made: StoredCorrection) -> int | None:

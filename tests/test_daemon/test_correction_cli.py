@@ -8,12 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
-from daemon.identity_corrector import CorrectionError
+from daemon.identity_corrector import CorrectionError, IdentityCorrector
 from daemon.lock import DataDirectoryLock, is_held
 from daemon.minute_values import collector_of
 from daemon.settings import load_settings
 from daemon.store.repository import attach_store, open_store
 from drivers.camera import CameraInfo
+from drivers.clock import SystemClock
 from drivers.errors import ConfigError
 from tests.followed import film
 
@@ -100,6 +101,18 @@ def test_a_track_is_assigned_and_times_with_a_zone_are_taken(config: Path) -> No
     said = give(config, "assign", "4", "caro", "--from", "2026-11-18T11:08:00Z", *BY)
     assert "correction 1: track 4 is animal 3 from 2026-11-18 08:08:00-03:00 to 2026-11-18 08:08:59-03:00" in said
     assert "track 5 is not known" in give(config, "assign", "5", "unknown", "--from", FROM, *BY)
+
+
+def test_an_undoing_that_the_service_was_not_told_of_is_listed_as_such(config: Path) -> None:
+    give(config, "swap", "anna", "bela", "--from", FROM, *BY)
+    settings, clock = load_settings(config), SystemClock()
+    with attach_store(settings.database_url, outbox_limit=100) as store:
+        corrector = IdentityCorrector(store, settings, clock)
+        corrector.note_told(1, clock.utc_ns())
+        give(config, "undo", "1", *BY[:2])
+        assert "by Ana, but the service was not told of that" in give(config, "corrections")
+        corrector.note_told(1, clock.utc_ns())
+    assert give(config, "corrections").strip().endswith("by Ana")
 
 
 @pytest.mark.parametrize(

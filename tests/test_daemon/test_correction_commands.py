@@ -236,6 +236,23 @@ def test_nothing_goes_on_top_of_a_correction_that_frames_were_stored_without(run
     assert running.correct(SWAP, 15) == number + 1
 
 
+def test_nothing_goes_on_top_of_an_undoing_that_frames_were_stored_without(running: Running) -> None:
+    running.go_on(20)
+    first = running.correct(SWAP, 10)
+    running.tell(first)
+    second = running.correct(Correction(kind=CorrectionKind.SWAP, animal=2, other=3), 15)
+    running.tell(second)
+    running.go_on(30)
+    running.corrector.undo(second, by="Ana")
+    running.go_on(40)
+    for correct in (lambda: running.correct(SWAP, 15), lambda: running.corrector.undo(first, by="Ana")):
+        with pytest.raises(CorrectionError, match=f"correction {second} is undone, but the service has not been told"):
+            correct()
+    running.corrector.catch_up(second)  # no service runs any more
+    assert bare(running.stored()) == running.right(SWAP, 10)[:40]
+    assert running.correct(SWAP, 15) == second + 1
+
+
 def test_two_corrections_in_force_are_undone_one_after_the_other(running: Running) -> None:
     running.go_on(20)
     first = running.correct(SWAP, 10)
