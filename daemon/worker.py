@@ -227,7 +227,10 @@ class Worker:
     def tick(self) -> None:
         """Do what was asked for, and what the passing of time leads to, that once a second."""
         while self._asked:
-            self._asked.popleft()()
+            try:
+                self._asked.popleft()()
+            except Exception:  # whoever asked hears nothing; frames go on being measured
+                logger.exception("something that was asked for could not be done")
         now_ns = self._clock.monotonic_ns()
         if self.watching is None or now_ns < self._tick_due_ns:
             return
