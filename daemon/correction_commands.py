@@ -11,6 +11,7 @@ from daemon.messaging.commands import CommandPayload
 from daemon.minute_values import collector_of
 from daemon.order import Order, Outcome
 from daemon.settings import Settings
+from daemon.spool import SpoolError
 from daemon.store.repository import Store
 from daemon.watching import Watching
 from daemon.worker import Worker
@@ -87,11 +88,21 @@ class CorrectionCommands:
             goes_on = self._change(number)
         except CorrectionError as error:
             order.answer(Outcome("refused", "unknown", str(error)))
-        except StoreError as error:
+            return
+        except (StoreError, SpoolError) as error:
             order.answer(Outcome("failed", "not_stored", str(error)))
-        else:
-            self._told()
-            order.answer(Outcome("done", data={"correction": number, "goes_on": goes_on}))
+            return
+        self._told()
+        try:
+            events = self._watching.begin_anew(self._store, self._clock.utc_ns())
+        except StoreError as error:
+            how = f"the service goes on with correction {number} as it is" if goes_on else "frames to come are right"
+            message = f"{how}, but its rules could not read the past anew, tell it again: {error}"
+            order.answer(Outcome("failed", "not_stored", message))
+            return
+        for event in events:
+            self._worker.tell(event)
+        order.answer(Outcome("done", data={"correction": number, "goes_on": goes_on}))
 
     def _change(self, number: int) -> bool:
         """Whether frames to come are concerned."""
@@ -101,23 +112,17 @@ class CorrectionCommands:
             of_this_start = any(each.number == number and each.run_id in life for each in rows.corrections())
         corrector = IdentityCorrector(self._store, settings, self._clock)
         now_ns = self._clock.utc_ns()
-        if of_this_start:
-            collector = corrector.catch_up(
-                number,
-                told_utc_ns=now_ns,
-                collector=collector_of(self._settings, maintenance=lambda: self._watching.stretches),
-                lead_minutes=LEAD_MINUTES,
-            )
-            if self._worker.minutes is not None:
-                self._worker.minutes = collector
-        else:
+        if not of_this_start:
             corrector.note_told(number, now_ns)
-        in_force = [
-            (each.number, each.correction)
-            for each in self._store.corrections()
-            if each.run_id in life and each.undone_utc_ns is None and each.until_utc_ns is None and each.told_utc_ns
-        ]
-        self._worker.corrections.set(in_force)
-        for event in self._watching.begin_anew(self._store, now_ns):
-            self._worker.tell(event)
-        return any(each == number for each, _ in in_force)
+            return False
+        caught_up = corrector.catch_up(
+            number,
+            told_utc_ns=now_ns,
+            collector=collector_of(self._settings, maintenance=lambda: self._watching.stretches),
+            lead_minutes=LEAD_MINUTES,
+        )
+        # The database says from here on that the service was told: nothing that may fail stands before it is true.
+        self._worker.corrections.set((each.number, each.correction) for each in caught_up.in_force)
+        if self._worker.minutes is not None:
+            self._worker.minutes = caught_up.collector
+        return number in self._worker.corrections.numbers

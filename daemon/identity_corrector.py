@@ -67,6 +67,16 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """What a service goes on with."""
+
+    collector: MinuteCollector
+    """In the midst of the last minute that has frames, or just after it where that was told already."""
+    in_force: tuple[StoredCorrection, ...]
+    """What it was told, and says of each frame that is to come, in the order in which it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     stretch: Stretch
     known: list[StoredCorrection]
@@ -236,7 +246,7 @@ class IdentityCorrector:
         told_utc_ns: int | None = None,
         collector: MinuteCollector | None = None,
         lead_minutes: int = DEPENDS_MINUTES,
-    ) -> MinuteCollector:
+    ) -> CaughtUp:
         """Correct, or put back, what was stored since a correction was made, or undone: it was stored as it was before.
 
         Parameters
@@ -252,8 +262,8 @@ class IdentityCorrector:
 
         Returns
         -------
-        MinuteCollector
-            In the midst of the last minute that has frames, or just after it where that was told already.
+        CaughtUp
+            Read in the same transaction.
 
         Raises
         ------
@@ -328,7 +338,8 @@ class IdentityCorrector:
                 minutes_until_utc_ns=made.minutes_until_utc_ns,
                 **({} if told_utc_ns is None else {"told_utc_ns": told_utc_ns}),
             )
-        return collector
+            in_force = tuple(each for each in rows.corrections() if _is_in_force(each, stretch.run_ids))
+        return CaughtUp(collector=collector, in_force=in_force)
 
     def note_told(self, number: int, utc_ns: int) -> None:
         """Note that the running service knows of a correction that its own frames do not rest on."""
@@ -645,6 +656,12 @@ def _goes_on_without(rows: CorrectionRows, made: StoredCorrection, life: tuple[S
         return False
     newer = rows.first_between(made.stored_until_utc_ns, None)
     return newer is not None and newer.run_id in runs
+
+
+def _is_in_force(made: StoredCorrection, run_ids: tuple[int, ...]) -> bool:
+    """Whether the service that these runs are of goes on with a correction."""
+    open_end = made.undone_utc_ns is None and made.until_utc_ns is None
+    return open_end and made.told_utc_ns is not None and made.run_id in run_ids
 
 
 def _limit_utc_ns(made: StoredCorrection) -> int | None:

@@ -25,6 +25,7 @@ from daemon.vision.parts import Segmentation
 from daemon.watching import Watching
 from daemon.worker import Worker
 from drivers.clock import SimulatedClock
+from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 from drivers.simulated import SimulatedCamera
 from tests.followed import film
@@ -73,7 +74,7 @@ class Running:
             boot_id="b",
             started_utc_ns=START_UTC_NS,
         )
-        watching = Watching(self.settings)
+        self.watching = watching = Watching(self.settings)
         self.worker = Worker(
             pipeline=cast(Pipeline, Projector(shown)),
             rules=AlertRules(self.settings.frame_alerts, animals=3),
@@ -273,3 +274,40 @@ def test_a_number_that_is_no_correction_is_refused(running: Running) -> None:
     assert outcome is not None
     assert (outcome.state, outcome.reason) == ("refused", "unknown")
     assert "there is no correction 7" in outcome.message
+
+
+def test_a_full_disk_is_answered_and_the_service_goes_on_without(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.go_on(20)
+    number = running.correct(SWAP, 10)
+    running.go_on(30)
+    with monkeypatch.context() as patched:
+        patched.setattr("daemon.spool.tempfile.TemporaryFile", lambda: Path("/dev/full").open("r+b"))  # noqa: SIM115 - the spool closes it
+        outcome = running.tell(number)
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == ("failed", "not_stored")
+    assert "No space left on device" in outcome.message
+    assert running.worker.corrections.numbers == ()
+    assert running.store.corrections()[0].told_utc_ns is None
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
+
+
+def test_what_the_database_says_is_told_is_what_the_service_goes_on_with(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_of: object) -> None:
+        raise StoreError("cannot be read at present")
+
+    running.go_on(20)
+    number = running.correct(SWAP, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.store, "corrections", fail)
+        patched.setattr(running.watching, "begin_anew", fail)
+        outcome = running.tell(number)
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == ("failed", "not_stored")
+    assert f"goes on with correction {number}" in outcome.message
+    assert running.store.corrections()[0].told_utc_ns is not None
+    assert running.worker.corrections.numbers == (number,)
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
