@@ -34,7 +34,7 @@ from drivers.errors import VivariumError
 _FOR_EVER = 2**62
 
 _UNDONE_MINUTES = 60
-"""What the service held back while a correction was undone is no older than that."""
+"""What the service held back while frames were put back is no older than that."""
 
 _HIDDEN_MINUTES = 10
 """A track that was not seen for so long at the end of what is stored is taken to be over."""
@@ -45,6 +45,19 @@ Progress = Callable[[int], None]
 
 class CorrectionError(VivariumError):
     """What was said cannot be right; nothing was changed."""
+
+
+class TooMuchError(CorrectionError):
+    """More would have to be gone through than there is time for; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Most:
+    """What may be gone through while others wait."""
+
+    frames: int
+    samples: int
+    """Frames that are measured from: one a second at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +259,8 @@ class IdentityCorrector:
         told_utc_ns: int | None = None,
         collector: MinuteCollector | None = None,
         lead_minutes: int = DEPENDS_MINUTES,
+        most: Most | None = None,
+        on_progress: Progress = lambda _utc_ns: None,
     ) -> CaughtUp:
         """Correct, or put back, what was stored since a correction was made, or undone: it was stored as it was before.
 
@@ -258,7 +273,11 @@ class IdentityCorrector:
         collector : MinuteCollector, optional
             An empty one, that goes through what was stored and is then as if it had collected all of it.
         lead_minutes : int
-            So many minutes are gone through at least.
+            So many minutes are gone through at least; all of a block, as it counts from its start.
+        most : Most, optional
+            No more than that.
+        on_progress : callable, optional
+            Told of each window of frames.
 
         Returns
         -------
@@ -269,6 +288,8 @@ class IdentityCorrector:
         ------
         CorrectionError
             If there is no such correction.
+        TooMuchError
+            If it is more than `most`.
         StoreError
             If the database cannot be read or written.
         """
@@ -288,6 +309,9 @@ class IdentityCorrector:
             last_utc_ns = rows.captured_utc_ns(end_id)
             stretch = self._rest(made, life, goes_on=goes_on, is_new=is_new, last_utc_ns=last_utc_ns)
             lead = max(lead_utc_ns(rows, stretch.minutes_from_utc_ns, minutes=lead_minutes), life[0].started_utc_ns)
+            first_id = rows.first_from(lead, end_id, stretch.run_ids)
+            if most is not None:
+                self._check_not_too_much(rows, first_id, end_id, most)
             stretch = replace(stretch, maintenance=tuple(rows.maintenance(lead)))
             collector = collector or collector_of_life(stretch, self._settings)
             collector.remember(earlier_minutes(rows, lead))
@@ -301,9 +325,9 @@ class IdentityCorrector:
                 collector,
                 spans=spans,
                 minutes=minutes,
-                first_id=rows.first_from(lead, end_id, stretch.run_ids),
+                first_id=first_id,
             )
-            replay.through(lambda: nullcontext(rows), end_id)
+            replay.through(lambda: nullcontext(rows), end_id, on_progress)
             replay.finish(with_last_minute=self._is_over(replay) and _is_told(rows, replay))
             if goes_on and made.correction.track is not None and made.correction.animal is not None:
                 since_id = rows.first_from(stretch.from_utc_ns, end_id, stretch.run_ids)
@@ -357,7 +381,8 @@ class IdentityCorrector:
         if not is_new:
             since = last_utc_ns // MINUTE_NS * MINUTE_NS
         elif undone_utc_ns is not None:
-            since = (undone_utc_ns // MINUTE_NS - _UNDONE_MINUTES) * MINUTE_NS
+            known_utc_ns = max(undone_utc_ns, made.stored_until_utc_ns)  # put back up to there
+            since = (known_utc_ns // MINUTE_NS - _UNDONE_MINUTES) * MINUTE_NS
         else:
             since = made.minutes_until_utc_ns
         return Stretch(
@@ -528,6 +553,16 @@ class IdentityCorrector:
                     f"animal {animal}: {settings.animal_count} lived in the box then; expected 1 to "
                     f"{settings.animal_count}, or the name of one of the [[animal]] tables"
                 )
+
+    def _check_not_too_much(self, rows: CorrectionRows, first_id: int, end_id: int, most: Most) -> None:
+        frames, since_utc_ns = end_id - first_id + 1, rows.captured_utc_ns(first_id)
+        samples = min(frames, (rows.captured_utc_ns(end_id) - since_utc_ns) // NS_PER_S + 1)
+        if frames > most.frames or samples > most.samples:
+            raise TooMuchError(
+                f"{frames} frames have been stored since {self._text(since_utc_ns)}, when the present block began or "
+                f"the correction was made: that is more than the service can go through between two frames. Tell it "
+                "again when the present block is over"
+            )
 
     def _check_told(self, rows: CorrectionRows, life: tuple[StoredRun, ...]) -> None:
         """None goes on top of one that frames were stored without."""

@@ -224,6 +224,10 @@ class Worker:
         """Do something in the worker's thread, between two items. From any thread."""
         self._asked.append(action)
 
+    def beat(self) -> None:
+        """Give a sign of life in the midst of something long that was asked for."""
+        self._beat()
+
     def tick(self) -> None:
         """Do what was asked for, and what the passing of time leads to, that once a second."""
         while self._asked:

@@ -63,6 +63,7 @@ class Running:
 
     def __init__(self, store: Store, folder: Path, shown: Sequence[FrameObservation]) -> None:
         self.store, self.shown = store, shown
+        self.beats: list[int] = []
         self.settings = parse_settings(CONFIG, origin="test").resolved(folder)
         self.clock = SimulatedClock(START_UTC_NS)
         run_id = store.start_run(
@@ -85,7 +86,7 @@ class Running:
             announcer=Silence(),
             commit_interval_s=0.2,
             on_measured=lambda _frame, _measured: None,
-            beat=lambda: None,
+            beat=lambda: self.beats.append(self.clock.utc_ns()),
             watching=watching,
         )
         self.commands = CorrectionCommands(
@@ -311,3 +312,31 @@ def test_what_the_database_says_is_told_is_what_the_service_goes_on_with(
     assert running.store.corrections()[0].told_utc_ns is not None
     assert running.worker.corrections.numbers == (number,)
     assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
+
+
+@pytest.mark.parametrize("limit", ["MOST_FRAMES", "MOST_SAMPLES"])
+def test_more_than_can_be_gone_through_between_two_frames_is_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    running.go_on(40)
+    number = running.correct(SWAP, 10)
+    before = running.stored()
+    with monkeypatch.context() as patched:
+        patched.setattr(f"daemon.correction_commands.{limit}", 39)
+        outcome = running.tell(number)
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == ("refused", "busy")
+    assert "40 frames have been stored since" in outcome.message
+    assert "when the present block is over" in outcome.message
+    assert (running.stored(), running.worker.corrections.numbers) == (before, ())
+    assert running.store.corrections()[0].told_utc_ns is None
+
+
+def test_a_worker_that_goes_through_stored_frames_gives_signs_of_life(running: Running) -> None:
+    running.go_on(40)
+    number = running.correct(SWAP, 10)
+    running.beats.clear()
+    order = Order()
+    running.commands.take_over(CorrectionPayload(correction=number), order)
+    running.worker.tick()
+    assert running.beats
