@@ -29,8 +29,8 @@ MOST_FRAMES = 150_000
 8 µs, and the first of a second, which is measured from, 0.25 ms: 3 s, and 8 s on a computer three times as slow."""
 
 MOST_SAMPLES = 14_400
-"""The same for the seconds of these frames: four hours at one frame a second, 4 s, and 11 s on a computer three times as
-slow. After 15 s without a measured frame the service counts as stuck."""
+"""The same for the seconds of these frames: four hours at one frame a second, 4 s, and 11 s on a computer that is three
+times as slow. After 15 s without a measured frame the service counts as stuck."""
 
 
 class CorrectionPayload(CommandPayload):
