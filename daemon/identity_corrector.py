@@ -365,6 +365,18 @@ class IdentityCorrector:
             in_force = tuple(each for each in rows.corrections() if _is_in_force(each, stretch.run_ids))
         return CaughtUp(collector=collector, in_force=in_force)
 
+    def frames_between(self, from_utc_ns: int, until_utc_ns: int | None) -> int:
+        """How many frames a correction of this time would change at most."""
+        with self._store.correction_rows() as rows:
+            first = rows.first_between(from_utc_ns, until_utc_ns)
+            if first is None:
+                return 0
+            following = rows.first_after(first.frame_id, rows.life(first.run_id)[-1].run_id)
+            last_id = rows.last_frame_id() if following is None else following.frame_id - 1
+            if until_utc_ns is not None:
+                last_id = rows.last_before(until_utc_ns, first.frame_id, last_id) or first.frame_id
+            return last_id - first.frame_id + 1
+
     def note_told(self, number: int, utc_ns: int) -> None:
         """Note that the running service knows of a correction that its own frames do not rest on."""
         with self._store.correction_rows() as rows:

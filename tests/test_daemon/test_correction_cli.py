@@ -145,3 +145,18 @@ def test_a_running_service_that_could_not_be_told_is_said_clearly(config: Path) 
         assert "vivarium identity tell 1" in said
         assert "HAS NOT BEEN TOLD" in give(config, "tell", "1", code=1)
     assert "there is nobody to tell" in give(config, "tell", "1")
+
+
+def test_a_change_that_keeps_a_running_service_from_storing_for_long_is_said_before(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.correction_cli.MOST_BESIDE", 50)
+    short = give(config, "swap", "1", "2", "--from", FROM, "--until", "2026-11-18T08:08:10", *BY)
+    assert "beside a running service" not in short
+    with DataDirectoryLock(config.parent):
+        few = give(config, "swap", "1", "2", "--from", FROM, "--until", "2026-11-18T08:08:20", *BY, code=1)
+        assert "beside a running service" not in few
+        said = give(config, "swap", "1", "2", "--from", FROM, "--until", "2026-11-18T08:08:21", *BY, code=1)
+        assert said.startswith("51 frames are changed beside a running service")
+        assert give(config, "undo", "3", code=1).startswith("51 frames are changed beside a running service")
+    assert "beside a running service" not in give(config, "swap", "1", "2", "--from", FROM, *BY)
