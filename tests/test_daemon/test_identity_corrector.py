@@ -208,6 +208,12 @@ def test_who_is_assigned_is_nobody_else_at_the_same_time() -> None:
     }  # fmt: skip
 
 
+def test_an_assignment_holds_also_where_the_tracker_comes_to_doubt_its_track() -> None:
+    doubted = frame(0, followed(rat(1), 1, animal=None, probability=0.6, candidates=(1, 2)), followed(rat(3), 3))
+    corrected = assign(1, 2).corrected(doubted, 5)
+    assert {each.track: (each.animal, each.candidates) for each in corrected.animals} == {1: (2, ()), 3: (3, ())}
+
+
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:
     hours = list(film(4 * 3600, every_s=15, seed=2))
     with opened(tmp_path / "vivarium.db", hours, rate=1 / 15) as box:
