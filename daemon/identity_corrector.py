@@ -239,8 +239,7 @@ class IdentityCorrector:
                 )
                 written = _insert_minutes(rows, minutes) + rows.restore_minutes(number)
                 now_ns = self._clock.utc_ns()
-                last_utc_ns = rows.captured_utc_ns(rows.last_frame_id())
-                rows.set(number, undone_utc_ns=now_ns, undone_by=by, stored_until_utc_ns=last_utc_ns + 1)
+                rows.set(number, undone_utc_ns=now_ns, undone_by=by, stored_until_utc_ns=_all_until(rows))
                 events.append(self._event(replace(made, by=by), events=0, undone=True))
         return Made(
             number=number,
@@ -335,7 +334,7 @@ class IdentityCorrector:
             for part in spans.parts():
                 rows.change(number, part)
             if made.undone_utc_ns is not None:
-                made = replace(made, stored_until_utc_ns=last_utc_ns + 1)
+                made = replace(made, stored_until_utc_ns=_all_until(rows))
             elif is_new:
                 made = replace(
                     made,
@@ -703,6 +702,12 @@ def _goes_on_without(rows: CorrectionRows, made: StoredCorrection, life: tuple[S
         return False
     newer = rows.first_between(made.stored_until_utc_ns, None)
     return newer is not None and newer.run_id in runs
+
+
+def _all_until(rows: CorrectionRows) -> int:
+    """Just after all frames, in whatever order they came: the clock may have been set back."""
+    bounds = rows.bounds()
+    return 0 if bounds is None else bounds[1] + 1
 
 
 def _is_in_force(made: StoredCorrection, run_ids: tuple[int, ...]) -> bool:
