@@ -332,6 +332,24 @@ def test_more_than_can_be_gone_through_between_two_frames_is_refused(
     assert running.store.corrections()[0].told_utc_ns is None
 
 
+def test_what_was_put_back_while_the_service_could_not_be_told_is_not_gone_through_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.identity_corrector._UNDONE_MINUTES", 0)
+    monkeypatch.setattr("daemon.correction_commands.LEAD_MINUTES", 0)
+    monkeypatch.setattr("daemon.correction_commands.MOST_FRAMES", 155)  # an immobility reaches back to 20 s
+    running.go_on(20)
+    number = running.correct(SWAP, 10)
+    running.tell(number)
+    running.go_on(30)
+    running.corrector.undo(number, by="Ana")
+    running.go_on(145)
+    running.corrector.catch_up(number)  # as `vivarium identity tell` does before it tells
+    running.go_on(170)
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": False})
+    assert running.stored() == running.shown[:170]
+
+
 def test_a_worker_that_goes_through_stored_frames_gives_signs_of_life(running: Running) -> None:
     running.go_on(40)
     number = running.correct(SWAP, 10)
