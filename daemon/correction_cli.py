@@ -42,8 +42,14 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="What it was seen by
 UNKNOWN = "unknown"
 """Who a track is of which nobody knows who it is."""
 
+MOST_BESIDE = 5000
+"""More frames are not changed beside a running service without a word: it cannot store for 4 s, and measures in only
+one second of three while it tries."""
+
 _DEFAULT_CONFIG = default_config()
 _TIMEOUT_S = 30.0
+_HELD_S = 2.8 / 3600
+"""For each frame that is changed the database is held so long: measured with three rats, see docs/identity.md."""
 _WIDTH = 10_000
 _DAY_NS = 86_400 * NS_PER_S
 
@@ -99,7 +105,10 @@ def undo(
     """Put back what a correction has changed, as it was."""
     settings = load_settings(config)
     person = _person(by)
-    with _corrector(settings) as (_, corrector):
+    with _corrector(settings) as (store, corrector):
+        for each in store.corrections():
+            if each.number == number:
+                _warn(corrector, each.from_utc_ns, each.until_utc_ns, settings)
         made = corrector.undo(number, by=person, on_progress=_progress(settings))
     _say(f"correction {number} is undone: {made.minute_values} values of minutes are put back")
     _tell(number, settings, config)
@@ -138,7 +147,8 @@ def list_corrections(config: ConfigOption = _DEFAULT_CONFIG) -> None:
 
 def _state(made: StoredCorrection, settings: Settings) -> str:
     if made.undone_utc_ns is not None:
-        return f"undone {_text(made.undone_utc_ns, settings)} by {made.undone_by}"
+        untold = ", but the service was not told of that" if made.undoing_not_told else ""
+        return f"undone {_text(made.undone_utc_ns, settings)} by {made.undone_by}{untold}"
     if made.told_utc_ns is not None:
         return f"in effect, the service was told {_text(made.told_utc_ns, settings)}"
     if made.until_utc_ns is not None:
@@ -161,6 +171,7 @@ def _correct(
     until_utc_ns = None if until is None else moment_of("--until", until, settings.zone)
     person = _person(by)
     with _corrector(settings) as (_, corrector):
+        _warn(corrector, from_utc_ns, until_utc_ns, settings)
         made = corrector.correct(
             correction,
             from_utc_ns=from_utc_ns,
@@ -171,6 +182,20 @@ def _correct(
         )
     _say_made(made, correction, settings)
     _tell(made.number, settings, config)
+
+
+def _warn(corrector: IdentityCorrector, from_utc_ns: int, until_utc_ns: int | None, settings: Settings) -> None:
+    """Say before a long change what it does to a service that runs."""
+    if not is_held(settings.box.data_dir):
+        return
+    frames = corrector.frames_between(from_utc_ns, until_utc_ns)
+    if frames > MOST_BESIDE:
+        held_s = frames * _HELD_S
+        _say(
+            f"{frames} frames are changed beside a running service, which can store nothing for about {held_s:.0f} s "
+            "at the end. It tries again and again and measures in between: at 25 frames a second it may lose some. "
+            "With --until the time can be corrected part by part"
+        )
 
 
 def _say_made(made: Made, correction: Correction, settings: Settings) -> None:

@@ -34,7 +34,7 @@ from drivers.errors import VivariumError
 _FOR_EVER = 2**62
 
 _UNDONE_MINUTES = 60
-"""What the service held back while a correction was undone is no older than that."""
+"""What the service held back while frames were put back is no older than that."""
 
 _HIDDEN_MINUTES = 10
 """A track that was not seen for so long at the end of what is stored is taken to be over."""
@@ -45,6 +45,19 @@ Progress = Callable[[int], None]
 
 class CorrectionError(VivariumError):
     """What was said cannot be right; nothing was changed."""
+
+
+class TooMuchError(CorrectionError):
+    """More would have to be gone through than there is time for; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Most:
+    """What may be gone through while others wait."""
+
+    frames: int
+    samples: int
+    """Frames that are measured from: one a second at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +77,16 @@ class Made:
     """That rest on what was changed."""
     goes_on: bool
     """Whether the tracks go on, so that a service that runs must be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """What a service goes on with."""
+
+    collector: MinuteCollector
+    """In the midst of the last minute that has frames, or just after it where that was told already."""
+    in_force: tuple[StoredCorrection, ...]
+    """What it was told, and says of each frame that is to come, in the order in which it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +218,7 @@ class IdentityCorrector:
             made = _found(known, number)
             life = tuple(rows.life(made.run_id))
             self._check_newest(made, known, life)
+            self._check_told_of_undoing(rows, life)
             plan = self._plan_of_rest(rows, made, known, life)
         with ExitStack() as on:
             spans, minutes = on.enter_context(Spool[Span]()), on.enter_context(Spool[RunMinutes]())
@@ -215,7 +239,7 @@ class IdentityCorrector:
                 )
                 written = _insert_minutes(rows, minutes) + rows.restore_minutes(number)
                 now_ns = self._clock.utc_ns()
-                rows.set(number, undone_utc_ns=now_ns, undone_by=by)
+                rows.set(number, undone_utc_ns=now_ns, undone_by=by, stored_until_utc_ns=_all_until(rows))
                 events.append(self._event(replace(made, by=by), events=0, undone=True))
         return Made(
             number=number,
@@ -234,7 +258,9 @@ class IdentityCorrector:
         told_utc_ns: int | None = None,
         collector: MinuteCollector | None = None,
         lead_minutes: int = DEPENDS_MINUTES,
-    ) -> MinuteCollector:
+        most: Most | None = None,
+        on_progress: Progress = lambda _utc_ns: None,
+    ) -> CaughtUp:
         """Correct, or put back, what was stored since a correction was made, or undone: it was stored as it was before.
 
         Parameters
@@ -246,17 +272,23 @@ class IdentityCorrector:
         collector : MinuteCollector, optional
             An empty one, that goes through what was stored and is then as if it had collected all of it.
         lead_minutes : int
-            So many minutes are gone through at least.
+            So many minutes are gone through at least; all of a block, as it counts from its start.
+        most : Most, optional
+            No more than that.
+        on_progress : callable, optional
+            Told of each window of frames.
 
         Returns
         -------
-        MinuteCollector
-            In the midst of the last minute that has frames.
+        CaughtUp
+            Read in the same transaction.
 
         Raises
         ------
         CorrectionError
             If there is no such correction.
+        TooMuchError
+            If it is more than `most`.
         StoreError
             If the database cannot be read or written.
         """
@@ -272,8 +304,13 @@ class IdentityCorrector:
             assert first is not None  # it was about frames, and no frame is ever taken away
             following = rows.first_after(first.frame_id, life[-1].run_id)
             end_id = rows.last_frame_id() if following is None else following.frame_id - 1
-            stretch = self._rest(made, life, goes_on=goes_on, last_utc_ns=rows.captured_utc_ns(end_id))
+            is_new = _is_new(made)
+            last_utc_ns = rows.captured_utc_ns(end_id)
+            stretch = self._rest(made, life, goes_on=goes_on, is_new=is_new, last_utc_ns=last_utc_ns)
             lead = max(lead_utc_ns(rows, stretch.minutes_from_utc_ns, minutes=lead_minutes), life[0].started_utc_ns)
+            first_id = rows.first_from(lead, end_id, stretch.run_ids)
+            if most is not None:
+                self._check_not_too_much(rows, first_id, end_id, most)
             stretch = replace(stretch, maintenance=tuple(rows.maintenance(lead)))
             collector = collector or collector_of_life(stretch, self._settings)
             collector.remember(earlier_minutes(rows, lead))
@@ -287,16 +324,18 @@ class IdentityCorrector:
                 collector,
                 spans=spans,
                 minutes=minutes,
-                first_id=rows.first_from(lead, end_id, stretch.run_ids),
+                first_id=first_id,
             )
-            replay.through(lambda: nullcontext(rows), end_id)
-            replay.finish(with_last_minute=False)
+            replay.through(lambda: nullcontext(rows), end_id, on_progress)
+            replay.finish(with_last_minute=self._is_over(replay) and _is_told(rows, replay))
             if goes_on and made.correction.track is not None and made.correction.animal is not None:
                 since_id = rows.first_from(stretch.from_utc_ns, end_id, stretch.run_ids)
                 self._check_not_another(rows, made.correction.animal, made.correction.track, since_id, end_id)
             for part in spans.parts():
                 rows.change(number, part)
-            if made.undone_utc_ns is None:
+            if made.undone_utc_ns is not None:
+                made = replace(made, stored_until_utc_ns=_all_until(rows))
+            elif is_new:
                 made = replace(
                     made,
                     stored_until_utc_ns=replay.changed_until_utc_ns or made.stored_until_utc_ns,
@@ -308,20 +347,34 @@ class IdentityCorrector:
                     until_utc_ns=made.minutes_until_utc_ns,
                     animals=stretch.animals,
                 )
-            rows.clear_minutes(
-                since_utc_ns=stretch.minutes_from_utc_ns,
-                until_utc_ns=replay.minutes_until_utc_ns,
-                animals=stretch.animals,
-                run_ids=stretch.run_ids,
-            )
-            _insert_minutes(rows, minutes)
+            if is_new:
+                rows.clear_minutes(
+                    since_utc_ns=stretch.minutes_from_utc_ns,
+                    until_utc_ns=replay.minutes_until_utc_ns,
+                    animals=stretch.animals,
+                    run_ids=stretch.run_ids,
+                )
+                _insert_minutes(rows, minutes)
             rows.set(
                 number,
                 stored_until_utc_ns=made.stored_until_utc_ns,
                 minutes_until_utc_ns=made.minutes_until_utc_ns,
                 **({} if told_utc_ns is None else {"told_utc_ns": told_utc_ns}),
             )
-        return collector
+            in_force = tuple(each for each in rows.corrections() if _is_in_force(each, stretch.run_ids))
+        return CaughtUp(collector=collector, in_force=in_force)
+
+    def frames_between(self, from_utc_ns: int, until_utc_ns: int | None) -> int:
+        """How many frames a correction of this time would change at most."""
+        with self._store.correction_rows() as rows:
+            first = rows.first_between(from_utc_ns, until_utc_ns)
+            if first is None:
+                return 0
+            following = rows.first_after(first.frame_id, rows.life(first.run_id)[-1].run_id)
+            last_id = rows.last_frame_id() if following is None else following.frame_id - 1
+            if until_utc_ns is not None:
+                last_id = rows.last_before(until_utc_ns, first.frame_id, last_id) or first.frame_id
+            return last_id - first.frame_id + 1
 
     def note_told(self, number: int, utc_ns: int) -> None:
         """Note that the running service knows of a correction that its own frames do not rest on."""
@@ -331,16 +384,16 @@ class IdentityCorrector:
             _found(rows.corrections(), number)
             rows.set(number, told_utc_ns=utc_ns)
 
-    def _rest(self, made: StoredCorrection, life: tuple[StoredRun, ...], *, goes_on: bool, last_utc_ns: int) -> Stretch:
+    def _rest(
+        self, made: StoredCorrection, life: tuple[StoredRun, ...], *, goes_on: bool, is_new: bool, last_utc_ns: int
+    ) -> Stretch:
         """Of which frames and minutes a correction, or its undoing, does not know yet."""
-        limit = None
-        if made.until_utc_ns is not None:
-            limit = (made.until_utc_ns // MINUTE_NS + 1 + DEPENDS_MINUTES) * MINUTE_NS
-        undone_utc_ns = made.undone_utc_ns
-        if limit is not None and (undone_utc_ns or made.made_utc_ns) >= limit:  # nothing new rests on it
+        limit, undone_utc_ns = _limit_utc_ns(made), made.undone_utc_ns
+        if not is_new:
             since = last_utc_ns // MINUTE_NS * MINUTE_NS
         elif undone_utc_ns is not None:
-            since = (undone_utc_ns // MINUTE_NS - _UNDONE_MINUTES) * MINUTE_NS
+            known_utc_ns = max(undone_utc_ns, made.stored_until_utc_ns)  # put back up to there
+            since = (known_utc_ns // MINUTE_NS - _UNDONE_MINUTES) * MINUTE_NS
         else:
             since = made.minutes_until_utc_ns
         return Stretch(
@@ -351,6 +404,10 @@ class IdentityCorrector:
             minutes_until_utc_ns=limit,
             animals=animals_of(made.correction, settings_of(life[0], self._settings)),
         )
+
+    def _is_over(self, replay: Replay) -> bool:
+        """Whether no more frames are to come of the last minute."""
+        return replay.minute is not None and (replay.minute + 1) * MINUTE_NS <= self._clock.utc_ns()
 
     # What is gone through
 
@@ -382,6 +439,7 @@ class IdentityCorrector:
         settings = settings_of(life[0], self._settings)
         self._check_animals(correction, settings)
         self._check_told(rows, life)
+        self._check_told_of_undoing(rows, life)
         end_id = rows.last_frame_id() if following is None else following.frame_id - 1
         last_id = end_id if until_utc_ns is None else rows.last_before(until_utc_ns, first.frame_id, end_id)
         stretch = Stretch(
@@ -507,18 +565,34 @@ class IdentityCorrector:
                     f"{settings.animal_count}, or the name of one of the [[animal]] tables"
                 )
 
+    def _check_not_too_much(self, rows: CorrectionRows, first_id: int, end_id: int, most: Most) -> None:
+        frames, since_utc_ns = end_id - first_id + 1, rows.captured_utc_ns(first_id)
+        samples = min(frames, (rows.captured_utc_ns(end_id) - since_utc_ns) // NS_PER_S + 1)
+        if frames > most.frames or samples > most.samples:
+            raise TooMuchError(
+                f"{frames} frames have been stored since {self._text(since_utc_ns)}, when the present block began or "
+                f"the correction was made: that is more than the service can go through between two frames. Tell it "
+                "again when the present block is over"
+            )
+
     def _check_told(self, rows: CorrectionRows, life: tuple[StoredRun, ...]) -> None:
         """None goes on top of one that frames were stored without."""
-        runs = {each.run_id for each in life}
         for each in rows.corrections():
-            if each.undone_utc_ns is None and each.until_utc_ns is None and each.told_utc_ns is None:
-                newer = rows.first_between(each.stored_until_utc_ns, None)
-                if each.run_id in runs and newer is not None and newer.run_id in runs:
-                    raise CorrectionError(
-                        f"correction {each.number} has not been told to the service, which has stored frames since "
-                        f"without it: `vivarium identity tell {each.number}` or `vivarium identity undo {each.number}` "
-                        "first"
-                    )
+            if each.undone_utc_ns is None and each.told_utc_ns is None and _goes_on_without(rows, each, life):
+                raise CorrectionError(
+                    f"correction {each.number} has not been told to the service, which has stored frames since "
+                    f"without it: `vivarium identity tell {each.number}` or `vivarium identity undo {each.number}` "
+                    "first"
+                )
+
+    def _check_told_of_undoing(self, rows: CorrectionRows, life: tuple[StoredRun, ...]) -> None:
+        """Nothing goes on top of one that is undone, while frames are still stored with it."""
+        for each in rows.corrections():
+            if each.undoing_not_told and _goes_on_without(rows, each, life):
+                raise CorrectionError(
+                    f"correction {each.number} is undone, but the service has not been told, and has stored frames "
+                    f"since with it: `vivarium identity tell {each.number}` first"
+                )
 
     def _check_not_another(self, rows: CorrectionRows, animal: int, track: int, first_id: int, last_id: int) -> None:
         other = rows.also_named(animal, track, first_id, last_id)
@@ -621,6 +695,40 @@ def _found(known: list[StoredCorrection], number: int) -> StoredCorrection:
     return made
 
 
+def _goes_on_without(rows: CorrectionRows, made: StoredCorrection, life: tuple[StoredRun, ...]) -> bool:
+    """Whether frames of this life were stored since a correction, or its undoing, was carried out in the database."""
+    runs = {each.run_id for each in life}
+    if made.until_utc_ns is not None or made.run_id not in runs:
+        return False
+    newer = rows.first_between(made.stored_until_utc_ns, None)
+    return newer is not None and newer.run_id in runs
+
+
+def _all_until(rows: CorrectionRows) -> int:
+    """Just after all frames, in whatever order they came: the clock may have been set back."""
+    bounds = rows.bounds()
+    return 0 if bounds is None else bounds[1] + 1
+
+
+def _is_in_force(made: StoredCorrection, run_ids: tuple[int, ...]) -> bool:
+    """Whether the service that these runs are of goes on with a correction."""
+    open_end = made.undone_utc_ns is None and made.until_utc_ns is None
+    return open_end and made.told_utc_ns is not None and made.run_id in run_ids
+
+
+def _limit_utc_ns(made: StoredCorrection) -> int | None:
+    """Just after the last minute that rests on a correction; None while more frames are concerned."""
+    return None if made.until_utc_ns is None else (made.until_utc_ns // MINUTE_NS + 1 + DEPENDS_MINUTES) * MINUTE_NS
+
+
+def _is_new(made: StoredCorrection) -> bool:
+    """Whether minutes may be stored that do not know of a correction, or of its undoing."""
+    limit = _limit_utc_ns(made)
+    if limit is not None and (made.undone_utc_ns or made.made_utc_ns) >= limit:
+        return False
+    return made.told_utc_ns is None or made.undone_utc_ns is not None
+
+
 def _overlap(one: StoredCorrection, other: StoredCorrection) -> bool:
     """Whether two of one life rest on the same minutes."""
     ends = [
@@ -642,14 +750,15 @@ def _go_on(rows: CorrectionRows, replay: Replay, plan: _Plan) -> None:
 
 def _finish(rows: CorrectionRows, replay: Replay, plan: _Plan) -> None:
     """The last minute is told where it was told before: of a service that runs it is not over."""
-    replay.finish(with_last_minute=_is_told(rows, replay, plan))
+    replay.finish(with_last_minute=not plan.scans_all or _is_told(rows, replay))
 
 
-def _is_told(rows: CorrectionRows, replay: Replay, plan: _Plan) -> bool:
+def _is_told(rows: CorrectionRows, replay: Replay) -> bool:
+    """Whether the last minute is stored."""
     if replay.minute is None:
         return False
     last = replay.minute * MINUTE_NS
-    return not plan.scans_all or bool(rows.minute_values(last, last + MINUTE_NS, ["frames_coverage"]))
+    return bool(rows.minute_values(last, last + MINUTE_NS, ["frames_coverage"]))
 
 
 def _concerned_until(plan: _Plan) -> int:

@@ -222,7 +222,7 @@ class Replay:
             self.minutes_until_utc_ns, until_utc_ns if limit_utc_ns is None else min(until_utc_ns, limit_utc_ns)
         )
         if with_last_minute:
-            self._tell(self.collector.finish())
+            self._tell(self.collector.close_until((self.minute + 1) * MINUTE_NS))
 
     def _window(self, rows: CorrectionRows, moments: Sequence[Moment]) -> None:
         changed = [each for each in moments if self._stretch.holds(each.captured_utc_ns)]

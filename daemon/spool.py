@@ -3,9 +3,16 @@
 import pickle
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Generic, Self, TypeVar
 
+from drivers.errors import VivariumError
+
 T = TypeVar("T")
+
+
+class SpoolError(VivariumError):
+    """The disk takes, or gives back, no more."""
 
 
 class Spool(Generic[T]):
@@ -15,27 +22,61 @@ class Spool(Generic[T]):
     """
 
     def __enter__(self) -> Self:
-        self._file = tempfile.TemporaryFile()
+        with _told():
+            self._file = tempfile.TemporaryFile()
         self._ends: list[int] = [0]
         self._count = 0
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written is told by then, and nobody reads it any more
+            self._file.close()
 
     def __len__(self) -> int:
         return self._count
 
     def put(self, part: Sequence[T]) -> None:
-        """Add a part of the list."""
+        """Add a part of the list.
+
+        Raises
+        ------
+        SpoolError
+            If the disk is full.
+        """
         if part:
-            self._file.seek(self._ends[-1])
-            pickle.dump(list(part), self._file, pickle.HIGHEST_PROTOCOL)
-            self._ends.append(self._file.tell())
+            with _told():
+                self._file.seek(self._ends[-1])
+                pickle.dump(list(part), self._file, pickle.HIGHEST_PROTOCOL)
+                self._file.flush()
+                self._ends.append(self._file.tell())
             self._count += len(part)
 
     def parts(self) -> Iterator[list[T]]:
-        """The parts as they were put in."""
+        """The parts as they were put in.
+
+        Raises
+        ------
+        SpoolError
+            If the disk fails.
+        """
         for start in self._ends[:-1]:
-            self._file.seek(start)
-            yield pickle.load(self._file)
+            with _told():
+                self._file.seek(start)
+                part = pickle.load(self._file)
+            yield part
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SpoolError(f"no file for what is computed in {_folder()}: {reason}; make room there") from error
+
+
+def _folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "any folder for temporary files"

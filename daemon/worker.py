@@ -224,10 +224,17 @@ class Worker:
         """Do something in the worker's thread, between two items. From any thread."""
         self._asked.append(action)
 
+    def beat(self) -> None:
+        """Give a sign of life in the midst of something long that was asked for."""
+        self._beat()
+
     def tick(self) -> None:
         """Do what was asked for, and what the passing of time leads to, that once a second."""
         while self._asked:
-            self._asked.popleft()()
+            try:
+                self._asked.popleft()()
+            except Exception:  # whoever asked hears nothing; frames go on being measured
+                logger.exception("something that was asked for could not be done")
         now_ns = self._clock.monotonic_ns()
         if self.watching is None or now_ns < self._tick_due_ns:
             return

@@ -54,7 +54,8 @@ class StoredCorrection:
     reason: str
     made_utc_ns: int
     stored_until_utc_ns: int
-    """Frames before this are corrected in the database; those after it by the service, once it was told."""
+    """Frames before this are corrected in the database, or put back once it is undone; those after it by the service,
+    once it was told."""
     minutes_from_utc_ns: int
     """Minutes from this one on..."""
     minutes_until_utc_ns: int
@@ -68,6 +69,14 @@ class StoredCorrection:
     """Those that something was said to be, before or after it."""
     ends_utc_ns: int | None = None
     """Start of the service that gave numbers anew; None while there is none."""
+
+    @property
+    def undoing_not_told(self) -> bool:
+        """Whether a service that was told of it may go on with it although it is undone."""
+        told_utc_ns, undone_utc_ns = self.told_utc_ns, self.undone_utc_ns
+        if self.until_utc_ns is not None or told_utc_ns is None or undone_utc_ns is None:
+            return False
+        return told_utc_ns < undone_utc_ns
 
     def concerns(self, minute_utc_ns: int, animal: int | None) -> bool:
         """Whether it is in effect, and an animal is who it is in a minute by a person's word."""

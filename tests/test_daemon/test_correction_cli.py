@@ -8,12 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
-from daemon.identity_corrector import CorrectionError
+from daemon.identity_corrector import CorrectionError, IdentityCorrector
 from daemon.lock import DataDirectoryLock, is_held
 from daemon.minute_values import collector_of
 from daemon.settings import load_settings
 from daemon.store.repository import attach_store, open_store
 from drivers.camera import CameraInfo
+from drivers.clock import SystemClock
 from drivers.errors import ConfigError
 from tests.followed import film
 
@@ -102,6 +103,18 @@ def test_a_track_is_assigned_and_times_with_a_zone_are_taken(config: Path) -> No
     assert "track 5 is not known" in give(config, "assign", "5", "unknown", "--from", FROM, *BY)
 
 
+def test_an_undoing_that_the_service_was_not_told_of_is_listed_as_such(config: Path) -> None:
+    give(config, "swap", "anna", "bela", "--from", FROM, *BY)
+    settings, clock = load_settings(config), SystemClock()
+    with attach_store(settings.database_url, outbox_limit=100) as store:
+        corrector = IdentityCorrector(store, settings, clock)
+        corrector.note_told(1, clock.utc_ns())
+        give(config, "undo", "1", *BY[:2])
+        assert "by Ana, but the service was not told of that" in give(config, "corrections")
+        corrector.note_told(1, clock.utc_ns())
+    assert give(config, "corrections").strip().endswith("by Ana")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -132,3 +145,18 @@ def test_a_running_service_that_could_not_be_told_is_said_clearly(config: Path) 
         assert "vivarium identity tell 1" in said
         assert "HAS NOT BEEN TOLD" in give(config, "tell", "1", code=1)
     assert "there is nobody to tell" in give(config, "tell", "1")
+
+
+def test_a_change_that_keeps_a_running_service_from_storing_for_long_is_said_before(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.correction_cli.MOST_BESIDE", 50)
+    short = give(config, "swap", "1", "2", "--from", FROM, "--until", "2026-11-18T08:08:10", *BY)
+    assert "beside a running service" not in short
+    with DataDirectoryLock(config.parent):
+        few = give(config, "swap", "1", "2", "--from", FROM, "--until", "2026-11-18T08:08:20", *BY, code=1)
+        assert "beside a running service" not in few
+        said = give(config, "swap", "1", "2", "--from", FROM, "--until", "2026-11-18T08:08:21", *BY, code=1)
+        assert said.startswith("51 frames are changed beside a running service")
+        assert give(config, "undo", "3", code=1).startswith("51 frames are changed beside a running service")
+    assert "beside a running service" not in give(config, "swap", "1", "2", "--from", FROM, *BY)

@@ -25,6 +25,7 @@ from daemon.vision.parts import Segmentation
 from daemon.watching import Watching
 from daemon.worker import Worker
 from drivers.clock import SimulatedClock
+from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 from drivers.simulated import SimulatedCamera
 from tests.followed import film
@@ -62,6 +63,7 @@ class Running:
 
     def __init__(self, store: Store, folder: Path, shown: Sequence[FrameObservation]) -> None:
         self.store, self.shown = store, shown
+        self.beats: list[int] = []
         self.settings = parse_settings(CONFIG, origin="test").resolved(folder)
         self.clock = SimulatedClock(START_UTC_NS)
         run_id = store.start_run(
@@ -73,7 +75,7 @@ class Running:
             boot_id="b",
             started_utc_ns=START_UTC_NS,
         )
-        watching = Watching(self.settings)
+        self.watching = watching = Watching(self.settings)
         self.worker = Worker(
             pipeline=cast(Pipeline, Projector(shown)),
             rules=AlertRules(self.settings.frame_alerts, animals=3),
@@ -84,7 +86,7 @@ class Running:
             announcer=Silence(),
             commit_interval_s=0.2,
             on_measured=lambda _frame, _measured: None,
-            beat=lambda: None,
+            beat=lambda: self.beats.append(self.clock.utc_ns()),
             watching=watching,
         )
         self.commands = CorrectionCommands(
@@ -195,6 +197,36 @@ def test_a_service_that_is_told_goes_on_and_one_that_is_told_to_forget_it_leaves
     assert running.minutes() == running.minutes_of(running.shown)
 
 
+@pytest.mark.parametrize("correction", [pytest.param(SWAP, id="swap"), pytest.param(ASSIGNED, id="assign")])
+def test_to_be_told_again_changes_nothing_and_leaves_all_that_undoing_needs(
+    running: Running, correction: Correction
+) -> None:
+    running.go_on(55)
+    number = running.correct(correction, 30)
+    running.tell(number)
+    running.go_on(125)
+    running.corrector.catch_up(number)  # as `vivarium identity tell` does before it tells
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
+    running.go_on(150)
+    running.corrector.undo(number, by="Ana")
+    assert running.stored() == running.shown[:150]
+    assert running.minutes() == running.minutes_of(running.shown[:120])  # the present minute is not over
+
+
+def test_the_last_minute_of_frames_that_have_stopped_is_corrected_when_the_service_is_told(running: Running) -> None:
+    running.go_on(55)
+    number = running.correct(SWAP, 30)
+    running.go_on(100)
+    running.stop()
+    running.clock.advance(60)
+    running.tell(number)
+    right = running.right(SWAP, 30)[:100]
+    assert bare(running.stored()) == right
+    assert running.minutes() == running.minutes_of(right)
+    running.corrector.undo(number, by="Ana")
+    assert running.minutes() == running.minutes_of(running.shown[:100])
+
+
 def test_nothing_goes_on_top_of_a_correction_that_frames_were_stored_without(running: Running) -> None:
     running.go_on(20)
     number = running.correct(SWAP, 10)
@@ -204,6 +236,23 @@ def test_nothing_goes_on_top_of_a_correction_that_frames_were_stored_without(run
     running.corrector.catch_up(number)
     assert bare(running.stored()) == running.right(SWAP, 10)[:30]
     assert running.correct(SWAP, 15) == number + 1
+
+
+def test_nothing_goes_on_top_of_an_undoing_that_frames_were_stored_without(running: Running) -> None:
+    running.go_on(20)
+    first = running.correct(SWAP, 10)
+    running.tell(first)
+    second = running.correct(Correction(kind=CorrectionKind.SWAP, animal=2, other=3), 15)
+    running.tell(second)
+    running.go_on(30)
+    running.corrector.undo(second, by="Ana")
+    running.go_on(40)
+    for correct in (lambda: running.correct(SWAP, 15), lambda: running.corrector.undo(first, by="Ana")):
+        with pytest.raises(CorrectionError, match=f"correction {second} is undone, but the service has not been told"):
+            correct()
+    running.corrector.catch_up(second)  # no service runs any more
+    assert bare(running.stored()) == running.right(SWAP, 10)[:40]
+    assert running.correct(SWAP, 15) == second + 1
 
 
 def test_two_corrections_in_force_are_undone_one_after_the_other(running: Running) -> None:
@@ -226,3 +275,86 @@ def test_a_number_that_is_no_correction_is_refused(running: Running) -> None:
     assert outcome is not None
     assert (outcome.state, outcome.reason) == ("refused", "unknown")
     assert "there is no correction 7" in outcome.message
+
+
+def test_a_full_disk_is_answered_and_the_service_goes_on_without(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.go_on(20)
+    number = running.correct(SWAP, 10)
+    running.go_on(30)
+    with monkeypatch.context() as patched:
+        patched.setattr("daemon.spool.tempfile.TemporaryFile", lambda: Path("/dev/full").open("r+b"))  # noqa: SIM115 - the spool closes it
+        outcome = running.tell(number)
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == ("failed", "not_stored")
+    assert "No space left on device" in outcome.message
+    assert running.worker.corrections.numbers == ()
+    assert running.store.corrections()[0].told_utc_ns is None
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
+
+
+def test_what_the_database_says_is_told_is_what_the_service_goes_on_with(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_of: object) -> None:
+        raise StoreError("cannot be read at present")
+
+    running.go_on(20)
+    number = running.correct(SWAP, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.store, "corrections", fail)
+        patched.setattr(running.watching, "begin_anew", fail)
+        outcome = running.tell(number)
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == ("failed", "not_stored")
+    assert f"goes on with correction {number}" in outcome.message
+    assert running.store.corrections()[0].told_utc_ns is not None
+    assert running.worker.corrections.numbers == (number,)
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": True})
+
+
+@pytest.mark.parametrize("limit", ["MOST_FRAMES", "MOST_SAMPLES"])
+def test_more_than_can_be_gone_through_between_two_frames_is_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    running.go_on(40)
+    number = running.correct(SWAP, 10)
+    before = running.stored()
+    with monkeypatch.context() as patched:
+        patched.setattr(f"daemon.correction_commands.{limit}", 39)
+        outcome = running.tell(number)
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == ("refused", "busy")
+    assert "40 frames have been stored since" in outcome.message
+    assert "when the present block is over" in outcome.message
+    assert (running.stored(), running.worker.corrections.numbers) == (before, ())
+    assert running.store.corrections()[0].told_utc_ns is None
+
+
+def test_what_was_put_back_while_the_service_could_not_be_told_is_not_gone_through_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.identity_corrector._UNDONE_MINUTES", 0)
+    monkeypatch.setattr("daemon.correction_commands.LEAD_MINUTES", 0)
+    monkeypatch.setattr("daemon.correction_commands.MOST_FRAMES", 155)  # an immobility reaches back to 20 s
+    running.go_on(20)
+    number = running.correct(SWAP, 10)
+    running.tell(number)
+    running.go_on(30)
+    running.corrector.undo(number, by="Ana")
+    running.go_on(145)
+    running.corrector.catch_up(number)  # as `vivarium identity tell` does before it tells
+    running.go_on(170)
+    assert running.tell(number) == Outcome("done", data={"correction": number, "goes_on": False})
+    assert running.stored() == running.shown[:170]
+
+
+def test_a_worker_that_goes_through_stored_frames_gives_signs_of_life(running: Running) -> None:
+    running.go_on(40)
+    number = running.correct(SWAP, 10)
+    running.beats.clear()
+    order = Order()
+    running.commands.take_over(CorrectionPayload(correction=number), order)
+    running.worker.tick()
+    assert running.beats

@@ -208,6 +208,12 @@ def test_who_is_assigned_is_nobody_else_at_the_same_time() -> None:
     }  # fmt: skip
 
 
+def test_an_assignment_holds_also_where_the_tracker_comes_to_doubt_its_track() -> None:
+    doubted = frame(0, followed(rat(1), 1, animal=None, probability=0.6, candidates=(1, 2)), followed(rat(3), 3))
+    corrected = assign(1, 2).corrected(doubted, 5)
+    assert {each.track: (each.animal, each.candidates) for each in corrected.animals} == {1: (2, ()), 3: (3, ())}
+
+
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:
     hours = list(film(4 * 3600, every_s=15, seed=2))
     with opened(tmp_path / "vivarium.db", hours, rate=1 / 15) as box:
@@ -334,6 +340,18 @@ def test_what_another_correction_rests_on_is_undone_after_it(box: Box) -> None:
     assert box.dump() == before
     with pytest.raises(CorrectionError, match=r"was undone on .* by Ana"):
         box.corrector.undo(first, by="Ana")
+
+
+def test_a_correction_of_a_time_long_past_is_undone_bit_by_bit_after_the_service_was_told(tmp_path: Path) -> None:
+    with opened(tmp_path / "vivarium.db", list(film(5 * 3600, every_s=30)), rate=1 / 30) as box:
+        box.keep()
+        before = box.dump()
+        made = box.correct(SWAP, 300, 700)
+        corrected = box.dump()
+        box.corrector.catch_up(made.number, told_utc_ns=box.clock.utc_ns())
+        assert box.dump() == corrected
+        box.corrector.undo(made.number, by="Ana")
+        assert box.dump() == before
 
 
 def test_what_fails_at_its_very_end_leaves_everything_as_it_was(box: Box) -> None:

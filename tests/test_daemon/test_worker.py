@@ -537,6 +537,20 @@ def test_a_frame_whose_measuring_fails_is_stored_without_animals_and_the_next_is
     assert (bench.worker.measured_frames, bench.worker.failed_frames) == (5, 3)
 
 
+def test_what_was_asked_for_and_fails_is_logged_and_holds_nothing_up(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise OSError("nobody expected this")
+
+    done: list[int] = []
+    bench.worker.soon(fail)
+    bench.worker.soon(lambda: done.append(1))
+    bench.worker.tick()
+    assert done == [1]
+    assert "nobody expected this" in caplog.text
+
+
 def test_what_waits_is_written_although_something_unexpected_ends_the_thread(
     bench: Bench, sample: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
