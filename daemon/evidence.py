@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,25 +17,33 @@ FOLDER = "evidence"
 """Below the data directory."""
 
 MOST_FRAMES = 3
-KEPT_FRAMES = 60
-"""One a minute, 30 to 60 kB each."""
+RECENT_MINUTES, OLDER_MINUTES, KEPT_MINUTES = 10, 10, 60
+"""One a minute of the latest ten, one in ten of those before. All would fill 11 MB over an hour, like a leak."""
 
 MB = 1_000_000
 
 
 class FrameAlbum:
-    """Pictures of the last hour, one a minute, as PNG files in memory."""
+    """Pictures of the last hour, older ones fewer, as PNG files in memory."""
 
     def __init__(self) -> None:
-        self._pictures: deque[tuple[int, bytes]] = deque(maxlen=KEPT_FRAMES)
+        self._pictures: list[tuple[int, bytes]] = []
 
     def wants(self, utc_ns: int) -> bool:
         """Whether this moment is in a minute without a picture; after the clock was set back, too."""
-        return not self._pictures or utc_ns // (60 * NS_PER_S) != self._pictures[-1][0] // (60 * NS_PER_S)
+        return not self._pictures or _minute(utc_ns) != _minute(self._pictures[-1][0])
 
     def add(self, utc_ns: int, png: bytes) -> None:
-        """Keep one."""
-        self._pictures.append((utc_ns, png))
+        """Keep one, and of the older ones fewer."""
+        kept: list[tuple[int, bytes]] = []
+        for each in self._pictures[-KEPT_MINUTES:]:  # not more, however often the clock is set
+            age = _minute(utc_ns) - _minute(each[0])
+            slot = _minute(each[0]) // OLDER_MINUTES
+            if abs(age) < RECENT_MINUTES or (
+                abs(age) < KEPT_MINUTES and (not kept or _minute(kept[-1][0]) // OLDER_MINUTES != slot)
+            ):
+                kept.append(each)
+        self._pictures = [*kept, (utc_ns, png)]
 
     def choose(self, since_utc_ns: int, until_utc_ns: int) -> list[tuple[int, bytes]]:
         """Up to three from begin, middle and end of this time; of an older one the oldest there is."""
@@ -45,6 +52,10 @@ class FrameAlbum:
         if len(inside) <= MOST_FRAMES:
             return inside
         return [inside[0], inside[len(inside) // 2], inside[-1]]
+
+
+def _minute(utc_ns: int) -> int:
+    return utc_ns // (60 * NS_PER_S)
 
 
 class EvidenceFolder:

@@ -67,10 +67,18 @@ def test_frames_are_of_begin_middle_and_end(tmp_path: Path) -> None:
             if album.wants(at):
                 album.add(at, b"%d" % minute)
     chosen = album.choose(50 * MINUTE_NS, 80 * MINUTE_NS)
-    assert [png for _, png in chosen] == [b"50", b"65", b"80"]
+    assert [png for _, png in chosen] == [b"50", b"70", b"80"]
     assert len(chosen) == MOST_FRAMES
-    assert [png for _, png in album.choose(0, 40 * MINUTE_NS)] == [b"30", b"35", b"40"]  # of an hour ago is the oldest
+    assert [png for _, png in album.choose(0, 40 * MINUTE_NS)] == [b"30", b"40"]  # of an hour ago is the oldest
     assert album.choose(85 * MINUTE_NS, 20 * MINUTE_NS) == []
+
+
+def test_of_an_hour_few_pictures_are_kept_most_of_them_new() -> None:
+    album = FrameAlbum()
+    for minute in range(90):
+        album.add(minute * MINUTE_NS, b"%d" % minute)
+    kept = {int(png) for minute in range(90) for _, png in album.choose(minute * MINUTE_NS, minute * MINUTE_NS)}
+    assert kept == {30, 40, 50, 60, 70, *range(80, 90)}
 
 
 def test_a_plot_shows_measure_band_threshold_and_coverage() -> None:
