@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -120,6 +121,9 @@ ReadingOption = Annotated[
 _DEFAULT_CONFIG = default_config()
 
 
+_WRONG = 2
+"""Exit code for what goes wrong on purpose."""
+
 _PIPE_WIDTH = 10_000
 """Columns where nobody looks: what goes into a file or another program is not broken into lines."""
 
@@ -132,7 +136,7 @@ def main() -> None:
             app(prog_name="vivarium")
     except VivariumError as error:
         _complain(error)
-        sys.exit(2)
+        sys.exit(_WRONG)
 
 
 def _complain(error: VivariumError) -> None:
@@ -160,8 +164,27 @@ def run(
 ) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
     keep_heap_small()
-    if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
-        logger.info("nothing more to replay")
+    code = 0
+    try:
+        if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
+            logger.info("nothing more to replay")
+    except VivariumError as error:
+        _complain(error)
+        code = _WRONG
+    _end(code)
+
+
+def _end(code: int) -> None:
+    """End the service, over the heads of threads that did not stop in time.
+
+    The interpreter's own end would stop them inside C++, which cannot bear it and aborts the process.
+    """
+    if not any(thread.daemon for thread in threading.enumerate()):
+        raise typer.Exit(code)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @app.command()

@@ -6,12 +6,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 Field = NDArray[np.float32]
 Provider = Literal["cuda", "cpu"]
-Result = TypeVar("Result")
+
+THREAD_NAME = "network"
+"""What the names of the models' own threads begin with."""
 
 MOST_THREADS = 4
 """Of all networks: more only wait for each other on pictures as small as these."""
@@ -91,9 +93,20 @@ def missing_gpu() -> str | None:
 
 
 class Model:
-    """One network, loaded, checked and warm. Made by `load_model`; `run` belongs to one thread at a time."""
+    """One network, loaded, checked and warm. Made by `load_model`; `run` belongs to one thread at a time.
 
-    def __init__(self, file: OnnxFile, card: ModelCard, session: onnxruntime.InferenceSession, threads: int) -> None:
+    It keeps a thread of its own, which ends with the model.
+    """
+
+    def __init__(
+        self,
+        file: OnnxFile,
+        card: ModelCard,
+        session: onnxruntime.InferenceSession,
+        *,
+        threads: int,
+        beside: ThreadPoolExecutor,
+    ) -> None:
         self.path = file.path
         self.card = card
         self.sha256 = file.sha256
@@ -101,6 +114,7 @@ class Model:
         self.provider: Provider = _NAMES.get(session.get_providers()[0], "cpu")
         """What really runs it."""
         self._session = session
+        self._beside = beside
         self._outputs = expected_outputs(card)
         self._running: onnxruntime.RunOptions | None = None
 
@@ -134,6 +148,10 @@ class Model:
                     f"{outputs[name].shape}"
                 )
         return outputs
+
+    def start(self, celsius: Field) -> Future[dict[str, NDArray[Any]]]:
+        """Begin a `run` in the model's own thread."""
+        return self._beside.submit(self.run, celsius)
 
     def interrupt(self) -> None:
         """Make `run`, which another thread is in, fail soon."""
@@ -174,7 +192,9 @@ def load_model(
     if kind is not None and card.kind != kind:
         raise ModelError(f"{path}: expected a {kind} model, got {card.title}, a {card.kind} one: are they exchanged?")
     threads = thread_count(hardware.threads)
-    session = _Beside(lambda: _session(file, hardware, threads)).result()
+    # A thread that is nice, as then are all threads that come of it (Linux inherits that).
+    beside = ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME, initializer=be_nice)
+    session = beside.submit(_session, file, hardware, threads).result()
     check_graph(
         card,
         inputs={each.name: Tensor(each.type, tuple(each.shape)) for each in session.get_inputs()},
@@ -182,7 +202,7 @@ def load_model(
         opsets=file.opsets,
         origin=str(path),
     )
-    model = Model(file, card, session, threads)
+    model = Model(file, card, session, threads=threads, beside=beside)
     with _limited(model, given_up or threading.Event()):
         _try(model)
     return model
@@ -251,35 +271,6 @@ def be_nice() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
-class _Beside(Generic[Result]):
-    """Something done in a thread that is nice, as then are all threads that come of it (Linux inherits that)."""
-
-    def __init__(self, work: Callable[[], Result]) -> None:
-        self._work = work
-        self._results: list[Result] = []
-        self._errors: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            be_nice()
-            self._results.append(self._work())
-        except BaseException as error:  # handed to who waits for it
-            self._errors.append(error)
-
-    def wait(self) -> None:
-        """Until it is done."""
-        self._thread.join()
-
-    def result(self) -> Result:
-        """What came of it, or its error."""
-        self.wait()
-        if self._errors:
-            raise self._errors[0]
-        return self._results[0]
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:_LONGEST_REASON] or type(error).__name__
 
@@ -309,8 +300,8 @@ class NetworkSegmenter:
     """Finds animals and their parts with one network or both; fulfils `daemon.vision.parts.Segmenter`.
 
     With both, labels are merged and animals told apart by the panoptic one. With a U-Net alone each connected piece is
-    an animal. Both run at the same time, each in a nice thread of its own: two networks on a core each take less time
-    than one after the other on two cores, and a thread costs a tenth of a millisecond.
+    an animal. Both run at once, each in its own nice thread: two networks on a core each take less time than one
+    after the other on two cores.
 
     Parameters
     ----------
@@ -397,10 +388,9 @@ class NetworkSegmenter:
         ModelError
             If one fails; both have ended then.
         """
-        beside = [_Beside(partial(model.run, frames)) for model in self.models]
-        for each in beside:
-            each.wait()
-        return {model.card.kind: each.result() for model, each in zip(self.models, beside, strict=True)}
+        started = [model.start(frames) for model in self.models]
+        wait(started)
+        return {model.card.kind: each.result() for model, each in zip(self.models, started, strict=True)}
 
     def _segment(self, frames: Field) -> list[Segmentation]:
         outputs = self.outputs(frames)

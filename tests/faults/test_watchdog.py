@@ -223,6 +223,20 @@ def test_a_thread_that_dies_ends_the_process_with_an_error(
     assert max(ended_s.values()) < END_S
 
 
+def test_a_thread_that_does_not_stop_aborts_no_process(
+    make_manager: MakeManager, config: Callable[..., str], eventually: "Eventually"
+) -> None:
+    manager = make_manager("churn")
+    manager.start("churn:worker", config("churn"))
+    eventually(lambda: len(manager.times("WATCHDOG=1")) >= 2, "fed watchdog", START_S)
+    assert manager.process is not None
+    manager.break_it()
+    threading.Event().wait(1)
+    manager.process.terminate()
+    assert manager.process.wait(60) == 0
+    assert "the worker thread does not stop" in manager.log.read_text()
+
+
 @pytest.mark.timeout(240)
 def test_a_full_disk_without_a_broker_is_no_reason_to_be_killed(
     small_disk: Path,  # first, and so taken away last

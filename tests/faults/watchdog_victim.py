@@ -1,6 +1,7 @@
 """The service, with one fault that a file brings about: `watchdog_victim.py FAULT TRIGGER vivarium-arguments...`.
 
-Each fault sits in one function that a thread calls again and again: it hangs there, ends the thread, or does nothing.
+Each fault sits in one function that a thread calls again and again: it hangs there, works for ever,
+ends the thread, or does nothing.
 """
 
 import sys
@@ -8,6 +9,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from daemon.app import Service
 from daemon.capture import CaptureLoop
@@ -33,6 +37,12 @@ def _hang() -> None:
     threading.Event().wait()
 
 
+def _churn() -> None:
+    picture = np.zeros((192, 256), np.float32)
+    while True:
+        cv2.GaussianBlur(picture, (0, 0), 3)  # C++ that lets other threads run meanwhile
+
+
 def _die() -> None:
     raise SystemExit  # ends a thread without a word
 
@@ -41,7 +51,13 @@ def _err() -> None:
     raise RuntimeError("a mistake")
 
 
-FAULTS: dict[str, Callable[[], None]] = {"hang": _hang, "die": _die, "err": _err, "idle": lambda: None}
+FAULTS: dict[str, Callable[[], None]] = {
+    "hang": _hang,
+    "churn": _churn,
+    "die": _die,
+    "err": _err,
+    "idle": lambda: None,
+}
 
 
 def prepare(fault: str, trigger: Path) -> None:
