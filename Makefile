@@ -88,7 +88,7 @@ test: tools lint ## Check everything: format, lint, types, imports, tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) auto --maxprocesses=4 \
 	  $(addprefix --ignore=,tests/bench tests/hil $(FAULTS) $(HEAVY))
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 2 $(HEAVY)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 3 --durations=10 $(FAULTS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 2 --durations=10 $(FAULTS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev $(VENV)/.libraries ## Check format, lint, types and the direction of imports
