@@ -3,11 +3,9 @@
 import importlib.metadata
 import logging
 import platform
-import shutil
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -17,13 +15,12 @@ from typing import Self
 from daemon.ad_hoc import AdHocRecordings, left_open
 from daemon.cameras import camera_device, camera_opener
 from daemon.capture import CaptureLoop, CaptureSettings
-from daemon.caretaker import Caretaker, ballast_of, database_file, make_room_to_start, set_aside_event
+from daemon.caretaker import Caretaker
 from daemon.correction_commands import CorrectionCommands
 from daemon.credentials import mqtt_password
 from daemon.current_run import CurrentRun, boot_id
-from daemon.disk_files import set_aside_files
+from daemon.earlier_life import EarlierLife, damage_at_start
 from daemon.event_commands import EventCommands
-from daemon.events import Event, EventKind, EventState, Severity
 from daemon.evidence import EvidenceFiles
 from daemon.handoff import HandOff
 from daemon.health import (
@@ -48,7 +45,7 @@ from daemon.messaging.announcer import MqttAnnouncer, Silence
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.commands import CommandCounts, CommandDesk, Inbox
 from daemon.messaging.discovery import birth_topic, discovery_payload, discovery_topic
-from daemon.messaging.payloads import event_message, health_payload, info_payload
+from daemon.messaging.payloads import health_payload, info_payload
 from daemon.messaging.probes import ProbeReadings
 from daemon.messaging.publisher import Publisher
 from daemon.messaging.verbs import SetPayload, make_verbs
@@ -59,21 +56,21 @@ from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline, nests_of
-from daemon.recorder import BlockRecorder, enter_unknown
+from daemon.recorder import BlockRecorder
 from daemon.reference import References
 from daemon.reload import NOT_READY, Reloader, first_networks
 from daemon.remembered import remembered
 from daemon.remote_settings import SettingOrder, changed
 from daemon.rules import AlertRules
 from daemon.sampling import Item, Sampler, carry_out, may_be_lost, overrun, told_together
-from daemon.schedule import block_at, check_plan, next_block
+from daemon.schedule import check_plan, next_block
 from daemon.settings import Settings, load_settings
 from daemon.signals import Signals
 from daemon.snapshot import Snapshots
 from daemon.status import Status, status_line
 from daemon.status_board import StatusBoard
-from daemon.store.repository import RecordingState, StoredBlock, open_store
-from daemon.store.retention import Sacrifice
+from daemon.store.repository import open_store
+from daemon.threads import LAST_CHANCE_S, ServiceThreads
 from daemon.timetable import Timetable, TimetableKeeper
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.resilient import ResilientSegmenter
@@ -81,12 +78,10 @@ from daemon.vision_events import VisionEvents
 from daemon.watching import Watching
 from daemon.web.api import SharedStatus, create_api
 from daemon.web.server import WebServer
-from daemon.worker import SERVICE_DOWN, Worker, block_finished, void
+from daemon.worker import SERVICE_DOWN, Worker, void
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock, SystemClock
-from drivers.closing import damaged_sidecars, mend_sidecar
-from drivers.errors import ConfigError, RecordingError, StoreError, VivariumError
-from drivers.recording import RecordingSummary, close_leftovers
+from drivers.errors import ConfigError, StoreError, VivariumError
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +95,6 @@ At the camera's full rate it is five seconds: a disk that is busy can keep a com
 RECORDS_WAITING = 100
 """Samples that may wait for the disk: 30 MB, four seconds at the camera's full rate, a hundred at 1 fps."""
 
-RECORDINGS_LOOKED_BACK_DAYS = 7
-"""Recordings of so many days are looked for at the start that are whole but not in the database."""
-
-SIDECARS_LOOKED_BACK_DAYS = 1
-"""Sidecars of so many days are read at the start, 10 ms each: a power cut damages what was written last."""
-
 TICK_S = 1.0
 SOON_S = 0.1
 """A tick while networks are made ready: who gave the command waits."""
@@ -113,11 +102,6 @@ SOON_S = 0.1
 STATUS_INTERVAL_S = 10.0
 TRIM_INTERVAL_S = 60.0
 """How often memory that was dropped is given back to the system."""
-STOP_S = 4.0
-"""How long all threads together may take to finish their work when the service stops."""
-
-_LAST_CHANCE_S = 0.2
-"""What a thread is given when the others have used up the time."""
 
 
 class ServiceError(VivariumError):
@@ -183,12 +167,9 @@ class Service:
         self._open_camera = open_camera or camera_opener(settings.camera, self._clock, state_dir=settings.camera_dir)
         self._camera_device = None if open_camera else camera_device(settings.camera)
         self._stack = ExitStack()
-        self._threads: dict[str, threading.Thread] = {}
-        self._failed: list[str] = []
+        self._threads = ServiceThreads(self._clock)
         self._stalled: list[str] = []
         self.live = LiveView(lambda: in_words(self._watching.maintenance, self.settings.zone))
-        self._stop_by_ns: int | None = None
-        self._ended_while_away: list[StoredBlock] = []
         self._publisher: Publisher | None = None
         self._commands = CommandCounts()
         self._inbox = Inbox(self._commands)
@@ -241,9 +222,9 @@ class Service:
         self._stack.enter_context(one_thread())
         self._stack.enter_context(DataDirectoryLock(settings.box.data_dir))
         first = first_networks(settings, self._first_networks)  # while the database is opened and capture begins
-        self._stack.callback(first.end, _LAST_CHANCE_S)
-        self._set_aside_before = set_aside_files(settings.box.data_dir, database_file(settings))
-        self._give_way_if_full()
+        self._stack.callback(first.end, LAST_CHANCE_S)
+        self._earlier_life = EarlierLife(settings, started_utc_ns=self._started_utc_ns)
+        self._earlier_life.give_way_if_full()
         self.store = self._stack.enter_context(
             open_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit, clock=clock)
         )
@@ -253,7 +234,7 @@ class Service:
         self._run = CurrentRun(self.store, clock, version=VERSION, fallback=classical.name)
         self._run.begin(settings, at_utc_ns=self._started_utc_ns)
         self._stack.callback(self._run.end)
-        self._tidy_up(last_seen_ns)
+        self._earlier_life.tidy_up(self.store, now_ns=clock.utc_ns(), run_id=self._run.id, last_seen_ns=last_seen_ns)
         self._start_heartbeats()
         self._start_messaging()
         self._start_consumers()
@@ -299,64 +280,6 @@ class Service:
             changed=lambda: self._publish_info(self._capture.camera_info),
             on_reloaded=self._on_reloaded,
         )
-
-    def _give_way_if_full(self) -> None:
-        """On a full disk not even the database can be opened: the caretaker makes the ballast again when it can."""
-        ballast = ballast_of(self.settings)
-        if ballast.is_urgent(shutil.disk_usage(self.settings.box.data_dir).free):
-            logger.warning("the disk is full at the start: the ballast is given up")
-            ballast.release()
-        self._freed_at_start: list[Sacrifice] = []
-        try:
-            self._freed_at_start = make_room_to_start(self.settings, now_ns=self._started_utc_ns)
-        except OSError as error:
-            logger.error("the disk cannot be looked at: %s", error)
-        if self._freed_at_start:
-            logger.warning("the disk is full at the start: %d files gave way", len(self._freed_at_start))
-
-    def _tidy_up(self, last_seen_ns: int | None) -> None:
-        """Close what an earlier run left open."""
-        now_ns = self._clock.utc_ns()
-        current = block_at(now_ns, self.settings.schedule, self.settings.zone)
-        # The moment whose window is not yet over can still be captured.
-        until_ns = now_ns if current is None else now_ns - (now_ns - current.start_utc_ns) % current.period_ns
-        for summary in close_leftovers(self.settings.recordings_dir, accounted_until_utc_ns=until_ns):
-            logger.warning("recording %s was left open and is closed now: %d frames", summary.path, summary.frames)
-            if summary.header.block_key is not None:
-                self._keep_recording(summary.header.block_key, summary)
-        today = datetime.fromtimestamp(now_ns / NS_PER_S, self.settings.zone).date()
-        since_day = today - timedelta(days=RECORDINGS_LOOKED_BACK_DAYS)
-        self._mend_sidecars(today - timedelta(days=SIDECARS_LOOKED_BACK_DAYS))
-        enter_unknown(self.settings.recordings_dir, self.store, since_day=since_day)
-        for block in self.store.open_blocks():
-            if block.end_utc_ns <= now_ns:
-                self._ended_while_away.append(block)
-                self.store.finish_block(
-                    block.key,
-                    at_utc_ns=now_ns,
-                    reason_for_unaccounted=SERVICE_DOWN,
-                    run_id=self._run.id,
-                    ending=partial(block_finished, block.key, at_utc_ns=now_ns),
-                    tell=event_message,
-                )
-        if last_seen_ns is not None and last_seen_ns < self._started_utc_ns:
-            self.store.open_gap(run_id=self._run.id, start_utc_ns=last_seen_ns, reason=SERVICE_DOWN)
-
-    def _mend_sidecars(self, since_day: date) -> None:
-        """A sidecar that cannot be read is made anew; a recording that cannot be either is known as damaged."""
-        for names in damaged_sidecars(self.settings.recordings_dir, since_day=since_day):
-            has_file = names.final.exists()
-            try:
-                if mend_sidecar(names) is None and has_file:
-                    self.store.update_recording(names.final, state=RecordingState.DAMAGED)
-            except (RecordingError, StoreError) as error:
-                logger.warning("%s", error)
-
-    def _keep_recording(self, block_key: str, summary: RecordingSummary) -> None:
-        try:
-            self.store.add_recording(block_key, summary, state=RecordingState.RECOVERED)
-        except StoreError as error:  # of a database that was set aside, or one that cannot be written now
-            logger.warning("recording %s is not entered into the database: %s", summary.path, error)
 
     def _start_heartbeats(self) -> None:
         patience_s = {
@@ -480,7 +403,7 @@ class Service:
                 provenance=self._provenance(),
                 beat=partial(self._beats.beat, "recorder"),
             )
-            for block in self._ended_while_away:
+            for block in self._earlier_life.ended_blocks:
                 recorder.pass_block(block, SERVICE_DOWN)
             records: HandOff[Item] = HandOff(RECORDS_WAITING, may_be_lost, overrun, told_together)
             self._recorder = recorder
@@ -511,32 +434,13 @@ class Service:
             clock=self._clock,
             run_id=lambda: self._run.id,
             told=self._announcer.events_stored,
-            set_aside_before=self._set_aside_before,
+            set_aside_before=self._earlier_life.set_aside_before,
             still_open=self.store.open_events(),
-            first_events=self._damage_at_start(),
-            freed_at_start=self._freed_at_start,
+            first_events=damage_at_start(self.store, self._config_problem, now_ns=self._clock.utc_ns()),
+            freed_at_start=self._earlier_life.freed,
             beat=partial(self._beats.beat, "caretaker"),
         )
         self._thread("caretaker", self._caretaker.run, self._caretaker.stop)
-
-    def _damage_at_start(self) -> list[Event]:
-        """What was found damaged and has no file of its own; files that were set aside the caretaker finds itself."""
-        now_ns, events = self._clock.utc_ns(), []
-        messages = self.store.set_aside_unreadable_messages(at_utc_ns=now_ns)
-        if messages:
-            logger.error("%d messages of the outbox cannot be read: kept as dead letters", messages)
-            events.append(set_aside_event("outbox", now_ns, messages=messages))
-        if self._config_problem is not None:
-            events.append(
-                Event(
-                    kind=EventKind.CONFIG_DAMAGED,
-                    state=EventState.OCCURRED,
-                    severity=Severity.ALERT,
-                    at_utc_ns=now_ns,
-                    data={"problem": self._config_problem},
-                )
-            )
-        return events
 
     def _provenance(self) -> Mapping[str, str]:
         return {
@@ -680,34 +584,7 @@ class Service:
 
     def _thread(self, name: str, work: Callable[[], None], stop: Callable[[], None]) -> None:
         """Run a part in its own thread; on exit it is asked to stop and waited for."""
-
-        def top() -> None:
-            try:
-                work()
-            except VivariumError as error:
-                logger.error("the %s thread has failed: %s", name, error)
-                self._failed.append(f"{name}: {error}")
-            except Exception as error:  # the top of a thread: log it, and let the service manager start us anew
-                logger.exception("the %s thread has failed", name)
-                self._failed.append(f"{name}: {type(error).__name__}")
-
-        thread = threading.Thread(target=top, name=name, daemon=True)
-
-        def end() -> None:
-            stop()
-            thread.join(timeout=self._stop_time_left_s())
-            if thread.is_alive():
-                logger.error("the %s thread does not stop", name)
-
-        self._stack.callback(end)
-        self._threads[name] = thread
-        thread.start()
-
-    def _stop_time_left_s(self) -> float:
-        now_ns = self._clock.monotonic_ns()
-        if self._stop_by_ns is None:
-            self._stop_by_ns = now_ns + round(STOP_S * NS_PER_S)
-        return max((self._stop_by_ns - now_ns) / NS_PER_S, _LAST_CHANCE_S)
+        self._stack.callback(self._threads.start(name, work, stop))
 
     def supervise(self, signals: Signals, load: Callable[[], Settings]) -> tuple[Outcome, Settings]:
         """Watch over the parts until something ends the service.
@@ -742,7 +619,7 @@ class Service:
             new = new or reloader.step()
             if new is not None:
                 return Outcome.RELOAD, new
-            failed = self._failed or self._dead()
+            failed = self._threads.failed or self._dead()
             if failed:
                 raise ServiceError(f"failed: {', '.join(failed)}")
             if self._capture.ended.is_set() and not len(self._samples):
@@ -760,7 +637,7 @@ class Service:
 
     def _dead(self) -> list[str]:
         """Threads that have ended though nobody asked them to: nothing but a new process brings them back."""
-        ended = [name for name, thread in self._threads.items() if not thread.is_alive()]
+        ended = self._threads.ended
         if self._capture.ended.is_set():  # as it should with material that is over
             ended = [name for name in ended if name != "capture"]
         if self._publisher is not None and not self._publisher.alive:
