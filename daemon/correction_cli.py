@@ -142,6 +142,9 @@ def list_corrections(config: ConfigOption = _DEFAULT_CONFIG) -> None:
                 escape(each.reason),
                 escape(_state(each, settings)),
             )
+    if not table.row_count:
+        _say("nothing has been corrected")
+        return
     Console(width=_WIDTH, highlight=False).print(table)
 
 

@@ -269,7 +269,7 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, objec
 def _tell_maintenance(stretches: Sequence[Maintenance], first_utc_ns: int, last_utc_ns: int) -> None:
     minutes = minutes_at_work(stretches, first_utc_ns, last_utc_ns)
     if minutes:
-        _console().print(f"{minutes} minutes of maintenance count for nothing")
+        _console().print(f"maintenance of {minutes} min counts for nothing")
 
 
 def _shown(value: float | None, unit: str = "") -> str:

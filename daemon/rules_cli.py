@@ -90,7 +90,7 @@ def replay_command(
         _print(_told(events, settings))
         counts = Counter(event.data.get("rule") for event in events if event.state is EventState.OPENED)
         opened = ", ".join(f"{rule.name} {counts[rule.name]}" for rule in rules)
-        typer.echo(f"opened: {opened}; {maintenance_minutes(stretches):.0f} minutes of maintenance were left out")
+        typer.echo(f"opened: {opened}; maintenance of {maintenance_minutes(stretches):.0f} min was left out")
     if illnesses is not None:
         found = score(events, illnesses, animals=settings.animal_count, start_utc_ns=start_ns, end_utc_ns=end_ns)
         if not json_lines:

@@ -128,7 +128,7 @@ def sampling_error(
     blocks = sum(len(times) for times in judged.strata.values())
     typer.echo(f"{blocks} blocks of {judged.block_minutes:g} min against all minutes; in the unit of each measure")
     if work:
-        typer.echo(f"{work} minutes of maintenance count for neither")
+        typer.echo(f"maintenance of {work} min counts for neither")
     typer.echo("measure                         days       mean       bias      error  between days")
     for each in found:
         spread = "-" if each.spread is None else f"{each.spread:.4f}"

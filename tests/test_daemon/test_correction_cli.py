@@ -77,6 +77,7 @@ def give(config: Path, *words: str, code: int = 0) -> str:
 
 
 def test_animals_are_swapped_by_name_listed_shown_in_tables_and_put_back(config: Path, tmp_path: Path) -> None:
+    assert give(config, "corrections") == "nothing has been corrected\n"
     said = give(config, "swap", "anna", "bela", "--from", FROM, *BY)
     assert "correction 1: animals 1 and 2 change numbers from 2026-11-18 08:07:30-03:00" in said
     assert "no service runs on this data directory" in said

@@ -138,15 +138,15 @@ def printed(folder: Path, *arguments: str) -> tuple[str, str]:
 
 def test_tables_say_where_it_was_and_count_nothing_of_it(folder: Path) -> None:
     said, table = printed(folder, "--measure", "body_mean_celsius")
-    assert "1 minutes of maintenance count for nothing" in said
+    assert "maintenance of 1 min counts for nothing" in said
     header, *rows = [row.split(",") for row in table.splitlines()]
     assert [row[header.index("maintenance")] for row in rows] == ["", "dosing", ""]
     said, table = printed(folder, "map", "--animal", "1", "--cell", "64")
-    assert "1 minutes of maintenance count for nothing" in said
+    assert "maintenance of 1 min counts for nothing" in said
     seconds = sum(float(row.split(",")[2]) for row in table.splitlines()[1:])
     assert seconds == pytest.approx(69 + 99)  # to second 69, and from second 80 on
     said, _ = printed(folder, "rhythm", "--measure", "body_mean_celsius")
-    assert "1 minutes of maintenance count for nothing" in said
+    assert "maintenance of 1 min counts for nothing" in said
 
 
 def test_minutes_are_counted_as_wholes() -> None:
