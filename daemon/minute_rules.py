@@ -28,11 +28,14 @@ BAND_MINUTES = 10
 LATE_MINUTES = 5
 """A minute that brought no values by then is judged without: nothing can be told."""
 
-MOST_MISSING_MINUTES = 2 * DAY_MINUTES
-"""More minutes than these at once are passed over: the service was away, or the clock was set."""
-
 HOLD_BACK_MINUTES = 720
 """Minutes before a start that durations may have begun in."""
+
+MOST_AT_ONCE_MINUTES = HOLD_BACK_MINUTES
+"""Of more minutes at once only the last are judged, as at a start: the clock was set, or the machine slept.
+
+A minute takes a third of a millisecond with four animals, and frames wait meanwhile.
+"""
 
 MARGIN_DAYS = 1
 """A baseline of n days reaches a little further back than n days."""
@@ -254,6 +257,22 @@ class MinuteRules:
             self._waiting[minute].append(value)
         return events
 
+    def update_live(self, values: Sequence[MinuteValue]) -> list[Event]:
+        """`update` while frames wait: of more minutes than `MOST_AT_ONCE_MINUTES` the older are noted, not judged."""
+        minutes = [value.minute_utc_ns // MINUTE_NS for value in values]
+        first = max(minutes, default=0) - MOST_AT_ONCE_MINUTES
+        if self._last is None or first <= self._last + 1:
+            return self.update(values)
+        events = self._judge_until(max(self._waiting)) if self._waiting else []
+        older: dict[int, list[MinuteValue]] = defaultdict(list)
+        for minute, value in zip(minutes, values, strict=True):
+            if minute < first:
+                older[minute].append(value)
+        for minute in sorted(older):
+            self._note(minute, older[minute], at_work=self._is_at_work(minute))
+        self._last = first - 1
+        return events + self.update([value for minute, value in zip(minutes, values, strict=True) if minute >= first])
+
     def advance(self, now_utc_ns: int) -> list[Event]:
         """Judge minutes that are over, also those that brought nothing."""
         last = now_utc_ns // MINUTE_NS - 1
@@ -289,7 +308,7 @@ class MinuteRules:
 
     def _judge_until(self, last: int) -> list[Event]:
         first = min(self._waiting, default=last) if self._last is None else self._last + 1
-        first = max(first, last - MOST_MISSING_MINUTES)
+        first = max(first, last - MOST_AT_ONCE_MINUTES + 1)
         events = []
         for minute in range(first, last + 1):
             events += self._take(minute, self._waiting.pop(minute, []))
@@ -299,6 +318,15 @@ class MinuteRules:
 
     def _take(self, minute: int, values: Sequence[MinuteValue]) -> list[Event]:
         at_work = self._is_at_work(minute)
+        self._note(minute, values, at_work=at_work)
+        for (measure, animal, over), means in self._means.items():
+            mean, coverage = self._raw[measure, animal].mean(
+                minute, over, weighted=self._weighted[measure, animal, over]
+            )
+            means.put(minute, None if at_work else mean, coverage)
+        return self._judge_minute(minute, rehearsal=False)
+
+    def _note(self, minute: int, values: Sequence[MinuteValue], *, at_work: bool) -> None:
         found = {(value.measure, value.animal): value for value in values}
         for key, series in self._raw.items():
             value = found.get(key)
@@ -306,12 +334,6 @@ class MinuteRules:
                 series.put(minute, None, 0.0)
             else:
                 series.put(minute, value.value, value.coverage)
-        for (measure, animal, over), means in self._means.items():
-            mean, coverage = self._raw[measure, animal].mean(
-                minute, over, weighted=self._weighted[measure, animal, over]
-            )
-            means.put(minute, None if at_work else mean, coverage)
-        return self._judge_minute(minute, rehearsal=False)
 
     def _judge_minute(self, minute: int, *, rehearsal: bool) -> list[Event]:
         self._last = minute

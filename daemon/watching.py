@@ -132,7 +132,7 @@ class Watching:
 
     def minutes_over(self, values: Sequence[MinuteValue]) -> list[Event]:
         """Judge minutes that are over."""
-        return [self.with_evidence(event) for event in self.rules.update(values)]
+        return [self.with_evidence(event) for event in self.rules.update_live(values)]
 
     def tick(self, utc_ns: int) -> list[Event]:
         """What the passing of time leads to; to be called again and again."""

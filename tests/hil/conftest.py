@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from sqlalchemy import URL
@@ -16,7 +17,14 @@ from tests.hil.guest.image import CannotBuildError, Image, build, missing
 from tests.hil.guest.life import Life, live
 from tests.hil.guest.machine import Job, Machine, NotDoneError, Results
 
-Boot = Callable[[str, list[Job]], Results]
+
+class Boot(Protocol):
+    """Boots the guest with a list of jobs."""
+
+    def __call__(self, name: str, jobs: list[Job], *, exact: bool = False) -> Results:
+        """Their results; `exact` as in `Machine`."""
+
+
 Watch = Callable[[str, list[Job]], Results]
 LiveIn = Callable[[str, list[Job], int, list[Job], float, Path | None], Life]
 
@@ -54,11 +62,11 @@ def image() -> Image:
 def boot(image: Image, reel: Reel, tmp_path_factory: pytest.TempPathFactory) -> Boot:
     """Boots the guest with a list of jobs and gives their results."""
 
-    def run(name: str, jobs: list[Job]) -> Results:
+    def run(name: str, jobs: list[Job], *, exact: bool = False) -> Results:
         share: Path = tmp_path_factory.mktemp(name)
         reel.save(share / "reel.npz")
         wanted = _wanted(jobs)
-        return Machine(image, share).run(wanted) if wanted else Results(share, {})
+        return Machine(image, share, exact=exact).run(wanted) if wanted else Results(share, {})
 
     return run
 

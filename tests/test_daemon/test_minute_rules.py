@@ -10,7 +10,7 @@ import pytest
 
 from daemon.events import Event, EventKind, EventState
 from daemon.maintenance import Maintenance, Reason
-from daemon.minute_rules import MinuteRules
+from daemon.minute_rules import MOST_AT_ONCE_MINUTES, MinuteRules
 from daemon.minute_series import (
     DAY_MINUTES,
     MAD_TO_SPREAD,
@@ -24,7 +24,7 @@ from daemon.minute_series import (
 from daemon.minute_value import MinuteValue, Scope
 from daemon.rule import Condition, Rule
 from daemon.rule_settings import BaselineSettings, RulesSettings
-from daemon.rule_state import Verdict
+from daemon.rule_state import Look, RuleState, Verdict
 from daemon.settings import ScheduleSettings
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -262,6 +262,25 @@ def test_a_clock_that_is_set_back_silences_nothing() -> None:
     judged.update([value(FIRST + k, 20, measure="ambient", animal=None) for k in range(300)])
     back = [value(FIRST + 100 + k, 31, measure="ambient", animal=None) for k in range(30)]
     assert [event.state for event in judged.update(back)] == [EventState.OPENED]
+
+
+def test_a_clock_that_comes_from_1970_makes_nobody_judge_half_a_century(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = rules(HOT)
+    judged.update_live([value(70 + k, 31, measure="ambient", animal=None) for k in range(8)])
+    looks: list[int] = []
+    look = RuleState.look
+
+    def noted(state: RuleState, seen: Look, *, quiet: bool = False, rehearsal: bool = False) -> list[Event]:
+        looks.append(seen.minute)
+        return look(state, seen, quiet=quiet, rehearsal=rehearsal)
+
+    monkeypatch.setattr(RuleState, "look", noted)
+    day = [value(FIRST + k, 31, measure="ambient", animal=None) for k in range(DAY_MINUTES)]
+    assert told(judged.update_live(day)) == [("opened", (DAY_MINUTES - MOST_AT_ONCE_MINUTES + 9) / 60)]
+    assert looks == [77, *range(FIRST + DAY_MINUTES - 1 - MOST_AT_ONCE_MINUTES, FIRST + DAY_MINUTES - 1)]
+    unsure = judged.advance((FIRST + 3 * DAY_MINUTES) * MINUTE_NS)
+    assert [(event.state, event.data["reason"]) for event in unsure] == [(EventState.UPDATED, "cannot_tell")]
+    assert len(looks) <= 2 + 2 * MOST_AT_ONCE_MINUTES
 
 
 def test_quiet_hours_go_by_the_local_clock() -> None:

@@ -16,8 +16,6 @@ from tests.hil.guest.image import Image
 from tests.hil.guest.machine import GuestError, Job, Machine
 
 _BOOT_S = 300.0
-_EXACT = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=on")
-"""One processor that does an instruction a nanosecond, by the guest's clock."""
 _LOOK_S = 0.01
 _GONE_S = 10.0
 _SHOWN_CHARACTERS = 3000
@@ -38,13 +36,11 @@ class Box(Machine):
     disk : Path
         Where its disk is made; one that is there goes on.
     exact : bool
-        The guest's time is that of its instructions: a processor as fast as a small real one, however slow the host
-        is. It takes several times as long.
+        See `Machine`.
     """
 
     def __init__(self, image: Image, share: Path, disk: Path, *, exact: bool = False) -> None:
-        super().__init__(image, share)
-        self._exact = exact
+        super().__init__(image, share, exact=exact)
         self.boot_s = _BOOT_S
         self._disk = disk
         if not disk.exists():
@@ -66,9 +62,6 @@ class Box(Machine):
 
     def _kernel_line(self) -> str:
         return super()._kernel_line().replace(" vinit=/hil-init", "")
-
-    def _processors(self) -> tuple[str, ...]:
-        return _EXACT if self._exact else super()._processors()
 
     def _drive(self) -> str:
         return f"file={self._disk},format=raw,if=virtio,cache=writeback"

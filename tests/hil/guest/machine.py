@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 _CODE = ("drivers", "daemon", "export", "training", "systemd", "tests/hil", "config.toml")
 _MEMORY_MB = 2048
 _PROCESSORS = 2
+_EXACT = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=on")
+"""One processor that does an instruction a nanosecond, by the guest's clock."""
 _BOOT_S = 60.0
 _SHOWN_CHARACTERS = 4000
 _KERNEL_LINE = "console=ttyS0 quiet panic=-1 mitigations=off"
@@ -99,10 +101,14 @@ class Machine:
         What to boot; it is not changed.
     share : Path
         Folder that the guest sees as /share; what jobs write there stays.
+    exact : bool
+        The guest's time is that of its instructions: a processor as fast as a small real one, however slow the host
+        is. It takes several times as long.
     """
 
-    def __init__(self, image: Image, share: Path) -> None:
+    def __init__(self, image: Image, share: Path, *, exact: bool = False) -> None:
         self._image = image
+        self._exact = exact
         self.boot_s = _BOOT_S
         """How long it may take to come up and to go down."""
         self.share = share
@@ -176,7 +182,7 @@ class Machine:
         ]
 
     def _processors(self) -> tuple[str, ...]:
-        return ("-accel", "tcg,thread=multi", "-smp", str(_PROCESSORS))
+        return _EXACT if self._exact else ("-accel", "tcg,thread=multi", "-smp", str(_PROCESSORS))
 
     def _kernel_line(self) -> str:
         return f"{_KERNEL_LINE} vinit=/hil-init"
