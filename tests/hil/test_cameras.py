@@ -46,7 +46,7 @@ def reports(boot: Boot) -> Results:
     return boot(
         "reports",
         [
-            Job(name="v1", module="selftest", options=COARSE, arguments=("v1", "--range", *unplug), limit_s=600),
+            Job(name="v1", module="selftest", arguments=("v1", "--range", *unplug), limit_s=600),
             Job(name="v2", module="selftest", variant="v2", arguments=("v2", *unplug), limit_s=600),
         ],
         exact=True,

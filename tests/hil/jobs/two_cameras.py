@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ _READ_S = 5.0
 _ATTEMPTS = 10
 _READER = "import sys, json; from tests.hil.jobs.two_cameras import watch; print(json.dumps(watch(*sys.argv[1:])))"
 _WEBCAM = Path("/run/webcam.descriptors")
+_GO = Path("/run/two-cameras.go")
+"""Is there once both readers have frames: one may need much longer for its start than the other."""
 
 
 def run(second: str = "v2") -> dict[str, Any]:
@@ -47,6 +49,7 @@ def run(second: str = "v2") -> dict[str, Any]:
     """
     await_node()
     first = Operator()
+    _GO.unlink(missing_ok=True)
     _WEBCAM.write_bytes(_descriptors_of_a_webcam())
     with (
         another_camera(Path("/run/webcam.sock"), "--descriptors", str(_WEBCAM)) as webcam,
@@ -60,6 +63,7 @@ def run(second: str = "v2") -> dict[str, Any]:
         readers = [_reader("port", ports[""]), _reader("serial", SECOND)]
         for reader in readers:
             _await_line(reader, "together")
+        _GO.touch()
         lost_before = [operator("state")["lost"] for operator in (first, other)]
         time.sleep(_TOGETHER_S)
         first("unplug")
@@ -81,6 +85,9 @@ def watch(by: str, name: str) -> dict[str, Any]:
     with _opened(settings) as camera:
         _start_up(camera)
         print("together", flush=True)  # noqa: T201 - the other process waits for it
+        while not _GO.exists():
+            with suppress(FrameRejectedError):
+                camera.read(_READ_S)
         first = last = camera.read(_READ_S)
         ends_s = time.monotonic() + _TOGETHER_S + _ALONE_S
         while time.monotonic() < ends_s:
