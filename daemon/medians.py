@@ -27,8 +27,9 @@ def median_where(picture: NDArray[np.float32], where: Mask) -> float | None:
     if not len(some):
         return median_of(picture[known]) if count else None
     low, high = (some[min(int((0.5 + margin) * len(some)), len(some) - 1)] for margin in (-_MARGIN, _MARGIN))
-    below = int(np.count_nonzero((picture < low) & known))
-    near = np.sort(picture[(picture >= low) & (picture <= high) & known])
+    lower = (picture < low) & known
+    below = int(np.count_nonzero(lower))
+    near = np.sort(picture[(picture <= high) & known & ~lower])
     if below <= (count - 1) // 2 and count // 2 < below + len(near):
         return _middle(near, below, count)
     return median_of(picture[known])

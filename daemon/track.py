@@ -494,13 +494,10 @@ def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
 
 def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> bool:
     """Whether another instance is as near as `_CLOSE_PX`, in a row, a column or cornerwise."""
-    for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        for sign in (-1, 1):
-            step = sign * _CLOSE_PX * (rows * width + columns)
-            there = flat.take(seen.pixels + step, mode="clip")
-            if ((there != 0) & (there != seen.instance)).any():
-                return True
-    return False
+    steps = _CLOSE_PX * np.array([1, width, width + 1, width - 1])
+    around = seen.pixels + np.concatenate((steps, -steps))[:, np.newaxis]
+    there = flat.take(around, mode="clip")
+    return bool(((there != 0) & (there != seen.instance)).any())
 
 
 def _overlaps(tracks: Sequence[_Track], found: Sequence[_Seen], segmentation: Segmentation) -> list[list[float]]:

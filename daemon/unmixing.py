@@ -94,7 +94,7 @@ def _neighbours(regions: Regions, size: tuple[int, ...], *pixels: NDArray[np.int
     width = size[1] + 2
     spots = regions.pixels + 2 * regions.rows + width + 1  # in a picture with one more pixel on each side
     numbers = np.zeros((size[0] + 2) * width, np.min_scalar_type(len(spots)))
-    numbers[spots] = np.arange(1, len(spots) + 1)
+    numbers[spots] = np.arange(1, len(spots) + 1, dtype=numbers.dtype)
     steps = np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1])
     return [numbers.take(spots.take(each - 1) + steps[:, np.newaxis]).astype(np.intp) for each in pixels]
 
@@ -104,5 +104,6 @@ def _mean(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Mean of the used among the neighbours of each pixel, 0 where there is none; and where there is one."""
     counts = np.add.reduce(used.astype(np.float32).take(around), axis=0)
-    sums = np.add.reduce(np.where(used, values, 0.0).take(around), axis=0, dtype=np.float64).astype(np.float32)
+    exact = np.where(used, values, np.float32(0)).astype(np.float64)
+    sums = np.add.reduce(exact.take(around), axis=0).astype(np.float32)
     return np.asarray(sums / np.maximum(counts, 1), np.float32), counts > 0
