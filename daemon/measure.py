@@ -2,24 +2,21 @@
 
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.medians import median_where
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.posture import posture_of
 from daemon.reference import Offset, corrected
+from daemon.unmixing import unmixed
 from daemon.vision.parts import BodyPart, Segmentation
-from daemon.vision.shape import Mask, window
+from daemon.vision.regions import Regions
+from daemon.vision.shape import Mask
 from drivers.frame import FrameFlag, ThermalFrame
 
 _UNMEASURABLE = ((FrameFlag.SHUTTER, "shutter"), (FrameFlag.UNCERTAIN, "uncertain"))
 """Flags on which nothing is measured, with the reason in the record; the first that is set speaks."""
-
-_RIM_SHARE = np.float32(0.5)
-"""How much of the fall of temperature before the outline goes on in it; see `unmixed_celsius`."""
-
-_NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 LEAST_NEST_PX = 20
 """With fewer free pixels nothing is said about the warmth of a nest."""
@@ -42,6 +39,7 @@ def measure(
     segmenter: str | None = None,
     offset: Offset | None = None,
     nests: Mask | None = None,
+    regions: Regions | None = None,
 ) -> FrameObservation:
     """Positions, areas and temperatures of every numbered animal in a frame.
 
@@ -65,6 +63,8 @@ def measure(
         What the references in the scene say is to be added to every degree.
     nests : (height, width) bool, optional
         Pixels of all zones that are nests.
+    regions : Regions, optional
+        Of the segmentation, where they are known already.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def measure(
 
     Notes
     -----
-    Centroid and area are those of all pixels of a part. Temperatures are those that `unmixed_celsius` gives.
+    Centroid and area are those of all pixels of a part. Temperatures are those that `daemon.unmixing` gives.
     """
     reason = unmeasurable(frame.flags) or left_out
     animals: tuple[AnimalObservation, ...] = ()
@@ -84,10 +84,10 @@ def measure(
         if len(set(numbers.values())) != len(numbers):
             raise ValueError(f"each animal is one instance, got the numbers {dict(numbers)}")
         frame = corrected(frame, offset)
-        celsius = unmixed_celsius(frame.celsius, segmentation.instances)
-        animals = _animals(celsius, segmentation, numbers, mm_per_px)
+        regions = Regions.of(segmentation) if regions is None else regions
+        animals = _animals(frame.celsius, segmentation.instances, regions, numbers, mm_per_px)
         free = segmentation.instances == 0
-        background = _median_or_none(frame.celsius[free])
+        background = median_where(frame.celsius, free)
         nest = None if nests is None else _nest_celsius(frame.celsius[nests & free])
     return FrameObservation(
         sequence=frame.sequence,
@@ -114,114 +114,51 @@ def _nest_celsius(free: NDArray[np.float32]) -> float | None:
     return float(known.mean(dtype=np.float64)) if known.size >= LEAST_NEST_PX else None
 
 
-def unmixed_celsius(celsius: NDArray[np.float32], instances: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Degrees with the outline of the animals freed from the floor that its pixels see as well.
-
-    Parameters
-    ----------
-    celsius : (height, width) float32
-        °C, NaN allowed.
-    instances : (height, width) uint8
-        0 background, otherwise the number of an animal.
-
-    Returns
-    -------
-    (height, width) float32
-        As `celsius`, but each pixel of an animal's outline (one with background among its eight neighbours) has what
-        its inner neighbours have, less half of what these have lost against theirs. One without inner neighbours,
-        as on the tip of a tail, keeps its own value, and one without a temperature stays without.
-
-    Notes
-    -----
-    A pixel on the outline sees animal and floor at once (the partial volume effect). Half of all pixels of a tail
-    four pixels wide lie there and would pull its mean down by 0.4 °C. To leave them out would be as wrong: the mean
-    would then be that of a tail's thick, warm base, and of a head without its cooler rim. So they are counted,
-    with the temperature of the animal beside them. Coat cools towards the rim: a part of the fall seen in the next
-    ring is this, the other part is the lens's blur, so half of it is continued outwards, and never a rise.
-    On simulated rats this keeps the means of all parts within 0.2 °C for a blur (sigma) of 0.4 to 0.8 px. Through a
-    lens that is out of focus thin parts still come out too cold: a tail by 0.25 °C at 1 px.
-    The border between two parts or two animals is no outline, nor is the edge of the picture.
-    """
-    unmixed = celsius.copy()
-    if instances.any():
-        here = window(instances > 0)
-        unmixed[here] = _unmixed(celsius[here], (instances[here] > 0).astype(np.uint8))
-    return unmixed
-
-
-def _unmixed(celsius: NDArray[np.float32], animal: NDArray[np.uint8]) -> NDArray[np.float32]:
-    # Beyond the picture OpenCV counts as animal here, so the edge of the picture is not eroded.
-    whole = cv2.erode(animal, _NEIGHBOURS)
-    deep = cv2.erode(whole, _NEIGHBOURS)
-    known = np.isfinite(celsius)
-    inside, within = _mean_around(celsius, (whole > 0) & known)
-    deeper, within_deeper = _mean_around(celsius, (deep > 0) & known)
-    second = (whole > deep) & known & within_deeper
-    fall, _ = _mean_around(np.where(second, np.minimum(celsius - deeper, 0), np.float32(0)), second)
-    outline = (animal > whole) & known & within
-    return np.where(outline, inside + _RIM_SHARE * fall, celsius).astype(np.float32)
-
-
-def _mean_around(values: NDArray[np.float32], used: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Mean of the used among each pixel and its eight neighbours, 0 where there is none; and where there is one."""
-    counts = _sums_around(used.astype(np.float32))
-    sums = _sums_around(np.where(used, values, np.float32(0)))
-    means: NDArray[np.float32] = np.divide(sums, np.maximum(counts, np.float32(1)), dtype=np.float32)
-    return means, counts > 0
-
-
-def _sums_around(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum over each pixel and its eight neighbours; nothing lies beyond the picture."""
-    sums = cv2.boxFilter(values, -1, _NEIGHBOURS.shape, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(sums, np.float32)
-
-
-def _median_or_none(celsius: NDArray[np.float32]) -> float | None:
-    known = celsius[np.isfinite(celsius)]
-    return float(np.median(known)) if known.size else None
-
-
 def _animals(
-    celsius: NDArray[np.float32], segmentation: Segmentation, numbers: Mapping[int, int], mm_per_px: float | None
+    celsius: NDArray[np.float32],
+    instances: NDArray[np.uint8],
+    regions: Regions,
+    numbers: Mapping[int, int],
+    mm_per_px: float | None,
 ) -> tuple[AnimalObservation, ...]:
+    freed = unmixed(celsius, instances, regions)
+    degrees, known = freed.celsius.astype(np.float64), np.isfinite(freed.celsius)
+    xs, ys, outlines = regions.sums(regions.columns), regions.sums(regions.rows), regions.sums(freed.outline)
     found = []
-    rows, columns = np.nonzero(segmentation.instances)
-    instances, labels = segmentation.instances[rows, columns], segmentation.parts[rows, columns]
-    outline = _outline(segmentation.instances)[rows, columns]
-    for instance, animal in sorted(numbers.items(), key=lambda pair: pair[1]):
-        own = instances == instance
-        if not own.any():
+    for instance, number in sorted(numbers.items(), key=lambda pair: pair[1]):
+        if instance not in regions.instances:
             continue
-        places = {part: np.flatnonzero(own & (labels == part)) for part in BodyPart}
-        places = {part: here for part, here in places.items() if here.size}
+        own = regions.parts_of(instance)
         parts = tuple(
-            _part(part, rows[here], columns[here], celsius, mm_per_px, outline_px=int(np.count_nonzero(outline[here])))
-            for part, here in places.items()
+            _part(
+                part,
+                np.sort(degrees[here][known[here]]),
+                area_px=here.stop - here.start,
+                x_sum=xs[index],
+                y_sum=ys[index],
+                outline_px=outlines[index],
+                mm_per_px=mm_per_px,
+            )
+            for part, (index, here) in own.items()
         )
-        posture = posture_of({part: (rows[here], columns[here]) for part, here in places.items()})
-        found.append(AnimalObservation(animal=animal, parts=parts, posture=posture))
+        posture = posture_of({part: (regions.rows[here], regions.columns[here]) for part, (_, here) in own.items()})
+        found.append(AnimalObservation(animal=number, parts=parts, posture=posture))
     return tuple(found)
-
-
-def _outline(instances: NDArray[np.uint8]) -> Mask:
-    """Pixels of animals with background among their eight neighbours; beyond the picture there is none."""
-    animal = (instances > 0).astype(np.uint8)
-    return np.asarray(animal > cv2.erode(animal, _NEIGHBOURS))
 
 
 def _part(
     part: BodyPart,
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    celsius: NDArray[np.float32],
-    mm_per_px: float | None,
+    ascending: NDArray[np.float64],
     *,
+    area_px: int,
+    x_sum: int,
+    y_sum: int,
     outline_px: int,
+    mm_per_px: float | None,
 ) -> PartObservation:
-    values = celsius[rows, columns].astype(np.float64)
-    values = np.sort(values[np.isfinite(values)])
-    x_px, y_px, area_px = float(columns.mean()), float(rows.mean()), int(rows.size)
-    some = values.size > 0
+    """Of the temperatures of its pixels, sorted, and of sums over their columns and rows."""
+    x_px, y_px = x_sum / area_px, y_sum / area_px
+    some = len(ascending) > 0
     return PartObservation(
         part=part,
         x_px=x_px,
@@ -230,12 +167,12 @@ def _part(
         y_mm=None if mm_per_px is None else y_px * mm_per_px,
         area_px=area_px,
         area_mm2=None if mm_per_px is None else area_px * mm_per_px**2,
-        valid_px=int(values.size),
-        mean_celsius=float(values.mean()) if some else None,
-        median_celsius=_percentile(values, 50) if some else None,
-        p95_celsius=_percentile(values, 95) if some else None,
-        min_celsius=float(values[0]) if some else None,
-        max_celsius=float(values[-1]) if some else None,
+        valid_px=len(ascending),
+        mean_celsius=float(np.add.reduce(ascending)) / len(ascending) if some else None,
+        median_celsius=_percentile(ascending, 50) if some else None,
+        p95_celsius=_percentile(ascending, 95) if some else None,
+        min_celsius=float(ascending[0]) if some else None,
+        max_celsius=float(ascending[-1]) if some else None,
         outline_px=outline_px,
     )
 

@@ -1,6 +1,7 @@
 """Where an animal will be: a Kalman filter whose speed is kept for a moment and then forgotten."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SPEED_SD_PX_S = 30.0
@@ -15,6 +16,7 @@ RESTS_S = 1800.0
 """After so long that is less likely."""
 RESTING_SD_PX = 4.0
 """An animal that stays turns and stretches by so much."""
+_STAYING = math.log(2 * math.pi * RESTING_SD_PX**2)
 
 
 @dataclass(slots=True)
@@ -91,11 +93,19 @@ class Motion:
 
     def log_density(self, x_px: float, y_px: float) -> float:
         """Natural logarithm of the density at a place, 1/px²: it moved as expected, or stayed where it was."""
-        moved = -self.squared_distance(x_px, y_px) / 2 - math.log(2 * math.pi * self.variance)
-        away = ((x_px - self.seen_x_px) ** 2 + (y_px - self.seen_y_px) ** 2) / RESTING_SD_PX**2
-        stayed = -away / 2 - math.log(2 * math.pi * RESTING_SD_PX**2)
+        return self.log_densities([(x_px, y_px)])[0]
+
+    def log_densities(self, places: Iterable[tuple[float, float]]) -> list[float]:
+        """The same for several places, (x, y)."""
+        moving = math.log(2 * math.pi * self.variance)
         share = max(RESTS_SHARE * math.exp(-self.unseen_s / RESTS_S), 1e-9)
-        likelier, other = math.log(1 - share) + moved, math.log(share) + stayed
-        if other > likelier:
-            likelier, other = other, likelier
-        return likelier + math.log1p(math.exp(other - likelier))
+        moves, stays = math.log(1 - share), math.log(share)
+        found = []
+        for x_px, y_px in places:
+            away = ((x_px - self.seen_x_px) ** 2 + (y_px - self.seen_y_px) ** 2) / RESTING_SD_PX**2
+            likelier = moves + (-self.squared_distance(x_px, y_px) / 2 - moving)
+            other = stays + (-away / 2 - _STAYING)
+            if other > likelier:
+                likelier, other = other, likelier
+            found.append(likelier + math.log1p(math.exp(other - likelier)))
+        return found

@@ -180,7 +180,7 @@ def size_celsius(width: float, contrast_celsius: float) -> float:
 
     Notes
     -----
-    The measured means are freed of the outline's mixing (`daemon.measure.unmixed_celsius`), the inner pixels' remains.
+    The measured means are freed of the outline's mixing (`daemon.unmixing`), the inner pixels' remains.
     How sharp the lens is is not known: anything between no mixing and `mixed_share` of the contrast, so the half-width
     of the rectangle is half of that, and its middle is not corrected for: u² = half-width² (1/3 + 1).
     """

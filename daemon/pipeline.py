@@ -101,6 +101,7 @@ class Pipeline:
             segmenter=by,
             offset=offset,
             nests=self._nests,
+            regions=following.regions,
         )
         return Measured(observation=identified(observation, following), segmentation=segmentation, numbers=numbers)
 

@@ -54,7 +54,7 @@ def posture_of(parts: Mapping[BodyPart, Places]) -> Posture | None:
         distances = _squared_distances(tail, body_centre)
         # Stable: which of several pixels as near are taken must not depend on the processor.
         nearest = np.argsort(distances, kind="stable")[: max(round(_BASE_SHARE * len(distances)), 1)]
-        base = float(tail[1][nearest].mean()), float(tail[0][nearest].mean())
+        base = _centre((tail[0][nearest], tail[1][nearest]))
     length = math.dist(nose, head_centre) + math.dist(head_centre, body_centre) + math.dist(body_centre, base)
     if length == 0:
         return None
@@ -64,7 +64,8 @@ def posture_of(parts: Mapping[BodyPart, Places]) -> Posture | None:
 
 
 def _centre(places: Places) -> tuple[float, float]:
-    return float(places[1].mean()), float(places[0].mean())
+    # Whole numbers: their sums are exact, and `mean` takes several times as long on so few.
+    return int(places[1].sum()) / len(places[1]), int(places[0].sum()) / len(places[0])
 
 
 def _pixel(places: Places, index: int) -> tuple[float, float]:

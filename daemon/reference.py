@@ -84,8 +84,9 @@ class References:
 
     def __init__(self, settings: Sequence[ReferenceSettings], probe: ProbeReading = no_probe) -> None:
         self._settings = settings
-        self._masks = [polygon_mask(each.polygon) for each in settings]
-        self._near = [grown(mask, CLEAR_OF_ANIMALS_PX) for mask in self._masks]
+        masks = [polygon_mask(each.polygon) for each in settings]
+        self._pixels = [np.flatnonzero(mask) for mask in masks]
+        self._near = [np.flatnonzero(grown(mask, CLEAR_OF_ANIMALS_PX)) for mask in masks]
         self._probe = probe
         self._held: tuple[Offset, ThermalFrameTime] | None = None
 
@@ -106,13 +107,12 @@ class References:
         """
         if not self._settings:
             return None
-        animals = instances > 0
         readings = [
             (known - read, each.uncertainty_celsius)
-            for each, mask, near in zip(self._settings, self._masks, self._near, strict=True)
+            for each, pixels, near in zip(self._settings, self._pixels, self._near, strict=True)
             if (known := self._known(each, frame)) is not None
-            and not (animals & near).any()
-            and (read := _reading(frame.celsius[mask])) is not None
+            and not instances.take(near).any()
+            and (read := _reading(frame.celsius.take(pixels))) is not None
             and abs(known - read) <= MOST_OFFSET_CELSIUS
         ]
         now = ThermalFrameTime.of(frame)

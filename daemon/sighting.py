@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.vision.parts import BodyPart, Segmentation
+from daemon.vision.parts import BodyPart
+from daemon.vision.regions import Regions
 
 Point = tuple[float, float]
 
-_LABELS = 4
-"""Background and the three parts."""
+_TRUNK = (BodyPart.HEAD, BodyPart.BODY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,7 +20,7 @@ class Sighting:
 
     instance: int
     pixels: NDArray[np.intp]
-    """Places of its pixels in the flattened picture."""
+    """Places of its pixels in the flattened picture, in any order."""
     x_px: float
     """Centre of head and body, column; of the tail where nothing else is seen."""
     y_px: float
@@ -43,53 +43,38 @@ class Sighting:
         return None
 
 
-def sightings(segmentation: Segmentation, celsius: NDArray[np.float32]) -> list[Sighting]:
+def sightings(regions: Regions, celsius: NDArray[np.float32]) -> list[Sighting]:
     """All instances of a frame, by number.
 
     Parameters
     ----------
-    segmentation : Segmentation
+    regions : Regions
         What is where.
     celsius : (height, width) float32
         °C, NaN allowed.
     """
-    flat = segmentation.instances.ravel()
-    where = np.flatnonzero(flat)
-    if not where.size:
-        return []
-    owners = flat[where].astype(np.intp)
-    labels = owners * _LABELS + np.minimum(segmentation.parts.ravel()[where], _LABELS - 1)
-    rows, columns = np.divmod(where, segmentation.instances.shape[1])
-    degrees = celsius.ravel()[where].astype(np.float64)
+    degrees = celsius.take(regions.pixels).astype(np.float64)
     known = np.isfinite(degrees)
-    length = (int(owners.max()) + 1) * _LABELS
-    counts = np.bincount(labels, minlength=length)
-    x = np.bincount(labels, columns, length)
-    y = np.bincount(labels, rows, length)
-    warm = np.bincount(labels[known], minlength=length)
-    heat = np.bincount(labels[known], degrees[known], length)
-    order = np.argsort(owners, kind="stable")
-    ends = np.cumsum(np.bincount(owners))
+    x, y = regions.sums(regions.columns), regions.sums(regions.rows)
+    warm, heat = regions.sums(known), regions.sums(np.where(known, degrees, 0))
     found = []
-    for instance in np.unique(owners):
-        first = int(instance) * _LABELS
-        own = slice(first, first + _LABELS)
-        trunk = np.array([0, 1, 1, 0]) * counts[own]
-        used = trunk if trunk.any() else counts[own]
-        share = np.where(counts[own] > 0, used / np.maximum(counts[own], 1), 0) / used.sum()
-        parts = [part for part in BodyPart if counts[first + part]]
+    for instance, own in regions.instances.items():
+        parts = regions.parts_of(instance)
+        areas = {number: here.stop - here.start for number, here in own.values()}
+        trunk = [parts[part][0] for part in _TRUNK if part in parts]
+        used = trunk or list(areas)
+        share = 1 / sum(areas[number] for number in used)
         found.append(
             Sighting(
-                instance=int(instance),
-                pixels=where[order[ends[instance - 1] : ends[instance]]],
-                x_px=float((share * x[own]).sum()),
-                y_px=float((share * y[own]).sum()),
-                trunk_px=int(trunk.sum()),
+                instance=instance,
+                pixels=regions.pixels[regions.whole(instance)],
+                x_px=sum(share * x[number] for number in used),
+                y_px=sum(share * y[number] for number in used),
+                trunk_px=sum(areas[number] for number in trunk),
                 centres={
-                    part: (x[first + part] / counts[first + part], y[first + part] / counts[first + part])
-                    for part in parts
+                    part: (x[number] / areas[number], y[number] / areas[number]) for part, (number, _) in parts.items()
                 },
-                celsius={part: heat[first + part] / warm[first + part] for part in parts if warm[first + part]},
+                celsius={part: heat[number] / warm[number] for part, (number, _) in parts.items() if warm[number]},
             )
         )
     return found

@@ -11,10 +11,12 @@ from scipy.optimize import linear_sum_assignment
 from daemon.appearance import features
 from daemon.candidates import CONFIDENT, MOST_TOGETHER, UNLIKELY, Way, may_have_moved, only
 from daemon.heading import Heading
+from daemon.medians import median_of
 from daemon.motion import Motion
 from daemon.naming import Naming
 from daemon.sighting import Sighting, sightings
 from daemon.vision.parts import BodyPart, Segmentation
+from daemon.vision.regions import Regions
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 
 _NS_PER_S = 1_000_000_000
@@ -88,6 +90,8 @@ class Following:
 
     segmentation: Segmentation
     """With heads and tails that were the wrong way round put right."""
+    regions: Regions | None = None
+    """Of the segmentation; None where nothing was followed."""
     instances: dict[int, Followed]
     """By instance; those that are nobody are missing."""
 
@@ -194,7 +198,8 @@ class Tracker:
         for track in self._tracks:
             track.motion.predict(elapsed_s)
         self._area_px, self._width_px = float(segmentation.instances.size), segmentation.instances.shape[1]
-        found = _seen(segmentation, celsius)
+        regions = Regions.of(segmentation)
+        found = _seen(segmentation, regions, celsius)
         pairs = self._continued(found, segmentation, elapsed_s)
         self._merge(found, pairs, segmentation, at_s)
         self._exchange(found, pairs, elapsed_s, at_s)
@@ -214,8 +219,10 @@ class Tracker:
             if track.size == 1
         }
         posterior = self._naming.see(apart, at_s, elapsed_s)
+        put_right = _ends_swapped(segmentation, swapped)
         return Following(
-            segmentation=_ends_swapped(segmentation, swapped),
+            segmentation=put_right,
+            regions=regions if put_right is segmentation else Regions.of(put_right),
             instances={
                 found[index].sighting.instance: _told(track, posterior) for index, track in sorted(pairs.items())
             },
@@ -241,15 +248,8 @@ class Tracker:
         tracks = [track for track in self._tracks if not track.hidden]
         if not tracks or not found:
             return {}
-        flat = segmentation.instances.ravel()
         weight = math.exp(-elapsed_s / _OVERLAP_S)
-        costs = np.full((len(tracks), len(found)), np.inf)
-        for row, track in enumerate(tracks):
-            overlaps = np.bincount(flat[track.pixels], minlength=256)
-            for column, seen in enumerate(found):
-                inside = int(overlaps[seen.sighting.instance])
-                overlap = inside / (track.pixels.size + seen.sighting.pixels.size - inside)
-                costs[row, column] = _cost(track, seen, overlap, weight)
+        costs = _costs(tracks, found, _overlaps(tracks, found, segmentation), weight)
         impossible = ~np.isfinite(costs)
         finite = np.where(impossible, 0, costs)
         rows, columns = linear_sum_assignment(np.where(impossible, np.abs(finite).sum() + 1e6, costs))
@@ -453,17 +453,16 @@ class Tracker:
         return track.heading.look(sighting, velocity, elapsed_s)
 
 
-def _seen(segmentation: Segmentation, celsius: NDArray[np.float32]) -> list[_Seen]:
+def _seen(segmentation: Segmentation, regions: Regions, celsius: NDArray[np.float32]) -> list[_Seen]:
     """All instances of a frame, by number."""
-    found = sightings(segmentation, celsius)
+    found = sightings(regions, celsius)
     if not found:
         return []
     step = _SURROUNDINGS_STEP
     beside = celsius[::step, ::step][segmentation.instances[::step, ::step] == 0]
-    beside = beside[np.isfinite(beside)]
-    surroundings = float(np.median(beside)) if beside.size else math.nan
+    surroundings = median_of(beside[np.isfinite(beside)])
     flat, width = segmentation.instances.ravel(), segmentation.instances.shape[1]
-    boxes = [_box(sighting.pixels, width) for sighting in found]
+    boxes = [_box(regions, sighting.instance) for sighting in found]
     return [
         _Seen(
             sighting=sighting,
@@ -475,10 +474,11 @@ def _seen(segmentation: Segmentation, celsius: NDArray[np.float32]) -> list[_See
     ]
 
 
-def _box(pixels: _Pixels, width: int) -> tuple[int, int, int, int]:
+def _box(regions: Regions, instance: int) -> tuple[int, int, int, int]:
     """First and last row, first and last column."""
-    columns = pixels % width
-    return int(pixels[0]) // width, int(pixels[-1]) // width, int(columns.min()), int(columns.max())
+    own = regions.whole(instance)
+    rows, columns = regions.rows[own], regions.columns[own]
+    return int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())
 
 
 def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
@@ -494,25 +494,42 @@ def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
 
 def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> bool:
     """Whether another instance is as near as `_CLOSE_PX`, in a row, a column or cornerwise."""
-    for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        for sign in (-1, 1):
-            step = sign * _CLOSE_PX * (rows * width + columns)
-            there = flat[np.clip(seen.pixels + step, 0, flat.size - 1)]
-            if ((there != 0) & (there != seen.instance)).any():
-                return True
-    return False
+    steps = _CLOSE_PX * np.array([1, width, width + 1, width - 1])
+    around = seen.pixels + np.concatenate((steps, -steps))[:, np.newaxis]
+    there = flat.take(around, mode="clip")
+    return bool(((there != 0) & (there != seen.instance)).any())
 
 
-def _cost(track: _Track, seen: _Seen, overlap: float, overlap_weight: float) -> float:
-    """Negative logarithm of what speaks for a sighting being this track, up to a constant; inf where nothing does."""
-    sighting = seen.sighting
-    if track.motion.squared_distance(sighting.x_px, sighting.y_px) > _GATE and overlap == 0:
-        return math.inf
-    cost = min(-track.motion.log_density(sighting.x_px, sighting.y_px), _CAP) - overlap_weight * _OVERLAP * overlap
-    if track.size == 1:
-        change = (seen.features - track.features) / (_CHANGE * (_CLOSE_CHANGE if track.close or seen.close else 1.0))
-        cost += float(np.nansum(np.minimum(change**2 / 2, _MOST_CHANGE)))
-    return cost
+def _overlaps(tracks: Sequence[_Track], found: Sequence[_Seen], segmentation: Segmentation) -> list[list[float]]:
+    """What the masks of each track and of each sighting have in common, as a share of both together."""
+    flat = segmentation.instances.ravel()
+    shares = []
+    for track in tracks:
+        inside = np.bincount(flat.take(track.pixels), minlength=256).tolist()
+        both = [inside[seen.sighting.instance] for seen in found]
+        shares.append(
+            [one / (track.pixels.size + seen.sighting.pixels.size - one) for one, seen in zip(both, found, strict=True)]
+        )
+    return shares
+
+
+def _costs(
+    tracks: Sequence[_Track], found: Sequence[_Seen], overlaps: Sequence[Sequence[float]], overlap_weight: float
+) -> NDArray[np.float64]:
+    """Negative logarithm of what speaks for each sighting, the column, being each track; inf where nothing does."""
+    places = [(seen.sighting.x_px, seen.sighting.y_px) for seen in found]
+    looks = np.array([seen.features for seen in found]) - np.array([track.features for track in tracks])[:, np.newaxis]
+    close = np.logical_or.outer([track.close for track in tracks], [seen.close for seen in found])
+    changes = looks / (_CHANGE * np.where(close, _CLOSE_CHANGE, 1.0)[..., np.newaxis])
+    odd = np.nansum(np.minimum(changes**2 / 2, _MOST_CHANGE), axis=-1).tolist()
+    costs = np.full((len(tracks), len(found)), np.inf)
+    for row, track in enumerate(tracks):
+        densities = track.motion.log_densities(places)
+        for column, (place, overlap) in enumerate(zip(places, overlaps[row], strict=True)):
+            if overlap > 0 or track.motion.squared_distance(*place) <= _GATE:
+                cost = min(-densities[column], _CAP) - overlap_weight * _OVERLAP * overlap
+                costs[row, column] = cost + odd[row][column] if track.size == 1 else cost
+    return costs
 
 
 def _distance_px(place: Sighting | Motion, pixels: _Pixels, width_px: int) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from daemon.measure import measure, unmeasurable, unmixed_celsius
+from daemon.measure import measure, unmeasurable
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart, Segmentation
 from drivers.clock import SimulatedClock
@@ -101,41 +101,6 @@ def test_one_part_by_hand(camera_frame: ThermalFrame) -> None:
     assert observation.not_measured is None
 
 
-def test_outline_pixels_have_the_temperature_of_the_animal_beside_them() -> None:
-    celsius, instances = floor(), np.zeros((192, 256), np.uint8)
-    instances[10:15, 10:15] = 1
-    celsius[10:15, 10:15] = 25  # half animal, half floor
-    celsius[11:14, 11:14] = 30
-    unmixed = unmixed_celsius(celsius, instances)
-    np.testing.assert_array_equal(unmixed[10:15, 10:15], np.full((5, 5), 30.0))
-    np.testing.assert_array_equal(unmixed[instances == 0], celsius[instances == 0])
-
-
-def test_half_of_the_fall_towards_the_rim_goes_on_and_a_rise_does_not() -> None:
-    instances = np.zeros((192, 256), np.uint8)
-    instances[10:60, :] = 1
-    for second_ring, outline in ((29.0, 28.5), (31.0, 31.0)):
-        celsius = floor()
-        celsius[10:60] = 25
-        celsius[11:59] = second_ring
-        celsius[12:58] = 30
-        np.testing.assert_allclose(unmixed_celsius(celsius, instances)[10], outline, rtol=1e-6)
-
-
-def test_a_thin_tip_without_inner_pixels_keeps_its_own_values() -> None:
-    celsius, instances = floor(), np.zeros((192, 256), np.uint8)
-    instances[50:52, 20:60] = 1
-    celsius[50:52, 20:60] = 24
-    np.testing.assert_array_equal(unmixed_celsius(celsius, instances), celsius)
-
-
-def test_nothing_is_invented_where_there_is_no_temperature() -> None:
-    celsius, instances = floor(), np.zeros((192, 256), np.uint8)
-    instances[10:20, 10:20] = 1
-    celsius[10, 10:20] = celsius[15, 15] = np.nan
-    np.testing.assert_array_equal(np.isnan(unmixed_celsius(celsius, instances)), np.isnan(celsius))
-
-
 def test_a_part_without_any_temperature_has_a_place_and_no_degrees(camera_frame: ThermalFrame) -> None:
     celsius = floor()
     celsius[40:60, 40:60] = np.nan
@@ -164,6 +129,20 @@ def test_a_picture_full_of_animal_or_without_degrees_has_no_background(camera_fr
         )
         assert observation.background_celsius is None
         assert observation.animals == ()
+
+
+def test_what_has_no_part_is_an_animal_without_any(camera_frame: ThermalFrame) -> None:
+    parts, instances = np.zeros((192, 256), np.uint8), np.zeros((192, 256), np.uint8)
+    instances[10:20, 10:20] = 1
+    observation = measure(
+        frame_of(camera_frame, floor()),
+        Segmentation(parts=parts, instances=instances),
+        numbers={1: 1},
+        mm_per_px=None,
+        block_key=None,
+        planned_utc_ns=None,
+    )
+    assert [(each.animal, each.parts, each.posture) for each in observation.animals] == [(1, (), None)]
 
 
 def test_animals_come_in_the_order_of_their_numbers_and_strangers_not_at_all(camera_frame: ThermalFrame) -> None:

@@ -1,10 +1,14 @@
 """Animals that are followed: who is who as long as it can be told, and not a frame longer."""
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from daemon.track import Followed, Tracker
+from daemon.motion import Motion
+from daemon.sighting import Sighting
+from daemon.track import Followed, Tracker, _costs, _Seen, _Track
 from daemon.vision.parts import BodyPart, Segmentation
 
 NS = 1_000_000_000
@@ -194,3 +198,49 @@ def test_an_animal_by_itself_is_known_however_the_others_mix() -> None:
     found = follow(tracker, 10, *(animal(x, y) for x, y in places[:4]), animal(126, 99), animal(124, 91))
     assert [found[instance].animal for instance in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert found[5].candidates == found[6].candidates == (5, 6)
+
+
+def plain_cost(track: _Track, seen: _Seen, overlap: float, weight: float) -> float:
+    """What speaks against a pair, by the formula: 30 at most by its place, 4 by each feature; 8 for full overlap."""
+    x, y = seen.sighting.x_px, seen.sighting.y_px
+    if track.motion.squared_distance(x, y) > 16 and overlap == 0:
+        return math.inf
+    cost = min(-track.motion.log_density(x, y), 30) - weight * 8 * overlap
+    if track.size == 1:
+        spread = np.array([0.06, 0.12, 0.15, 0.15]) * (2 if track.close or seen.close else 1)
+        cost += float(np.nansum(np.minimum(((seen.features - track.features) / spread) ** 2 / 2, 4)))
+    return cost
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_pairs_together_cost_to_the_last_bit_what_each_costs_alone(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+
+    def features() -> NDArray[np.float64]:
+        usual = np.array([6.5, 8.0, 0.5, -3.0]) + dice.normal(0, 0.2, 4)
+        return np.where(dice.random(4) < 0.1, np.nan, usual)
+
+    tracks = []
+    for number in range(1, int(dice.integers(1, 5)) + 1):
+        motion = Motion(*dice.uniform(0, 60, 2).tolist())
+        motion.predict(float(dice.choice([0.04, 1.0, 30.0])))
+        bodies = [number] if number < 4 else [number, 0]
+        tracks.append(
+            _Track(number, bodies, motion, np.arange(1), 500.0, features(), close=bool(dice.integers(2)), seen_s=0.0)
+        )
+    found = [
+        _Seen(
+            sighting=Sighting(
+                instance=instance, pixels=np.arange(1), x_px=x, y_px=y, trunk_px=500, centres={}, celsius={}
+            ),
+            features=features(),
+            close=bool(dice.integers(2)),
+        )
+        for instance, (x, y) in enumerate(dice.uniform(0, 60, (int(dice.integers(1, 6)), 2)).tolist(), start=1)
+    ]
+    overlaps = np.where(
+        dice.random((len(tracks), len(found))) < 0.5, 0, dice.random((len(tracks), len(found)))
+    ).tolist()
+    costs = [[plain_cost(track, seen, overlaps[row][column], 0.7) for column, seen in enumerate(found)]
+             for row, track in enumerate(tracks)]  # fmt: skip
+    np.testing.assert_array_equal(_costs(tracks, found, overlaps, 0.7), costs)
