@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import numpy as np
 import typer
@@ -164,23 +164,23 @@ def run(
 ) -> None:
     """Run the service until it is stopped (Ctrl-C or SIGTERM); SIGHUP reads the config again."""
     keep_heap_small()
-    code = 0
+    threads_before, code = set(threading.enumerate()), 0
     try:
         if run_service(config, os.environ, heartbeat_path=heartbeat, last_good=last_good) is Outcome.MATERIAL_OVER:
             logger.info("nothing more to replay")
     except VivariumError as error:
         _complain(error)
         code = _WRONG
-    _end(code)
+    if any(thread.daemon for thread in set(threading.enumerate()) - threads_before):
+        _leave(code)
+    raise typer.Exit(code)
 
 
-def _end(code: int) -> None:
-    """End the service, over the heads of threads that did not stop in time.
+def _leave(code: int) -> NoReturn:
+    """End the process over the heads of threads that did not stop in time.
 
     The interpreter's own end would stop them inside C++, which cannot bear it and aborts the process.
     """
-    if not any(thread.daemon for thread in threading.enumerate()):
-        raise typer.Exit(code)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
