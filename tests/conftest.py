@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from daemon.vision.segmenter import THREAD_NAME
 from drivers.virtual.reel import Reel, render
+from tests.databases import Server, why_none
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
@@ -50,3 +52,27 @@ def real_material() -> Path:
 def reel() -> Reel:
     """The pictures of every virtual camera."""
     return render()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, running."""
+    why = why_none()
+    if why is not None:
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="vivarium-pg-") as folder:  # pytest's own are closed to other users
+        server = Server(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database, of each kind that a box may have."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'vivarium.db'}"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as url:
+        yield url

@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection
 
 from daemon.store.backup import check_room, copy_name, differs, discard, put_back, stored_bytes, verified_copy
-from daemon.store.engine import is_sqlite, migration_engine, sqlite_path, store_errors
+from daemon.store.engine import is_sqlite, keep_writers_out, migration_engine, sqlite_path, store_errors
 from drivers.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def _apply(url: URL, head: str, location: Path) -> None:
     """Apply all revisions in one transaction."""
     purpose = f"bring the database {url.render_as_string()} up to date"
     with store_errors(purpose), migration_engine(url).begin() as connection:
+        keep_writers_out(connection)
         config = _config(location)
         config.attributes["connection"] = connection
         try:

@@ -1,13 +1,7 @@
 """The same store in a PostgreSQL server: the tests start one of their own where its programs are installed."""
 
 import json
-import os
-import pwd
 import re
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,6 +25,7 @@ from daemon.store.repository import Counts, Store, open_store
 from daemon.store.schema import metadata
 from drivers.clock import NS_PER_S
 from drivers.errors import StoreError, StoreRejectedError
+from tests.databases import Server
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,65 +34,11 @@ MakeObservation = Callable[..., FrameObservation]
 PlanBlock = Callable[..., PlannedBlock]
 
 
-class Server:
-    """A PostgreSQL server on a loopback port, with one database that is emptied for each test."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._data = programs, folder / "data"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        # It refuses to run as root.
-        self._user = "postgres" if os.geteuid() == 0 else None
-        if self._user is not None:
-            shutil.chown(folder, self._user)
-        self._run("initdb", "--auth=trust", "--username=vivarium", "--no-sync", "--encoding=UTF8", "--locale=C")
-
-    @property
-    def url(self) -> str:
-        """Of its database."""
-        return f"postgresql+psycopg://vivarium@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._data}"
-        log = str(self._data / "log")
-        self._run("pg_ctl", "start", "--wait", f"--log={log}", f"--options={options}")
-
-    def stop(self) -> None:
-        """Stop it without a word to those who are connected."""
-        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), "-D", str(self._data), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/", timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server, running."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
-    if os.geteuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-    with tempfile.TemporaryDirectory(prefix="vivarium-pg-") as folder:  # pytest's own are closed to other users
-        server = Server(programs[-1].parent, Path(folder))
-        server.start()
-        yield server
-        server.stop()
-
-
 @pytest.fixture
-def url(server: Server) -> Iterator[str]:
-    """Its database, empty."""
-    yield server.url
-    engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
+def url(postgresql: Server) -> Iterator[str]:
+    """A database in a server, without tables."""
+    with postgresql.database(tables=False) as url:
+        yield url
 
 
 def fever(at_utc_ns: int) -> Event:
@@ -194,12 +135,12 @@ def test_readers_cannot_write(url: str, store: Store) -> None:
 
 
 def test_a_server_that_goes_and_comes_back_is_used_again(
-    server: Server, url: str, begin_run: BeginRun, observation: MakeObservation
+    postgresql: Server, url: str, begin_run: BeginRun, observation: MakeObservation
 ) -> None:
     with open_store(url, outbox_limit=100) as store:
         run_id, camera_id = begin_run(store)
         store.add([observation(0)], run_id=run_id, camera_id=camera_id)
-        server.stop()
+        postgresql.stop()
         failed = 0
         try:
             for _ in range(3):
@@ -208,7 +149,7 @@ def test_a_server_that_goes_and_comes_back_is_used_again(
                 assert not isinstance(refused.value, StoreRejectedError)
                 failed += 1
         finally:
-            server.start()
+            postgresql.start()
         store.add([observation(1)], run_id=run_id, camera_id=camera_id)
         assert store.counts().frames == 2
         print(f"{failed} writes refused while the server was away, the next one after its return stored")  # noqa: T201
