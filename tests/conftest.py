@@ -67,10 +67,16 @@ def postgresql() -> Iterator[Server]:
         server.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of an empty database, of each kind that a box may have."""
-    if request.param == "sqlite":
+@pytest.fixture
+def kind_of_database() -> str:
+    """A file; `tests.databases.ON_BOTH` has a test run on a server as well."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database_url(kind_of_database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database: of `vivarium.db` in the test's folder, or with tables in a server."""
+    if kind_of_database == "sqlite":
         yield f"sqlite:///{tmp_path / 'vivarium.db'}"
         return
     server: Server = request.getfixturevalue("postgresql")

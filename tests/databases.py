@@ -9,9 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Connection, NullPool, create_engine, make_url
 
 from daemon.store.upgrade import upgrade
+
+KINDS = ("sqlite", "postgresql")
+
+ON_BOTH = pytest.mark.parametrize("kind_of_database", KINDS)
+"""Has a test that uses the fixture `database_url` run on both kinds of database."""
 
 NONE = "no PostgreSQL server is installed (Debian: apt install postgresql)"
 
@@ -85,15 +91,20 @@ class Server:
         self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
     @contextmanager
-    def database(self, *, tables: bool = True, options: str = "") -> Iterator[str]:
-        """The URL of a new database, dropped at the end: without tables, or with empty ones of the newest revision."""
-        if tables and not self._template_made:
+    def database(self, *, tables: bool = True, like: str | None = None, options: str = "") -> Iterator[str]:
+        """The URL of a new database, dropped at the end.
+
+        It has empty tables of the newest revision, or none, or is a copy of the database of another URL that nobody is
+        connected to; without tables it may have options of `CREATE DATABASE`.
+        """
+        if tables and like is None and not self._template_made:
             self._create(_TEMPLATE)
             upgrade(make_url(self.url(_TEMPLATE)), utc_ns=0)
             self._template_made = True
         self._made += 1
         name = f"database_{self._made}"
-        self._create(name, f"TEMPLATE {_TEMPLATE}" if tables else options)
+        template = _TEMPLATE if like is None else make_url(like).database
+        self._create(name, f"TEMPLATE {template}" if tables else options)
         try:
             yield self.url(name)
         finally:

@@ -15,7 +15,7 @@ from drivers.clock import NS_PER_S
 from drivers.frame import FrameFlag
 from drivers.t2s_protocol import Constants, Environment
 from drivers.thermometry import Calibration
-from tests.databases import Server
+from tests.databases import KINDS
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
 """18 November 2026, 05:06:40 UTC."""
@@ -128,24 +128,13 @@ def database_path(tmp_path: Path) -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have a test that does not ask for the database's file run on every kind of database."""
     if "kind_of_database" in metafunc.fixturenames and "database_path" not in metafunc.fixturenames:
-        metafunc.parametrize("kind_of_database", ["sqlite", "postgresql"])
+        metafunc.parametrize("kind_of_database", KINDS)
 
 
 @pytest.fixture
-def kind_of_database() -> str:
-    """A file."""
-    return "sqlite"
-
-
-@pytest.fixture
-def url(kind_of_database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(database_url: str) -> str:
     """URL of a database: of the file, or with tables in a server."""
-    if kind_of_database == "sqlite":
-        yield f"sqlite:///{tmp_path / 'vivarium.db'}"
-        return
-    server: Server = request.getfixturevalue("postgresql")
-    with server.database() as url:
-        yield url
+    return database_url
 
 
 @pytest.fixture

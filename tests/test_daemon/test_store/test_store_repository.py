@@ -216,7 +216,7 @@ def test_a_refused_row_takes_the_whole_batch_with_it(
 
 
 def test_an_unknown_run_is_refused(store: Store, ids: Ids, observation: MakeObservation) -> None:
-    with pytest.raises(StoreRejectedError, match="(?i)foreign key"):
+    with pytest.raises(StoreRejectedError, match=r"(?i)foreign key"):
         store.add([observation()], run_id=ids[0] + 1, camera_id=ids[1])
     with pytest.raises(StoreRejectedError, match="there is no such run"):
         store.end_run(ids[0] + 1, ended_utc_ns=9, reason="stopped")
