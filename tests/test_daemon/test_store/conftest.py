@@ -15,7 +15,7 @@ from drivers.clock import NS_PER_S
 from drivers.frame import FrameFlag
 from drivers.t2s_protocol import Constants, Environment
 from drivers.thermometry import Calibration
-from tests.databases import KINDS
+from tests.databases import KINDS, Server
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
 """18 November 2026, 05:06:40 UTC."""
@@ -135,6 +135,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def url(database_url: str) -> str:
     """URL of a database: of the file, or with tables in a server."""
     return database_url
+
+
+@pytest.fixture
+def bare_url(kind_of_database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without tables, or of a file that is not there yet."""
+    if kind_of_database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'bare.db'}"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database(tables=False) as url:
+        yield url
 
 
 @pytest.fixture
