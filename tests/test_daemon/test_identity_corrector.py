@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState, Severity
 from daemon.identity_correction import Correction, CorrectionKind
@@ -15,10 +16,11 @@ from daemon.minute_value import MinuteValue
 from daemon.minute_values import collector_of
 from daemon.observation import FrameObservation
 from daemon.settings import parse_settings
+from daemon.store.corrections import CorrectionRows
 from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
-from drivers.errors import StoreError
+from drivers.errors import StoreError, StoreRejectedError
 from tests.databases import KINDS, ON_BOTH, Server, change, rows_of
 from tests.followed import GROUPED, film, followed
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
@@ -393,3 +395,28 @@ def test_an_interrupted_process_leaves_everything_as_it_was(box: Box) -> None:
         rows.clear_minutes(since_utc_ns=0, until_utc_ns=2**62, animals=[1, 2], run_ids=[1])
         raise KeyboardInterrupt
     assert box.dump() == before
+
+
+def test_a_server_that_goes_in_the_midst_leaves_everything_as_it_was(
+    postgresql: Server, kept_in_server: str, five_minutes: list[FrameObservation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgresql.database(like=kept_in_server) as url, opened(url, five_minutes) as box:
+        before, insert_minutes = box.dump(), CorrectionRows.insert_minutes
+
+        def cut(rows: CorrectionRows, values: Sequence[MinuteValue], *, run_id: int) -> None:
+            with postgresql.connected() as other:
+                other.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE xact_start IS NOT NULL"
+                    f" AND pid <> pg_backend_pid() AND datname = '{make_url(url).database}'"
+                )
+            insert_minutes(rows, values, run_id=run_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(CorrectionRows, "insert_minutes", cut)
+            with pytest.raises(StoreError) as told:
+                box.correct(SWAP, 30)
+            assert not isinstance(told.value, StoreRejectedError)
+        assert box.dump() == before
+        assert box.store.corrections() == []
+        box.correct(SWAP, 30)
+        assert box.minutes() == set(box.minutes_of(box.right(SWAP, 30)))

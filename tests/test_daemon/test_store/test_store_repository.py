@@ -1,5 +1,6 @@
 """What goes into the store comes out of it, all of it or nothing."""
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging.outbox import OutboxMessage, OutboxStore, Priority
 from daemon.observation import AnimalObservation, FrameObservation, GroupObservation
 from daemon.schedule import PlannedBlock
-from daemon.store.repository import Counts, RecordingState, Store, open_store
+from daemon.store.repository import Counts, RecordingState, Store, attach_store, open_store
 from daemon.vision.parts import BodyPart
 from drivers.camera import CameraInfo
 from drivers.errors import StoreRejectedError
@@ -520,3 +521,57 @@ def test_the_write_ahead_log_is_bounded(
         store.acknowledge_messages([queued.message_id for queued in store.queued_messages(after_id=0, limit=9)])
         largest = max(largest, wal.stat().st_size)
     assert largest < 16 * 1024**2
+
+
+def test_two_programs_write_beside_each_other_and_numbers_are_in_the_order_of_the_commits(
+    url: str, begin_run: Callable[[Store], Ids], observation: MakeObservation
+) -> None:
+    each, failures, seen = 25, [], list[int]()
+    done = threading.Event()
+
+    def write(name: str) -> None:
+        with attach_store(url, outbox_limit=1000) as program:
+            try:
+                for number in range(each):
+                    occurred = event(EventKind.CAMERA_FOUND, EventState.OCCURRED, number)
+                    program.add(
+                        [observation(number)],
+                        run_id=run_id,
+                        camera_id=camera_id,
+                        events=[occurred],
+                        messages=[message(name)],
+                    )
+            except StoreError as error:
+                failures.append(error)
+
+    def read() -> None:
+        """As the publisher does: nothing may come later with a lower number."""
+        while not done.is_set():
+            seen.extend(queued.message_id for queued in store.queued_messages(after_id=max(seen, default=0), limit=9))
+
+    with open_store(url, outbox_limit=1000) as store:
+        run_id, camera_id = begin_run(store)
+        writers = [threading.Thread(target=write, args=(name,)) for name in ("service", "command")]
+        reader = threading.Thread(target=read)
+        for thread in (reader, *writers):
+            thread.start()
+        for thread in writers:
+            thread.join()
+        done.set()
+        reader.join()
+        assert failures == []
+        assert [numbered.seq for numbered in store.events_after(0, 1000)] == list(range(1, 2 * each + 1))
+        seen += [queued.message_id for queued in store.queued_messages(after_id=max(seen, default=0), limit=1000)]
+        assert len(seen) == store.outbox_depth() == 2 * each
+
+
+def test_what_is_not_a_number_is_not_known(add: Add, observation: MakeObservation, url: str) -> None:
+    add(replace(observation(0), background_celsius=math.nan))
+    assert rows_of(url, "SELECT background_celsius FROM frame") == [(None,)]
+
+
+def test_a_topic_may_have_any_letters(store: Store, ids: Ids) -> None:
+    store.add([], run_id=ids[0], camera_id=None, messages=[message("\\x\\ü")])
+    assert topics(store) == ["\\x\\ü"]
+    assert store.set_aside_unreadable_messages(at_utc_ns=1) == 1, "its payload is no JSON"
+    assert topics(store) == []
