@@ -52,6 +52,8 @@ PRIMARY_CODE = 0xFF
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
+_SERVER_DRIVERS = ("postgresql", "postgresql+psycopg")
+
 _SERVER_OPTIONS: dict[str, str | int] = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,  # milliseconds
@@ -89,16 +91,20 @@ def checked_url(text: str) -> URL:
     Raises
     ------
     ConfigError
-        If it is none, or names a database in memory, which nothing would be left of.
+        If it is none, is of a kind of database that this program does not know, or names a database in memory, which
+        nothing would be left of.
     """
     try:
         url = make_url(text)
     except ArgumentError as error:
         raise ConfigError(f"database.url: expected for instance sqlite:////srv/vivarium.db, got {text!r}") from error
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
+    if not is_sqlite(url) and url.drivername not in _SERVER_DRIVERS:
         raise ConfigError(
-            f"database.url: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, got {url.drivername}"
+            "database.url: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, "
+            f"got one that begins with {url.drivername}://"
         )
+    if "password" in url.query:  # there it would be printed, and stored with the settings of each run
+        raise ConfigError("database.url: expected the password as in postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
     if is_sqlite(url) and (not url.database or url.database == ":memory:" or url.database.startswith("file:")):
         raise ConfigError(f"database.url: expected sqlite:/// and the path of a file, got {text!r}")
     return url

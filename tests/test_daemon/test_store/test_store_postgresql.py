@@ -241,7 +241,9 @@ def test_who_waits_too_long_for_another_writer_is_told_so_and_may_try_again(
     try:
         with other.writing("take long"):
             monkeypatch.setattr("daemon.store.engine._BEGIN_WRITING", engine._BEGIN_WRITING.replace("2000", "50"))  # noqa: SLF001
-            with pytest.raises(StoreError, match="cannot store 1 frames .*: the database is locked by another") as told:
+            with pytest.raises(
+                StoreError, match=r"cannot store 1 frames .*: the database is locked by another"
+            ) as told:
                 store.add([observation(0)], run_id=run_id, camera_id=camera_id)
             assert not isinstance(told.value, StoreRejectedError)
         store.add([observation(0)], run_id=run_id, camera_id=camera_id)
@@ -301,4 +303,4 @@ def test_defaults_of_the_server_do_not_count(url: str, begin_run: BeginRun, obse
         for second in range(3):
             for one in (store, other):
                 one.add([observation(second)], run_id=run_id, camera_id=camera_id, events=[fever(second)])
-        assert [each.seq for each in store.events_after(0, 10)] == [1, 2, 3, 4, 5, 6]
+        assert [each.seq for each in store.events_after(0, limit=10)] == [1, 2, 3, 4, 5, 6]

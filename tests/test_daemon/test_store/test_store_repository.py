@@ -17,7 +17,7 @@ from daemon.schedule import PlannedBlock
 from daemon.store.repository import Counts, RecordingState, Store, attach_store, open_store
 from daemon.vision.parts import BodyPart
 from drivers.camera import CameraInfo
-from drivers.errors import StoreRejectedError
+from drivers.errors import StoreError, StoreRejectedError
 from drivers.frame import FrameFlag
 from drivers.recording import RecordingSummary
 from drivers.sidecar import RecordingHeader
@@ -526,7 +526,8 @@ def test_the_write_ahead_log_is_bounded(
 def test_two_programs_write_beside_each_other_and_numbers_are_in_the_order_of_the_commits(
     url: str, begin_run: Callable[[Store], Ids], observation: MakeObservation
 ) -> None:
-    each, failures, seen = 25, [], list[int]()
+    each, seen = 25, list[int]()
+    failures: list[StoreError] = []
     done = threading.Event()
 
     def write(name: str) -> None:
@@ -560,7 +561,7 @@ def test_two_programs_write_beside_each_other_and_numbers_are_in_the_order_of_th
         done.set()
         reader.join()
         assert failures == []
-        assert [numbered.seq for numbered in store.events_after(0, 1000)] == list(range(1, 2 * each + 1))
+        assert [numbered.seq for numbered in store.events_after(0, limit=1000)] == list(range(1, 2 * each + 1))
         seen += [queued.message_id for queued in store.queued_messages(after_id=max(seen, default=0), limit=1000)]
         assert len(seen) == store.outbox_depth() == 2 * each
 

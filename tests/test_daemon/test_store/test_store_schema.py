@@ -478,6 +478,8 @@ def test_a_database_of_a_newer_program_is_refused_and_not_touched(
         pytest.param("sqlite:///:memory:", "the path of a file", id="in memory by name"),
         pytest.param("vivarium.db", "expected for instance sqlite:///", id="a bare path"),
         pytest.param("sqlite+nothing:////tmp/x.db", "no driver", id="unknown driver"),
+        pytest.param("mysql://rat@db/box", "expected sqlite.* got one that begins with mysql://", id="another kind"),
+        pytest.param("postgresql://db/box?password=x", "expected the password as in", id="a password that is shown"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_a_mistake_in_the_config(url: str, message: str) -> None:
