@@ -127,8 +127,8 @@ def test_a_database_on_a_server_is_made_and_looked_at(db: Run, config: Path, pos
         assert "up to date" in db("migrate")[1]
         code, out, _ = db("info")
         assert code == 0
-        assert re.search(r"server +PostgreSQL \d+\.\d+\nsize +[\d,]+ bytes\n", out)
-        assert re.search(r"rows of minute_before +0\n", out)
+        assert re.search(r"server +PostgreSQL \d+\.\d+\s+size +[\d,]+ bytes", out)
+        assert re.search(r"rows of minute_before +0\s", out)
         code, _, err = db("verify")
     assert code == 2
     assert "is on a server: check it with the server's own tools (pg_amcheck)" in err
