@@ -147,7 +147,8 @@ def store_errors(action: str) -> Iterator[None]:
         said = (
             "the database is locked by another program" if state == _LOCKED else getattr(error, "orig", None) or error
         )
-        raise (StoreRejectedError if refused else StoreError)(f"cannot {action}: {said}") from error
+        line = " ".join(str(said).split())  # a server tells in several
+        raise (StoreRejectedError if refused else StoreError)(f"cannot {action}: {line}") from error
     except sqlite3.Error as error:
         raise StoreError(f"cannot {action}: {error}") from error
 

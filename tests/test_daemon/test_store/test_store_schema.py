@@ -216,7 +216,7 @@ def test_a_numpy_integer_is_refused_rather_than_stored_as_bytes(rows: sqlite3.Co
 
 
 @pytest.fixture
-def database(store: Store, url: str) -> Iterator[Database]:
+def database(store: Store, url: str, database_path: Path) -> Iterator[Database]:
     """Connections like those of the store."""
     database = Database(make_url(url))
     yield database
