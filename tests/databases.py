@@ -17,7 +17,7 @@ from daemon.store.upgrade import upgrade
 KINDS = ("sqlite", "postgresql")
 
 ON_BOTH = pytest.mark.parametrize("kind_of_database", KINDS)
-"""Has a test that uses the fixture `database_url` run on both kinds of database."""
+"""Has a test run on both kinds of database, if its fixtures ask for `kind_of_database`."""
 
 NONE = "no PostgreSQL server is installed (Debian: apt install postgresql)"
 

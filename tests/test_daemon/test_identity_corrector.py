@@ -21,7 +21,7 @@ from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
 from drivers.errors import StoreError, StoreRejectedError
-from tests.databases import KINDS, ON_BOTH, Server, change, rows_of
+from tests.databases import ON_BOTH, Server, change, rows_of
 from tests.followed import GROUPED, film, followed
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
 
@@ -149,13 +149,17 @@ def kept_in_server(five_minutes: list[FrameObservation], postgresql: Server) -> 
         yield url
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 def box(
-    request: pytest.FixtureRequest, kept: Path, five_minutes: list[FrameObservation], tmp_path: Path
+    kind_of_database: str,
+    request: pytest.FixtureRequest,
+    kept: Path,
+    five_minutes: list[FrameObservation],
+    tmp_path: Path,
 ) -> Iterator[Box]:
     """A copy of it."""
     with ExitStack() as stack:
-        if request.param == "sqlite":
+        if kind_of_database == "sqlite":
             url = f"sqlite:///{shutil.copy(kept, tmp_path)}"
         else:
             server: Server = request.getfixturevalue("postgresql")
@@ -171,6 +175,7 @@ def bare(frames: Sequence[FrameObservation]) -> list[FrameObservation]:
     ]
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     ("correction", "since_s", "until_s"),
     [
@@ -346,6 +351,7 @@ def test_events_that_rest_on_what_was_wrong_say_so_until_it_is_undone(box: Box) 
     assert [each for each in box.store.recent_events(100) if each.kind is EventKind.FEVER] == events[::-1]
 
 
+@ON_BOTH
 def test_what_another_correction_rests_on_is_undone_after_it(box: Box) -> None:
     before = box.dump()
     first = box.correct(SWAP, 30, 150).number
@@ -371,6 +377,7 @@ def test_a_correction_of_a_time_long_past_is_undone_bit_by_bit_after_the_service
         assert box.dump() == before
 
 
+@ON_BOTH
 def test_what_fails_at_its_very_end_leaves_everything_as_it_was(box: Box) -> None:
     before = box.dump()
     if box.url.startswith("sqlite"):
