@@ -1,5 +1,6 @@
 """`vivarium db`: the database from the terminal, and for the package's own scripts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from daemon.installation import default_config
 from daemon.lock import DataDirectoryLock
 from daemon.settings import load_settings
 from daemon.store.backup import (
-    Contents,
     checksum_file,
     copies,
     copy_name,
@@ -25,6 +25,7 @@ from daemon.store.backup import (
 )
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.repository import attach_store
+from daemon.store.server import look_at
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import current_revision, head_revision, upgrade
 from drivers.clock import SystemClock
@@ -52,9 +53,12 @@ def info(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     table = Table("field", "value", box=None, pad_edge=False, show_header=False)
     head = head_revision()
     if path is None:
-        revision = current_revision(url)
+        server, revision = look_at(url, count_rows=True), current_revision(url)
         table.add_row("database", escape(url.render_as_string()))
+        table.add_row("server", f"PostgreSQL {escape(server.version)}")
+        table.add_row("size", f"{server.size_bytes:,} bytes")
         table.add_row("revision", _revision(revision, head))
+        _add_rows(table, server.rows)
     elif not path.exists():
         table.add_row("database", f"{escape(str(path))}: not made yet, the service makes it")
     else:
@@ -62,7 +66,7 @@ def info(config: ConfigOption = _DEFAULT_CONFIG) -> None:
         table.add_row("database", escape(str(path)))
         table.add_row("size", f"{stored_bytes(path):,} bytes")
         table.add_row("revision", _revision(found.revision, head))
-        _add_rows(table, found)
+        _add_rows(table, found.rows)
         for copy in copies(path):
             table.add_row("copy", escape(f"{copy}, {copy.stat().st_size:,} bytes"))
     _print(table)
@@ -109,7 +113,7 @@ def verify_command(
     table.add_row("SHA-256", verdict.sha256 if verdict.problems else f"{verdict.sha256}, {escape(where)}")
     if verdict.contents is not None:
         table.add_row("revision", verdict.contents.revision or "none")
-        _add_rows(table, verdict.contents)
+        _add_rows(table, verdict.contents.rows)
     for problem in verdict.problems:
         table.add_row("[bold red]wrong[/]", escape(problem))
     _print(table)
@@ -120,7 +124,7 @@ def verify_command(
 
 def _verify_database(config: Path) -> None:
     settings = load_settings(config)
-    path = _file(checked_url(settings.database_url), "check")
+    path = _file(checked_url(settings.database_url), "check", "pg_amcheck")
     with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
         problems = store.integrity()
     for problem in problems:
@@ -155,8 +159,9 @@ def migrate(config: ConfigOption = _DEFAULT_CONFIG, label: LabelOption = "before
             if copy is not None:
                 _say_copied(copy)
             _say(f"the database was brought from revision {before or 'none'} to {head}")
-        elif path is not None:
-            _copy_if_possible(path, label, utc_ns)
+        else:
+            if path is not None:
+                _copy_if_possible(path, label, utc_ns)
             _say(f"the database has revision {head}: up to date")
     if path is not None:
         _prune(path, label, keep)
@@ -178,10 +183,10 @@ def _url(config: Path) -> URL:
     return checked_url(load_settings(config).database_url)
 
 
-def _file(url: URL, verb: str = "copy") -> Path:
+def _file(url: URL, verb: str = "copy", tool: str = "pg_dump") -> Path:
     path = sqlite_path(url)
     if path is None:
-        raise StoreError(f"{url.render_as_string()} is on a server: {verb} it with the server's own tools (pg_dump)")
+        raise StoreError(f"{url.render_as_string()} is on a server: {verb} it with the server's own tools ({tool})")
     if not path.exists():
         raise StoreError(f"there is no database in {path} yet")
     return path
@@ -193,8 +198,8 @@ def _revision(found: str | None, head: str) -> str:
     return f"{found or 'none'}; this program works with {head}: `vivarium db migrate`, or start the service"
 
 
-def _add_rows(table: Table, found: Contents) -> None:
-    for name, rows in sorted(found.rows.items()):
+def _add_rows(table: Table, counted: Mapping[str, int]) -> None:
+    for name, rows in sorted(counted.items()):
         table.add_row(f"rows of {escape(name)}", f"{rows:,}")
 
 

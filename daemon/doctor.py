@@ -24,8 +24,9 @@ from daemon.service_status import ServiceState, deadman_watches, read_state
 from daemon.settings import Settings, load_settings
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.repository import attach_store
+from daemon.store.server import look_at
 from daemon.store.sqlite_file import why_damaged
-from daemon.store.upgrade import head_revision
+from daemon.store.upgrade import current_revision, head_revision
 from daemon.vision.onnx_file import ModelError
 from daemon.vision.segmenter import missing_gpu
 from daemon.web.server import why_not
@@ -300,7 +301,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding(subject="database", good=False, found=str(error), remedy="see database.url")
         return
     if path is None:
-        yield Finding(subject="database", good=None, found="on a server: its own tools examine it")
+        yield from _server(settings)
     elif problem is not None:
         yield Finding(
             subject="database",
@@ -311,6 +312,41 @@ def _database(settings: Settings) -> Iterator[Finding]:
     else:
         size = f"{path.stat().st_size / 1024**2:.1f} MiB, sound" if path.exists() else "will be made"
         yield Finding(subject="database", good=True, found=f"{path}: {size}")
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    """A database on a server: whether it answers and may be used, not whether its pages are sound."""
+    url = checked_url(settings.database_url)
+    where, head = url.render_as_string(), head_revision()
+    try:
+        found, revision = look_at(url, count_rows=False), current_revision(url)
+    except VivariumError as error:
+        yield Finding(subject="database", good=False, found=str(error), remedy="start the server, or mend database.url")
+        return
+    if found.why_not_written is not None:
+        yield Finding(
+            subject="database",
+            good=False,
+            found=f"{where}: {found.why_not_written}",
+            remedy="let the user of database.url own the database: ALTER DATABASE ... OWNER TO ...",
+        )
+        return
+    state = {head: f"revision {head}", None: "without tables, they will be made"}.get(
+        revision, f"revision {revision}, this program works with {head}: the next start brings it up to date"
+    )
+    size, answer_ms = found.size_bytes / 1024**2, 1000 * found.answer_s
+    yield Finding(
+        subject="database",
+        good=True,
+        found=f"{where}: PostgreSQL {found.version}, {state}, {size:.1f} MiB, answers in {answer_ms:.1f} ms",
+    )
+    if found.not_durable:
+        yield Finding(
+            subject="database",
+            good=None,
+            found=f"{', '.join(found.not_durable)} is off: a power cut can take what the server said it had stored",
+            remedy="switch it on in postgresql.conf",
+        )
 
 
 def _camera(settings: Settings) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from daemon.vision.segmenter import THREAD_NAME
 from drivers.virtual.reel import Reel, render
+from tests.databases import Server, why_none
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
@@ -50,3 +52,33 @@ def real_material() -> Path:
 def reel() -> Reel:
     """The pictures of every virtual camera."""
     return render()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, running."""
+    why = why_none()
+    if why is not None:
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="vivarium-pg-") as folder:  # pytest's own are closed to other users
+        server = Server(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def kind_of_database() -> str:
+    """A file; `tests.databases.ON_BOTH` has a test run on a server as well."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database_url(kind_of_database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database: of `vivarium.db` in the test's folder, or with tables in a server."""
+    if kind_of_database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'vivarium.db'}"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as url:
+        yield url

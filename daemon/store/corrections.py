@@ -458,7 +458,9 @@ class CorrectionRows:
         kept = select(*(minute_before.columns[name] for name in _MINUTE_COLUMNS)).where(
             minute_before.c.correction_id == number, ~there
         )
-        restored = self._connection.execute(insert(minute_value).from_select(list(_MINUTE_COLUMNS), kept)).rowcount
+        put_back = insert(minute_value).from_select(list(_MINUTE_COLUMNS), kept)
+        counted = put_back.execution_options(preserve_rowcount=True)  # of an INSERT it is otherwise -1 on PostgreSQL
+        restored = self._connection.execute(counted).rowcount
         minutes.count_rows(self._connection, restored)
         return restored
 

@@ -52,11 +52,37 @@ PRIMARY_CODE = 0xFF
 
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
-_SERVER_OPTIONS = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
-"""A server that does not answer is given up in seconds (the second number is milliseconds): the caller repeats it."""
+_SERVER_DRIVERS = ("postgresql", "postgresql+psycopg")
+
+_SERVER_OPTIONS: dict[str, str | int] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "client_encoding": "UTF8",  # otherwise a server set up for SQL_ASCII sends bytes where text is expected
+}
+"""A server that does not answer is given up in seconds, also while an answer is waited for: the caller repeats it."""
+
+_WRITERS = int.from_bytes(b"vivarium")
+"""Number of the lock that every writer of a database on a server holds while it writes."""
+
+_BEGIN_WRITING = (
+    f"SELECT set_config('lock_timeout', '{round(BUSY_TIMEOUT_S * 1000)}', true), pg_advisory_xact_lock({_WRITERS})"
+)
+"""What BEGIN IMMEDIATE does in SQLite: one writer after the other, the service and the commands beside it. Numbers of
+events, frames and messages are in the order of their commits, and a correction misses no frame, only because of that.
+"""
 
 _REFUSED = (IntegrityError, DataError, InterfaceError, ProgrammingError)
 """Errors that speak of the rows or the statement, not of the state of the database."""
+
+_LOCKED = "55P03"
+"""What PostgreSQL calls it (its SQLSTATE) when a lock is not given in time."""
+
+_NOT_ALLOWED_OR_GONE = ("42501", "42P01", "3F000")
+"""PostgreSQL's names for what it counts as a wrong statement, though only the server can mend it: no permission, no
+such table, no such schema."""
 
 
 def checked_url(text: str) -> URL:
@@ -65,12 +91,20 @@ def checked_url(text: str) -> URL:
     Raises
     ------
     ConfigError
-        If it is none, or names a database in memory, which nothing would be left of.
+        If it is none, is of a kind of database that this program does not know, or names a database in memory, which
+        nothing would be left of.
     """
     try:
         url = make_url(text)
     except ArgumentError as error:
         raise ConfigError(f"database.url: expected for instance sqlite:////srv/vivarium.db, got {text!r}") from error
+    if not is_sqlite(url) and url.drivername not in _SERVER_DRIVERS:
+        raise ConfigError(
+            "database.url: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, "
+            f"got one that begins with {url.drivername}://"
+        )
+    if "password" in url.query:  # there it would be printed, and stored with the settings of each run
+        raise ConfigError("database.url: expected the password as in postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
     if is_sqlite(url) and (not url.database or url.database == ":memory:" or url.database.startswith("file:")):
         raise ConfigError(f"database.url: expected sqlite:/// and the path of a file, got {text!r}")
     return url
@@ -108,8 +142,13 @@ def store_errors(action: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         lost = isinstance(error, DBAPIError) and error.connection_invalidated
-        kind = StoreRejectedError if isinstance(error, _REFUSED) and not lost else StoreError
-        raise kind(f"cannot {action}: {getattr(error, 'orig', None) or error}") from error
+        state = getattr(getattr(error, "orig", None), "sqlstate", None)
+        refused = isinstance(error, _REFUSED) and not lost and state not in _NOT_ALLOWED_OR_GONE
+        said = (
+            "the database is locked by another program" if state == _LOCKED else getattr(error, "orig", None) or error
+        )
+        line = " ".join(str(said).split())  # a server tells in several
+        raise (StoreRejectedError if refused else StoreError)(f"cannot {action}: {line}") from error
     except sqlite3.Error as error:
         raise StoreError(f"cannot {action}: {error}") from error
 
@@ -135,6 +174,7 @@ class Database:
             If the database cannot be written: disk full, input/output error, locked by another program.
         """
         with self._lock, store_errors(action), _transaction(self._writer) as connection:
+            keep_writers_out(connection)
             yield connection
 
     @contextmanager
@@ -182,42 +222,59 @@ def migration_engine(url: URL) -> Engine:
     return _engine(url, begin="BEGIN IMMEDIATE", foreign_keys=False, poolclass=NullPool)
 
 
+def keep_writers_out(connection: Connection) -> None:
+    """Hold the lock of all writers to the end of this transaction; in SQLite its beginning has done so."""
+    if not is_sqlite(connection.engine.url):
+        connection.exec_driver_sql(_BEGIN_WRITING)
+
+
 def _engine(
     url: URL, *, begin: str, read_only: bool = False, foreign_keys: bool = True, **pool_options: object
 ) -> Engine:
     options = dict(pool_options)
-    if url.get_backend_name() == "postgresql":
-        options["connect_args"] = _SERVER_OPTIONS
-        if read_only:
-            options["connect_args"] = {**_SERVER_OPTIONS, "options": "-c default_transaction_read_only=on"}
-            options["isolation_level"] = "REPEATABLE READ"  # one snapshot, as in SQLite
+    if not is_sqlite(url):
+        options |= _server_options(url, read_only=read_only)
     try:
         engine = create_engine(url, hide_parameters=True, **options)
     except (ImportError, ArgumentError) as error:
         raise ConfigError(f"database.url: no driver for {url.render_as_string()}, install one: {error}") from error
     if is_sqlite(url):
-        pragmas = [
-            f"busy_timeout={round(BUSY_TIMEOUT_S * 1000)}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            f"wal_autocheckpoint={WAL_PAGES}",
-            f"journal_size_limit={WAL_LIMIT_BYTES}",
-            f"cache_size=-{CACHE_KIB}",
-            f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
-            f"query_only={'ON' if read_only else 'OFF'}",
-            "trusted_schema=OFF",
-        ]
-
-        @event.listens_for(engine, "connect")
-        def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-            connection.isolation_level = None  # the driver's own transactions begin late and leave DDL out
-            cursor = connection.cursor()
-            for pragma in pragmas:
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
-
-        @event.listens_for(engine, "begin")
-        def start(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
-
+        _prepare_sqlite(engine, begin=begin, read_only=read_only, foreign_keys=foreign_keys)
     return engine
+
+
+def _server_options(url: URL, *, read_only: bool) -> dict[str, object]:
+    """What is asked of a server; what stands in the URL comes first, and the server's own defaults do not count."""
+    return {
+        "connect_args": {name: value for name, value in _SERVER_OPTIONS.items() if name not in url.query},
+        "pool_pre_ping": True,  # a server that was started anew while nobody asked it anything goes unnoticed
+        # A reader has one snapshot, as in SQLite. A writer sees, once it has its lock, what the one before it wrote.
+        "isolation_level": "REPEATABLE READ" if read_only else "READ COMMITTED",
+        "execution_options": {"postgresql_readonly": read_only},
+    }
+
+
+def _prepare_sqlite(engine: Engine, *, begin: str, read_only: bool, foreign_keys: bool) -> None:
+    pragmas = [
+        f"busy_timeout={round(BUSY_TIMEOUT_S * 1000)}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"wal_autocheckpoint={WAL_PAGES}",
+        f"journal_size_limit={WAL_LIMIT_BYTES}",
+        f"cache_size=-{CACHE_KIB}",
+        f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
+        f"query_only={'ON' if read_only else 'OFF'}",
+        "trusted_schema=OFF",
+    ]
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver's own transactions begin late and leave DDL out
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)

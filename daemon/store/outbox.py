@@ -3,8 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, cast, delete, func, insert, literal, select
+from sqlalchemy import Connection, LargeBinary, delete, func, insert, literal, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from daemon.messaging.outbox import OutboxMessage, Priority, QueuedMessage
 from daemon.store.counters import MESSAGES_DROPPED, count
@@ -59,8 +63,27 @@ def queued(connection: Connection, *, after_id: int, limit: int) -> list[QueuedM
     return found
 
 
-_STORED = select(outbox.c.id, cast(outbox.c.topic, LargeBinary).label("topic"), outbox.c.payload)
-"""The topic as bytes: text that is none would end the query."""
+class _Bytes(FunctionElement[bytes]):
+    """Text as the bytes that it is stored as: text that is none would end the query."""
+
+    type = LargeBinary()
+    inherit_cache = True
+    name = "bytes"
+
+
+@compiles(_Bytes)
+def _cast(element: _Bytes, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS BLOB)"
+
+
+@compiles(_Bytes, "postgresql")
+def _convert(element: _Bytes, compiler: SQLCompiler, **options: Any) -> str:
+    # A cast would take each backslash for the beginning of an escape.
+    return f"convert_to({compiler.process(element.clauses, **options)}, 'UTF8')"
+
+
+_TOPIC = _Bytes(outbox.c.topic)
+_STORED = select(outbox.c.id, _TOPIC.label("topic"), outbox.c.payload)
 
 
 _NOT_IN_A_TOPIC = re.compile(r"[\x00-\x1f\x7f+#]")
@@ -94,7 +117,7 @@ def set_aside_unreadable(connection: Connection, *, at_utc_ns: int) -> int:
     ]
     for each in damaged:
         found = select(
-            cast(outbox.c.topic, LargeBinary),
+            _TOPIC,
             outbox.c.payload,
             outbox.c.created_utc_ns,
             literal(at_utc_ns, Whole),

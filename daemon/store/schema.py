@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Dialect,
     Double,
     ForeignKey,
     Index,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypedColumns,
+    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.dialects.sqlite import REAL
@@ -36,7 +38,19 @@ from drivers.t2s_protocol import Variant
 Whole = BigInteger().with_variant(Integer, "sqlite")
 """64 bits everywhere; SQLite wants the word INTEGER for a key that counts by itself."""
 
-Real: Double[float] = Double().with_variant(REAL, "sqlite")
+
+class _KnownOrNull(TypeDecorator[float]):
+    """A double that is never NaN: SQLite stores NULL for it, PostgreSQL a number above all others."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        """NULL for what is not known."""
+        return None if value is None or value != value else value
+
+
+Real: Double[float] = Double().with_variant(REAL, "sqlite").with_variant(_KnownOrNull(), "postgresql")
 
 STRICT: dict[str, Any] = {"sqlite_strict": True}
 

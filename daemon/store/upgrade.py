@@ -16,7 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection
 
 from daemon.store.backup import check_room, copy_name, differs, discard, put_back, stored_bytes, verified_copy
-from daemon.store.engine import is_sqlite, migration_engine, sqlite_path, store_errors
+from daemon.store.engine import is_sqlite, keep_writers_out, migration_engine, sqlite_path, store_errors
+from daemon.store.server import check_encoding
 from drivers.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,13 @@ def current_revision(url: URL) -> str | None:
     StoreError
         If it cannot be read.
     """
-    with store_errors(f"read the revision of {url.render_as_string()}"), migration_engine(url).connect() as connection:
+    with store_errors(f"read the revision of {url.render_as_string()}"):
+        return _revision_of(url)
+
+
+def _revision_of(url: URL) -> str | None:
+    with migration_engine(url).connect() as connection:
+        check_encoding(connection)
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -92,6 +99,7 @@ def _apply(url: URL, head: str, location: Path) -> None:
     """Apply all revisions in one transaction."""
     purpose = f"bring the database {url.render_as_string()} up to date"
     with store_errors(purpose), migration_engine(url).begin() as connection:
+        keep_writers_out(connection)
         config = _config(location)
         config.attributes["connection"] = connection
         try:
@@ -117,9 +125,8 @@ def require_newest(url: URL) -> None:
     StoreError
         If its revision is another than ours.
     """
-    engine = migration_engine(url)
-    with store_errors(f"open the database {url.render_as_string()}"), engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
+    with store_errors(f"open the database {url.render_as_string()}"):
+        current = _revision_of(url)
     if current != (head := head_revision()):
         raise StoreError(
             f"the database {url.render_as_string()} has revision {current}, this program works with {head}: "

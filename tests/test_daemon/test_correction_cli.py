@@ -16,6 +16,7 @@ from daemon.store.repository import attach_store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SystemClock
 from drivers.errors import ConfigError
+from tests.databases import ON_BOTH
 from tests.followed import film
 
 CAMERA = CameraInfo(kind="simulated", product="T2S+", serial="S", firmware="", location="", frame_rate_hz=25.0)
@@ -39,13 +40,9 @@ FROM = "2026-11-18T08:07:30"
 BY = ("--by", "Ana", "--reason", "ear mark")
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a config and a database."""
-    folder = tmp_path_factory.mktemp("kept")
-    path = folder / "config.toml"
-    path.write_text(CONFIG)
-    settings, frames = load_settings(path), list(film(120))
+def fill(config: Path) -> None:
+    """Two minutes for the database of a config."""
+    settings, frames = load_settings(config), list(film(120))
     collector = collector_of(lambda: settings)
     minutes = [value for each in frames for value in collector.add(each)] + collector.finish()
     with open_store(settings.database_url, outbox_limit=100) as store:
@@ -60,13 +57,27 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         camera_id = store.register_camera(CAMERA, "v1")
         store.add(frames, run_id=run_id, camera_id=camera_id, minute_values=minutes)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a config and a database."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "config.toml").write_text(CONFIG)
+    fill(folder / "config.toml")
     return folder
 
 
 @pytest.fixture
-def config(kept: Path, tmp_path: Path) -> Path:
-    """The config of a copy of it."""
-    return Path(shutil.copytree(kept, tmp_path / "box")) / "config.toml"
+def config(kept: Path, kind_of_database: str, database_url: str, tmp_path: Path) -> Path:
+    """The config of a copy of it, or of the same in a server."""
+    if kind_of_database == "sqlite":
+        return Path(shutil.copytree(kept, tmp_path / "box")) / "config.toml"
+    path = tmp_path / "box" / "config.toml"
+    path.parent.mkdir()
+    path.write_text(f'{CONFIG}[database]\nurl = "{database_url}"\n')
+    fill(path)
+    return path
 
 
 def give(config: Path, *words: str, code: int = 0) -> str:
@@ -76,6 +87,7 @@ def give(config: Path, *words: str, code: int = 0) -> str:
     return result.output
 
 
+@ON_BOTH
 def test_animals_are_swapped_by_name_listed_shown_in_tables_and_put_back(config: Path, tmp_path: Path) -> None:
     assert give(config, "corrections") == "nothing has been corrected\n"
     said = give(config, "swap", "anna", "bela", "--from", FROM, *BY)
@@ -98,6 +110,7 @@ def test_animals_are_swapped_by_name_listed_shown_in_tables_and_put_back(config:
     assert "by Bia" in give(config, "corrections")
 
 
+@ON_BOTH
 def test_a_track_is_assigned_and_times_with_a_zone_are_taken(config: Path) -> None:
     said = give(config, "assign", "4", "caro", "--from", "2026-11-18T11:08:00Z", *BY)
     assert "correction 1: track 4 is animal 3 from 2026-11-18 08:08:00-03:00 to 2026-11-18 08:08:59-03:00" in said

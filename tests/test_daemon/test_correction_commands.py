@@ -28,6 +28,7 @@ from drivers.clock import SimulatedClock
 from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 from drivers.simulated import SimulatedCamera
+from tests.databases import ON_BOTH
 from tests.followed import film
 from tests.observations import SECOND_NS, START_UTC_NS
 
@@ -167,11 +168,12 @@ def bare(frames: Sequence[FrameObservation]) -> list[FrameObservation]:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    with open_store(f"sqlite:///{tmp_path / 'vivarium.db'}", outbox_limit=100) as store:
+def running(database_url: str, tmp_path: Path) -> Iterator[Running]:
+    with open_store(database_url, outbox_limit=100) as store:
         yield Running(store, tmp_path, list(film(190)))
 
 
+@ON_BOTH
 @pytest.mark.parametrize("correction", [pytest.param(SWAP, id="swap"), pytest.param(ASSIGNED, id="assign")])
 def test_a_service_that_is_told_goes_on_and_one_that_is_told_to_forget_it_leaves_no_trace(
     running: Running, correction: Correction
@@ -255,6 +257,7 @@ def test_nothing_goes_on_top_of_an_undoing_that_frames_were_stored_without(runni
     assert running.correct(SWAP, 15) == second + 1
 
 
+@ON_BOTH
 def test_two_corrections_in_force_are_undone_one_after_the_other(running: Running) -> None:
     running.go_on(20)
     first = running.correct(SWAP, 10)
@@ -332,6 +335,7 @@ def test_more_than_can_be_gone_through_between_two_frames_is_refused(
     assert running.store.corrections()[0].told_utc_ns is None
 
 
+@ON_BOTH
 def test_what_was_put_back_while_the_service_could_not_be_told_is_not_gone_through_again(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from daemon.lock import DataDirectoryLock
 from daemon.store.backup import checksum_file, copies, read_contents, verify
 from daemon.store.repository import open_store
 from daemon.store.upgrade import MIGRATIONS, head_revision, upgrade
+from tests.databases import Server
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -116,6 +117,21 @@ def test_a_database_on_a_server_is_left_to_the_servers_tools(db: Run, config: Pa
     code, _, err = db("backup")
     assert code == 2
     assert "postgresql+psycopg://rat:***@db/vivarium is on a server: copy it with the server's own tools" in err
+
+
+def test_a_database_on_a_server_is_made_and_looked_at(db: Run, config: Path, postgresql: Server) -> None:
+    with postgresql.database(tables=False) as url:
+        config.write_text(f'[box]\ndata_dir = "data"\n[database]\nurl = "{url}"\n')
+        assert "none; this program works with" in db("info")[1]
+        assert "was brought from revision none to" in db("migrate")[1]
+        assert "up to date" in db("migrate")[1]
+        code, out, _ = db("info")
+        assert code == 0
+        assert re.search(r"server +PostgreSQL \d+\.\d+\s+size +[\d,]+ bytes", out)
+        assert re.search(r"rows of minute_before +0\s", out)
+        code, _, err = db("verify")
+    assert code == 2
+    assert "is on a server: check it with the server's own tools (pg_amcheck)" in err
 
 
 def test_verify_tells_a_good_copy_from_a_changed_one(db: Run, database: Path, tmp_path: Path) -> None:

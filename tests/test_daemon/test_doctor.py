@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -26,6 +27,7 @@ from daemon.service_status import ServiceState
 from daemon.settings import MQTT_PASSWORD_VARIABLE
 from daemon.store.repository import open_store
 from drivers.usb import UsbBus
+from tests.databases import Server
 
 QUIET = {"mqtt": "enabled = false", "web": "enabled = false"}
 """Without network: what a test does not look at cannot disturb it."""
@@ -178,6 +180,21 @@ def test_a_database_of_another_program_is_found(config: Callable[..., Path], tmp
     finding = found(path, "database")
     assert finding.good is False
     assert "a database of something else (tables recipe)" in finding.found
+
+
+def test_a_database_on_a_server_is_asked(config: Callable[..., Path], postgresql: Server, free_port: int) -> None:
+    with postgresql.database(tables=False) as url:
+        path = config(database=f'url = "{url}"')
+        answers, careless = [each for each in examine(path, {}) if each.subject == "database"]
+    assert answers.good
+    assert re.search(r"PostgreSQL \d+\.\d+, without tables, they will be made, .* MiB, answers in .* ms", answers.found)
+    assert careless.found.startswith("fsync, full_page_writes is off: a power cut can take")
+    away = found(config(database=f'url = "postgresql+psycopg://rat:secret@127.0.0.1:{free_port}/box"'), "database")
+    assert away.good is False
+    assert "postgresql+psycopg://rat:***@127.0.0.1" in away.found
+    assert "Connection refused" in away.found
+    assert away.remedy is not None
+    assert "start the server" in away.remedy
 
 
 def test_a_database_address_that_is_none_is_found(config: Callable[..., Path]) -> None:

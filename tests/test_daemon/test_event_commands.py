@@ -28,6 +28,7 @@ from daemon.web.api import create_api
 from daemon.web.server import WebServer
 from daemon.worker import Worker
 from drivers.clock import NS_PER_S, SimulatedClock
+from tests.databases import ON_BOTH
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S // MINUTE_NS * MINUTE_NS
 CONFIG = """
@@ -129,12 +130,13 @@ def page(api: FastAPI) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
     settings = parse_settings(CONFIG, origin="test").resolved(tmp_path)
-    with open_store(settings.database_url, outbox_limit=1000) as store:
+    with open_store(database_url, outbox_limit=1000) as store:
         yield Bench(store, settings)
 
 
+@ON_BOTH
 def test_a_hot_cage_is_told_with_its_plot_and_acknowledged_once_by_name(bench: Bench) -> None:
     bench.heat(40)
     [opened] = bench.store.open_events()
@@ -150,6 +152,7 @@ def test_a_hot_cage_is_told_with_its_plot_and_acknowledged_once_by_name(bench: B
     assert bench.store.outbox_depth() == 2
 
 
+@ON_BOTH
 def test_what_is_acknowledged_does_not_escalate_after_a_restart_either(bench: Bench) -> None:
     bench.heat(40)
     [opened] = bench.store.open_events()

@@ -1,13 +1,13 @@
 """Corrections of who is who: rows, minutes and events are what they would be had it been right from the start."""
 
 import shutil
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState, Severity
 from daemon.identity_correction import Correction, CorrectionKind
@@ -16,10 +16,12 @@ from daemon.minute_value import MinuteValue
 from daemon.minute_values import collector_of
 from daemon.observation import FrameObservation
 from daemon.settings import parse_settings
+from daemon.store.corrections import CorrectionRows
 from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
-from drivers.errors import StoreError
+from drivers.errors import StoreError, StoreRejectedError
+from tests.databases import ON_BOTH, Server, change, rows_of
 from tests.followed import GROUPED, film, followed
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
 
@@ -47,8 +49,8 @@ def assign(track: int, animal: int | None) -> Correction:
 class Box:
     """A database, and what a service would have stored in it."""
 
-    def __init__(self, store: Store, path: Path, frames: Sequence[FrameObservation], *, rate: float = 1) -> None:
-        self.store, self.path, self.frames = store, path, frames
+    def __init__(self, store: Store, url: str, frames: Sequence[FrameObservation], *, rate: float = 1) -> None:
+        self.store, self.url, self.frames = store, url, frames
         self.settings = parse_settings(CONFIG.format(rate=rate), origin="test")
         self.clock = SimulatedClock(frames[-1].captured_utc_ns + SECOND_NS)
         self.corrector = IdentityCorrector(store, self.settings, self.clock)
@@ -108,8 +110,7 @@ class Box:
     def dump(self) -> dict[str, list[tuple[object, ...]]]:
         """All rows of what a correction changes."""
         tables = ("part_observation", "identity_observation", "shape_observation", "minute_value", "frame")
-        with closing(sqlite3.connect(self.path)) as connection:
-            return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall() for name in tables}
+        return {name: rows_of(self.url, f"SELECT * FROM {name} ORDER BY 1, 2, 3") for name in tables}
 
 
 def at(second: float) -> int:
@@ -118,10 +119,10 @@ def at(second: float) -> int:
 
 
 @contextmanager
-def opened(path: Path, frames: Sequence[FrameObservation], *, rate: float = 1) -> Iterator[Box]:
+def opened(url: str, frames: Sequence[FrameObservation], *, rate: float = 1) -> Iterator[Box]:
     """The box of a database."""
-    with open_store(f"sqlite:///{path}", outbox_limit=100) as store:
-        yield Box(store, path, frames, rate=rate)
+    with open_store(url, outbox_limit=100) as store:
+        yield Box(store, url, frames, rate=rate)
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +135,36 @@ def five_minutes() -> list[FrameObservation]:
 def kept(five_minutes: list[FrameObservation], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with them, closed."""
     path = tmp_path_factory.mktemp("kept") / "vivarium.db"
-    with opened(path, five_minutes) as box:
+    with opened(f"sqlite:///{path}", five_minutes) as box:
         box.keep()
     return path
 
 
+@pytest.fixture(scope="module")
+def kept_in_server(five_minutes: list[FrameObservation], postgresql: Server) -> Iterator[str]:
+    """The same in a server."""
+    with postgresql.database() as url:
+        with opened(url, five_minutes) as box:
+            box.keep()
+        yield url
+
+
 @pytest.fixture
-def box(kept: Path, five_minutes: list[FrameObservation], tmp_path: Path) -> Iterator[Box]:
+def box(
+    kind_of_database: str,
+    request: pytest.FixtureRequest,
+    kept: Path,
+    five_minutes: list[FrameObservation],
+    tmp_path: Path,
+) -> Iterator[Box]:
     """A copy of it."""
-    with opened(Path(shutil.copy(kept, tmp_path)), five_minutes) as box:
-        yield box
+    with ExitStack() as stack:
+        if kind_of_database == "sqlite":
+            url = f"sqlite:///{shutil.copy(kept, tmp_path)}"
+        else:
+            server: Server = request.getfixturevalue("postgresql")
+            url = stack.enter_context(server.database(like=request.getfixturevalue("kept_in_server")))
+        yield stack.enter_context(opened(url, five_minutes))
 
 
 def bare(frames: Sequence[FrameObservation]) -> list[FrameObservation]:
@@ -154,6 +175,7 @@ def bare(frames: Sequence[FrameObservation]) -> list[FrameObservation]:
     ]
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     ("correction", "since_s", "until_s"),
     [
@@ -216,15 +238,16 @@ def test_an_assignment_holds_also_where_the_tracker_comes_to_doubt_its_track() -
 
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:
     hours = list(film(4 * 3600, every_s=15, seed=2))
-    with opened(tmp_path / "vivarium.db", hours, rate=1 / 15) as box:
+    with opened(f"sqlite:///{tmp_path / 'vivarium.db'}", hours, rate=1 / 15) as box:
         box.keep()
         box.correct(SWAP, 3.5 * 3600, 3.7 * 3600)
         assert box.minutes() == set(box.minutes_of(box.right(SWAP, 3.5 * 3600, 3.7 * 3600)))
 
 
-def test_frames_in_which_nothing_was_followed_are_corrected_by_the_numbers_they_had(tmp_path: Path) -> None:
+@ON_BOTH
+def test_frames_in_which_nothing_was_followed_are_corrected_by_the_numbers_they_had(database_url: str) -> None:
     drawn = [frame(second, rat(1), rat(2, at=(40, 40))) for second in range(70)]
-    with opened(tmp_path / "vivarium.db", drawn) as box:
+    with opened(database_url, drawn) as box:
         box.keep()
         before = box.dump()
         swapped = box.correct(SWAP, 20)
@@ -287,8 +310,7 @@ def test_each_start_of_the_service_is_corrected_by_itself(box: Box) -> None:
 
 def test_a_reload_is_no_new_start(box: Box) -> None:
     run_id, camera_id = box.begin(at(300))
-    with closing(sqlite3.connect(box.path, isolation_level=None)) as connection:
-        connection.execute("UPDATE run SET ended_utc_ns = ?, end_reason = 'reloaded' WHERE id = 1", [at(300)])
+    change(box.url, f"UPDATE run SET ended_utc_ns = {at(300)}, end_reason = 'reloaded' WHERE id = 1")
     later = [replace(each, captured_utc_ns=each.captured_utc_ns + 300 * SECOND_NS) for each in film(20)]
     box.store.add(later, run_id=run_id, camera_id=camera_id)
     box.clock.advance(600)
@@ -329,6 +351,7 @@ def test_events_that_rest_on_what_was_wrong_say_so_until_it_is_undone(box: Box) 
     assert [each for each in box.store.recent_events(100) if each.kind is EventKind.FEVER] == events[::-1]
 
 
+@ON_BOTH
 def test_what_another_correction_rests_on_is_undone_after_it(box: Box) -> None:
     before = box.dump()
     first = box.correct(SWAP, 30, 150).number
@@ -343,7 +366,7 @@ def test_what_another_correction_rests_on_is_undone_after_it(box: Box) -> None:
 
 
 def test_a_correction_of_a_time_long_past_is_undone_bit_by_bit_after_the_service_was_told(tmp_path: Path) -> None:
-    with opened(tmp_path / "vivarium.db", list(film(5 * 3600, every_s=30)), rate=1 / 30) as box:
+    with opened(f"sqlite:///{tmp_path / 'vivarium.db'}", list(film(5 * 3600, every_s=30)), rate=1 / 30) as box:
         box.keep()
         before = box.dump()
         made = box.correct(SWAP, 300, 700)
@@ -354,10 +377,18 @@ def test_a_correction_of_a_time_long_past_is_undone_bit_by_bit_after_the_service
         assert box.dump() == before
 
 
+@ON_BOTH
 def test_what_fails_at_its_very_end_leaves_everything_as_it_was(box: Box) -> None:
     before = box.dump()
-    with closing(sqlite3.connect(box.path, isolation_level=None)) as connection:
-        connection.execute("CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    if box.url.startswith("sqlite"):
+        change(box.url, "CREATE TRIGGER no BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    else:
+        body = "BEGIN RAISE EXCEPTION 'no room'; END"
+        change(
+            box.url,
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$",
+            "CREATE TRIGGER no BEFORE INSERT ON event EXECUTE FUNCTION refuse()",
+        )
     with pytest.raises(StoreError, match="no room"):
         box.correct(SWAP, 30)
     assert box.dump() == before
@@ -371,3 +402,28 @@ def test_an_interrupted_process_leaves_everything_as_it_was(box: Box) -> None:
         rows.clear_minutes(since_utc_ns=0, until_utc_ns=2**62, animals=[1, 2], run_ids=[1])
         raise KeyboardInterrupt
     assert box.dump() == before
+
+
+def test_a_server_that_goes_in_the_midst_leaves_everything_as_it_was(
+    postgresql: Server, kept_in_server: str, five_minutes: list[FrameObservation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgresql.database(like=kept_in_server) as url, opened(url, five_minutes) as box:
+        before, insert_minutes = box.dump(), CorrectionRows.insert_minutes
+
+        def cut(rows: CorrectionRows, values: Sequence[MinuteValue], *, run_id: int) -> None:
+            with postgresql.connected() as other:
+                other.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE xact_start IS NOT NULL"
+                    f" AND pid <> pg_backend_pid() AND datname = '{make_url(url).database}'"
+                )
+            insert_minutes(rows, values, run_id=run_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(CorrectionRows, "insert_minutes", cut)
+            with pytest.raises(StoreError) as told:
+                box.correct(SWAP, 30)
+            assert not isinstance(told.value, StoreRejectedError)
+        assert box.dump() == before
+        assert box.store.corrections() == []
+        box.correct(SWAP, 30)
+        assert box.minutes() == set(box.minutes_of(box.right(SWAP, 30)))

@@ -17,11 +17,13 @@ from daemon.minute_values import REMEMBERED_MINUTES, MinuteCollector
 from daemon.observation import FrameObservation
 from daemon.overlay import draw
 from daemon.pipeline import Measured
+from daemon.settings import load_settings
 from daemon.store.repository import open_store
 from daemon.vision.parts import Segmentation
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.simulated import SimulatedCamera
+from tests.databases import ON_BOTH
 from tests.observations import MINUTE_NS, SECOND_NS, START_UTC_NS, frame, rat
 
 CAMERA = CameraInfo(kind="simulated", product="T2S+", serial="S1", firmware="1", location="seed 1", frame_rate_hz=25.0)
@@ -78,10 +80,10 @@ def test_an_animal_that_was_moved_has_walked_nowhere() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(database_url: str, tmp_path: Path) -> Iterator[Path]:
     """A box whose values and frames were stored before anybody said that there was maintenance in minute 1."""
     frames = [frame(second, rat(at=(100 + 2.0 * (second % 20), 100))) for second in range(180)]
-    with open_store(f"sqlite:///{tmp_path / 'vivarium.db'}", outbox_limit=100) as store:
+    with open_store(database_url, outbox_limit=100) as store:
         run_id = store.start_run(
             version="1",
             config_hash="a",
@@ -97,17 +99,20 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             Reason.DOSING, at_utc_ns=START_UTC_NS + 70 * SECOND_NS, end_utc_ns=START_UTC_NS + 80 * SECOND_NS, by="Ana"
         )
         store.keep_maintenance(stretch, run_id=run_id, event=event, tell=event_message)
-    (tmp_path / "config.toml").write_text(f'[box]\ndata_dir = "{tmp_path}"\ntime_zone = "Etc/UTC"\n')
+    (tmp_path / "config.toml").write_text(
+        f'[box]\ndata_dir = "{tmp_path}"\ntime_zone = "Etc/UTC"\n[database]\nurl = "{database_url}"\n'
+    )
     yield tmp_path
 
 
 def read(folder: Path, measures: list[str] | None = None) -> list[MinuteValue]:
-    with open_store(f"sqlite:///{folder / 'vivarium.db'}", outbox_limit=100) as store:
+    with open_store(load_settings(folder / "config.toml").database_url, outbox_limit=100) as store:
         return list(
             store.minute_values(since_utc_ns=START_UTC_NS, until_utc_ns=START_UTC_NS + 3 * MINUTE_NS, measures=measures)
         )
 
 
+@ON_BOTH
 def test_what_is_stored_of_a_minute_of_work_is_not_read(folder: Path) -> None:
     values = read(folder)
     assert all(each.value is None and each.coverage == 0 for each in of_minute(values, 1).values())
@@ -136,6 +141,7 @@ def printed(folder: Path, *arguments: str) -> tuple[str, str]:
     return result.output, output.read_text()
 
 
+@ON_BOTH
 def test_tables_say_where_it_was_and_count_nothing_of_it(folder: Path) -> None:
     said, table = printed(folder, "--measure", "body_mean_celsius")
     assert "maintenance of 1 min counts for nothing" in said

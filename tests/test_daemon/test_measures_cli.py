@@ -1,6 +1,8 @@
 """`vivarium measures` on a database with an hour of two rats, and what its tables hold."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from daemon.minute_values import MinuteCollector
 from daemon.schedule import PlannedBlock
 from daemon.store.repository import open_store
 from drivers.camera import CameraInfo
+from tests.databases import KINDS, Server
 from tests.observations import MINUTE_NS, SECOND_NS, START_UTC_NS, frame, rat
 
 MINUTES = 32
@@ -32,12 +35,23 @@ lights_on = "00:00"
 FROM, TO = "2026-11-18T00:00", "2026-11-19T00:00"
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=KINDS)
+def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The config of a box whose database holds half an hour of two rats in one block, and two minutes more."""
     folder = tmp_path_factory.mktemp("box")
     path = folder / "config.toml"
-    path.write_text(CONFIG.format(data=folder))
+    with ExitStack() as stack:
+        url = f"sqlite:///{folder / 'vivarium.db'}"
+        if request.param == "postgresql":
+            server: Server = request.getfixturevalue("postgresql")
+            url = stack.enter_context(server.database())
+        path.write_text(f'{CONFIG.format(data=folder)}[database]\nurl = "{url}"\n')
+        fill(url)
+        yield path
+
+
+def fill(url: str) -> None:
+    """Store what the box has measured."""
     block = PlannedBlock(
         day=date(2026, 11, 18),
         stratum="night",
@@ -52,7 +66,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for second in range(MINUTES * 60)
     ]
     values = [value for each in frames for value in minutes.add(each)] + minutes.finish()
-    with open_store(f"sqlite:///{folder / 'vivarium.db'}", outbox_limit=100) as store:
+    with open_store(url, outbox_limit=100) as store:
         run_id = store.start_run(
             version="1",
             config_hash="a",
@@ -65,7 +79,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         camera_id = store.register_camera(CAMERA, "v1")
         store.open_block(block, run_id=run_id, at_utc_ns=START_UTC_NS)
         store.add(frames[:120], run_id=run_id, camera_id=camera_id, minute_values=values)
-    return path
 
 
 def table(config: Path, tmp_path: Path, *arguments: str) -> list[dict[str, str]]:

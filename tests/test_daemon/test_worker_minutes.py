@@ -1,7 +1,6 @@
 """The worker stores values of minutes with what they were made of, also when the database refuses for a while."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -20,6 +19,7 @@ from daemon.worker import LATE_S, Worker
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import StoreError
 from drivers.simulated import SimulatedCamera
+from tests.databases import ON_BOTH
 
 START_UTC_NS = 1_795_000_020 * NS_PER_S // MINUTE_NS * MINUTE_NS
 INTERVAL_S = 5
@@ -39,8 +39,8 @@ class Refusing:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'vivarium.db'}", outbox_limit=100) as store:
+def store(database_url: str) -> Iterator[Store]:
+    with open_store(database_url, outbox_limit=100) as store:
         yield store
 
 
@@ -86,6 +86,7 @@ def stored(store: Store) -> list[MinuteValue]:
     return list(store.minute_values(since_utc_ns=START_UTC_NS, until_utc_ns=START_UTC_NS + 60 * MINUTE_NS))
 
 
+@ON_BOTH
 def test_a_minute_is_stored_when_it_is_over_and_the_last_one_at_the_end(store: Store, clock: SimulatedClock) -> None:
     worker = make_worker(store, clock)
     for item in frames_of(clock, 90):

@@ -15,6 +15,7 @@ from drivers.clock import NS_PER_S
 from drivers.frame import FrameFlag
 from drivers.t2s_protocol import Constants, Environment
 from drivers.thermometry import Calibration
+from tests.databases import KINDS, Server
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S
 """18 November 2026, 05:06:40 UTC."""
@@ -120,14 +121,31 @@ def begin_run() -> Callable[[Store], tuple[int, int]]:
 
 @pytest.fixture
 def database_path(tmp_path: Path) -> Path:
-    """Where the database is."""
+    """Where the database is; who asks for it, has one that is a file."""
     return tmp_path / "vivarium.db"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have a test that does not ask for the database's file run on every kind of database."""
+    if "kind_of_database" in metafunc.fixturenames and "database_path" not in metafunc.fixturenames:
+        metafunc.parametrize("kind_of_database", KINDS)
+
+
 @pytest.fixture
-def url(database_path: Path) -> str:
-    """Its URL."""
-    return f"sqlite:///{database_path}"
+def url(database_url: str) -> str:
+    """URL of a database: of the file, or with tables in a server."""
+    return database_url
+
+
+@pytest.fixture
+def bare_url(kind_of_database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without tables, or of a file that is not there yet."""
+    if kind_of_database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'bare.db'}"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database(tables=False) as url:
+        yield url
 
 
 @pytest.fixture

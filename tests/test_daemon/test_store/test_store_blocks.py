@@ -1,12 +1,9 @@
 """Every planned moment is captured or missing because ..., exactly once, whatever happens in between."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +13,7 @@ from daemon.store.repository import BlockState, Coverage, Store, open_store
 from daemon.worker import block_finished
 from drivers.clock import NS_PER_S
 from drivers.errors import StoreRejectedError
+from tests.databases import rows_of
 
 Add = Callable[..., list[int]]
 Ids = tuple[int, int]
@@ -36,12 +34,9 @@ def opened(store: Store, ids: Ids, block: PlannedBlock) -> PlannedBlock:
     return block
 
 
-def samples_of(path: Path) -> list[tuple[int, int | None, str | None]]:
+def samples_of(url: str) -> list[tuple[object, ...]]:
     """Planned moment, frame and reason of all rows."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(
-            "SELECT planned_utc_ns, frame_id, missing_reason FROM planned_sample ORDER BY planned_utc_ns"
-        ).fetchall()
+    return rows_of(url, "SELECT planned_utc_ns, frame_id, missing_reason FROM planned_sample ORDER BY planned_utc_ns")
 
 
 def test_a_block_is_opened_once_however_often_it_is_asked_for(store: Store, ids: Ids, block: PlannedBlock) -> None:
@@ -55,7 +50,7 @@ def test_a_block_is_opened_once_however_often_it_is_asked_for(store: Store, ids:
 
 
 def test_moments_without_a_row_get_the_reason_given_at_the_end(
-    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, database_path: Path
+    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, url: str
 ) -> None:
     add(*(observation(second, block_key=opened.key) for second in (2, 3, 5)))
     store.record_missing(opened.key, opened.planned_utc_ns[6:8], "camera_lost")
@@ -65,20 +60,20 @@ def test_moments_without_a_row_get_the_reason_given_at_the_end(
     assert coverage == Coverage(expected=10, captured=3, missing_by_reason={"camera_lost": 2, "service_down": 5})
     assert (coverage.missing, coverage.unaccounted) == (7, 0)
     assert store.unaccounted(opened.key) == []
-    rows = samples_of(database_path)
+    rows = samples_of(url)
     assert [planned for planned, _, _ in rows] == list(opened.planned_utc_ns)
     assert Counter(reason for _, _, reason in rows) == {None: 3, "camera_lost": 2, "service_down": 5}
 
 
 def test_what_is_accounted_for_stays(
-    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, database_path: Path
+    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, url: str
 ) -> None:
     [frame_id] = add(observation(0, block_key=opened.key))
     first, second, third = opened.planned_utc_ns[:3]
     assert store.record_missing(opened.key, [second], "shutter") == 1
     assert store.record_missing(opened.key, [first, second, third, third], "camera_lost") == 1
     assert store.record_missing(opened.key, [], "camera_lost") == 0
-    assert samples_of(database_path) == [
+    assert samples_of(url) == [
         (first, frame_id, None),
         (second, None, "shutter"),
         (third, None, "camera_lost"),
@@ -86,24 +81,23 @@ def test_what_is_accounted_for_stays(
 
 
 def test_the_second_frame_of_a_moment_is_stored_without_it(
-    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, database_path: Path
+    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, url: str
 ) -> None:
     first, *others = add(observation(0, block_key=opened.key), observation(0, block_key=opened.key))
     others += add(observation(0, block_key=opened.key))
     assert len({first, *others}) == 3
-    assert samples_of(database_path) == [(opened.start_utc_ns, first, None)]
+    assert samples_of(url) == [(opened.start_utc_ns, first, None)]
     assert store.counts().frames == 3
 
 
 def test_a_frame_that_comes_late_takes_the_place_of_its_missing_moment(
-    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, database_path: Path
+    store: Store, add: Add, opened: PlannedBlock, observation: MakeObservation, url: str
 ) -> None:
     store.finish_block(opened.key, at_utc_ns=opened.end_utc_ns, reason_for_unaccounted="service_down")
     add(*(observation(second, block_key=opened.key) for second in range(4)))
     expected = Coverage(expected=10, captured=4, missing_by_reason={"service_down": 6})
     assert store.coverage(opened.key) == expected
-    with closing(sqlite3.connect(database_path)) as connection:
-        assert connection.execute("SELECT state, captured, missing FROM block").fetchall() == [("finished", 4, 6)]
+    assert rows_of(url, "SELECT state, captured, missing FROM block") == [("finished", 4, 6)]
     again = store.finish_block(opened.key, at_utc_ns=opened.end_utc_ns + 9, reason_for_unaccounted="other")
     assert again == expected
 
@@ -152,13 +146,12 @@ def test_a_missed_block_has_all_its_moments(store: Store, ids: Ids, block: Plann
 
 
 def test_a_block_that_had_begun_is_not_missed_as_a_whole(
-    store: Store, ids: Ids, add: Add, opened: PlannedBlock, observation: MakeObservation, database_path: Path
+    store: Store, ids: Ids, add: Add, opened: PlannedBlock, observation: MakeObservation, url: str
 ) -> None:
     add(observation(0, block_key=opened.key))
     coverage = store.miss_block(opened, run_id=ids[0], at_utc_ns=opened.end_utc_ns, reason="service_down")
     assert coverage.captured == 1
-    with closing(sqlite3.connect(database_path)) as connection:
-        assert connection.execute("SELECT state FROM block").fetchall() == [("finished",)]
+    assert rows_of(url, "SELECT state FROM block") == [("finished",)]
 
 
 def test_a_changed_plan_gets_the_key_and_the_former_data_stay(

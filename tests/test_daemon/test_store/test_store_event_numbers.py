@@ -1,9 +1,7 @@
 """The numbers of events: one after the other, over restarts, refusals, deletions and a lost database."""
 
-import sqlite3
 import uuid
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from daemon.messaging.outbox import OutboxMessage
 from daemon.store.repository import Store, open_store
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import StoreRejectedError
+from tests.databases import change
 
 NOW_UTC_NS = 1_795_000_000 * NS_PER_S
 
@@ -68,25 +67,21 @@ def test_what_is_refused_takes_no_number(store: Store, ids: tuple[int, int]) -> 
     assert store.outbox_depth() == 0
 
 
-def test_numbers_of_deleted_events_do_not_come_again(url: str, database_path: Path, begin_run: BeginRun) -> None:
+def test_numbers_of_deleted_events_do_not_come_again(url: str, begin_run: BeginRun) -> None:
     for number in range(2):
         with open_store(url, outbox_limit=100) as store:
             run_id, _ = begin_run(store)
             store.add([], run_id=run_id, camera_id=None, events=[happened(number), happened(number)])
             found = seqs(store)
-        with closing(sqlite3.connect(database_path)) as connection, connection:
-            connection.execute("DELETE FROM event")
+        change(url, "DELETE FROM event")
     assert found == [3, 4]
 
 
-def test_a_database_from_before_the_numbers_goes_on_with_its_rows(
-    url: str, database_path: Path, begin_run: BeginRun
-) -> None:
+def test_a_database_from_before_the_numbers_goes_on_with_its_rows(url: str, begin_run: BeginRun) -> None:
     with open_store(url, outbox_limit=100) as store:
         run_id, _ = begin_run(store)
         store.add([], run_id=run_id, camera_id=None, events=[happened(1), happened(2)])
-    with closing(sqlite3.connect(database_path)) as connection, connection:
-        connection.execute("DELETE FROM counter WHERE name = 'event_seq'")
+    change(url, "DELETE FROM counter WHERE name = 'event_seq'")
     with open_store(url, outbox_limit=100) as store:
         store.add([], run_id=run_id, camera_id=None, events=[happened(3)])
         store.add([], run_id=run_id, camera_id=None, events=[happened(4)])

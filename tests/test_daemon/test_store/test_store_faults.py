@@ -52,7 +52,7 @@ def victim(*arguments: str) -> dict[str, Any]:
     return report
 
 
-def test_a_kill_loses_no_acknowledged_row(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kill_loses_no_acknowledged_row(url: str, database_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = victim("kill", url, str(KILLS))
     with capsys.disabled():
         print(f" [{report['acknowledged']} acknowledged frames in {KILLS} kills, {report['stored']} stored]")  # noqa: T201 - the figure of this test
@@ -64,7 +64,7 @@ def test_a_kill_loses_no_acknowledged_row(url: str, capsys: pytest.CaptureFixtur
     assert report["accounted_twice_or_never"] == []
 
 
-def test_a_write_that_fails_leaves_nothing_and_can_be_repeated(url: str) -> None:
+def test_a_write_that_fails_leaves_nothing_and_can_be_repeated(url: str, database_path: Path) -> None:
     report = victim("limit", url)
     assert report["failed"] >= 10, "the limits must have hit writes of several kinds"
     assert report["half_written"] == []

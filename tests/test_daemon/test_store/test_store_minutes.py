@@ -1,10 +1,7 @@
 """Values of minutes in the database, and what a frame says beside its parts."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from daemon.store.minutes import clear_minute_values
 from daemon.store.repository import Store
 from daemon.vision.parts import BodyPart
 from drivers.errors import StoreRejectedError
+from tests.databases import change
 from tests.observations import MINUTE_NS, SECOND_NS, START_UTC_NS, part, rat
 
 Ids = tuple[int, int]
@@ -94,7 +92,7 @@ def test_clearing_takes_what_these_runs_stored_and_does_not_touch_others(
     assert all_of(store) == [value(0, 1), value(0, 2), value(1, 1, "rest_share"), value(1, 2), value(2, 2)]
 
 
-def test_rows_are_counted_as_they_come_and_go(store: Store, ids: Ids, database_path: Path) -> None:
+def test_rows_are_counted_as_they_come_and_go(store: Store, ids: Ids, url: str) -> None:
     assert store.counts().minute_values == 0
     assert store.minute_values_a_minute(0) is None
     put(store, ids[0], *(value(minute, animal) for minute in range(3) for animal in (1, 2)))
@@ -103,13 +101,12 @@ def test_rows_are_counted_as_they_come_and_go(store: Store, ids: Ids, database_p
     assert store.minute_values_a_minute(0) == pytest.approx(7 / 3)
     assert store.minute_values_a_minute(START_UTC_NS + 2 * MINUTE_NS) == 3
     end_utc_ns = START_UTC_NS + 2 * MINUTE_NS
-    engine = create_engine(f"sqlite:///{database_path}")
+    engine = create_engine(url)
     with engine.begin() as writing:
         clear_minute_values(writing, since_utc_ns=0, until_utc_ns=end_utc_ns, animals=[1], run_ids=[ids[0]])
     engine.dispose()
     assert store.counts().minute_values == 5
-    with closing(sqlite3.connect(database_path)) as connection, connection:
-        connection.execute("DELETE FROM counter WHERE name = 'minute_values'")  # as in a database from before it
+    change(url, "DELETE FROM counter WHERE name = 'minute_values'")  # as in a database from before it
     put(store, ids[0], value(3, 1))
     assert store.counts().minute_values == 6
 

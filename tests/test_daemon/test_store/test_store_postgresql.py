@@ -1,13 +1,7 @@
 """The same store in a PostgreSQL server: the tests start one of their own where its programs are installed."""
 
 import json
-import os
-import pwd
 import re
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,9 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.maintenance import Reason, begun
@@ -26,11 +18,14 @@ from daemon.messaging.outbox import OutboxMessage, Priority
 from daemon.messaging.payloads import event_message
 from daemon.observation import FrameObservation
 from daemon.schedule import PlannedBlock
+from daemon.store import engine
 from daemon.store.engine import Database
-from daemon.store.repository import Counts, Store, open_store
+from daemon.store.repository import Counts, Store, attach_store, open_store
 from daemon.store.schema import metadata
+from daemon.store.server import look_at
 from drivers.clock import NS_PER_S
 from drivers.errors import StoreError, StoreRejectedError
+from tests.databases import Server, change, rows_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,65 +34,11 @@ MakeObservation = Callable[..., FrameObservation]
 PlanBlock = Callable[..., PlannedBlock]
 
 
-class Server:
-    """A PostgreSQL server on a loopback port, with one database that is emptied for each test."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._data = programs, folder / "data"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        # It refuses to run as root.
-        self._user = "postgres" if os.geteuid() == 0 else None
-        if self._user is not None:
-            shutil.chown(folder, self._user)
-        self._run("initdb", "--auth=trust", "--username=vivarium", "--no-sync", "--encoding=UTF8", "--locale=C")
-
-    @property
-    def url(self) -> str:
-        """Of its database."""
-        return f"postgresql+psycopg://vivarium@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._data}"
-        log = str(self._data / "log")
-        self._run("pg_ctl", "start", "--wait", f"--log={log}", f"--options={options}")
-
-    def stop(self) -> None:
-        """Stop it without a word to those who are connected."""
-        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), "-D", str(self._data), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/", timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server, running."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
-    if os.geteuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-    with tempfile.TemporaryDirectory(prefix="vivarium-pg-") as folder:  # pytest's own are closed to other users
-        server = Server(programs[-1].parent, Path(folder))
-        server.start()
-        yield server
-        server.stop()
-
-
 @pytest.fixture
-def url(server: Server) -> Iterator[str]:
-    """Its database, empty."""
-    yield server.url
-    engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
+def url(postgresql: Server) -> Iterator[str]:
+    """A database in a server, without tables."""
+    with postgresql.database(tables=False) as url:
+        yield url
 
 
 def fever(at_utc_ns: int) -> Event:
@@ -112,11 +53,29 @@ def fever(at_utc_ns: int) -> Event:
     )
 
 
-def test_the_schema_is_the_programs(url: str, store: Store) -> None:
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
+def defined(url: str) -> list[tuple[object, ...]]:
+    """All columns, constraints and indexes."""
+    return [
+        *rows_of(
+            url,
+            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY 1, 2",
+        ),
+        *rows_of(
+            url,
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2",
+        ),
+        *rows_of(url, "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"),
+    ]
+
+
+def test_revisions_lead_to_the_schema_of_the_program(postgresql: Server, url: str) -> None:
+    metadata.create_all(create_engine(url, poolclass=NullPool))
+    of_program = defined(url)
+    with postgresql.database() as migrated:
+        of_revisions = [row for row in defined(migrated) if "alembic_version" not in str(row)]
+    assert of_revisions == of_program
 
 
 def test_a_block_is_stored_and_read_as_it_was_written(
@@ -194,12 +153,12 @@ def test_readers_cannot_write(url: str, store: Store) -> None:
 
 
 def test_a_server_that_goes_and_comes_back_is_used_again(
-    server: Server, url: str, begin_run: BeginRun, observation: MakeObservation
+    postgresql: Server, url: str, begin_run: BeginRun, observation: MakeObservation
 ) -> None:
     with open_store(url, outbox_limit=100) as store:
         run_id, camera_id = begin_run(store)
         store.add([observation(0)], run_id=run_id, camera_id=camera_id)
-        server.stop()
+        postgresql.stop()
         failed = 0
         try:
             for _ in range(3):
@@ -208,9 +167,13 @@ def test_a_server_that_goes_and_comes_back_is_used_again(
                 assert not isinstance(refused.value, StoreRejectedError)
                 failed += 1
         finally:
-            server.start()
+            postgresql.start()
         store.add([observation(1)], run_id=run_id, camera_id=camera_id)
         assert store.counts().frames == 2
+        postgresql.stop()
+        postgresql.start()
+        assert store.counts().frames == 2, "nobody asked while it was away: nobody notices"
+        store.add([observation(2)], run_id=run_id, camera_id=camera_id)
         print(f"{failed} writes refused while the server was away, the next one after its return stored")  # noqa: T201
 
 
@@ -231,10 +194,10 @@ def test_the_sample_dashboard_asks_what_the_tables_answer(
         work, begin = begun(Reason.CAGE_CHANGE, at_utc_ns=start_utc_ns, end_utc_ns=block.end_utc_ns, by="Ana")
         store.keep_maintenance(work, run_id=run_id, event=begin, tell=event_message)
     dashboard = json.loads((ROOT / "containers/grafana/dashboards/vivarium.json").read_text())
-    engine, answers = create_engine(url), {}
+    grafana, answers = create_engine(url), {}
     [shaded] = dashboard["annotations"]["list"]
     asked = [(panel["title"], *panel["targets"]) for panel in dashboard["panels"]]
-    with engine.connect() as connection:
+    with grafana.connect() as connection:
         for title, target in (*asked, (shaded["name"], shaded["target"])):
             # What Grafana puts in place of its macro.
             within = rf"\1 >= {block.start_utc_ns} AND \1 <= {block.end_utc_ns}"
@@ -243,7 +206,7 @@ def test_the_sample_dashboard_asks_what_the_tables_answer(
             rows = connection.execute(text(statement)).mappings().all()
             answers[title] = [{name: row[name] for name in row if name != "time"} for row in rows]
             assert all(row["time"].timestamp() > 1.79e9 for row in rows)
-    engine.dispose()
+    grafana.dispose()
     assert answers == {
         "Surface temperature by part, hottest of each minute": [{"metric": "animal 1 head", "celsius": 35.0}],
         "Share of planned seconds captured, by hour": [{"captured": Decimal("0.6")}],
@@ -268,3 +231,76 @@ def test_the_sample_dashboard_asks_what_the_tables_answer(
             },
         ],
     }
+
+
+def test_who_waits_too_long_for_another_writer_is_told_so_and_may_try_again(
+    url: str, store: Store, begin_run: BeginRun, observation: MakeObservation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, camera_id = begin_run(store)
+    other = Database(make_url(url))
+    try:
+        with other.writing("take long"):
+            monkeypatch.setattr("daemon.store.engine._BEGIN_WRITING", engine._BEGIN_WRITING.replace("2000", "50"))  # noqa: SLF001
+            with pytest.raises(
+                StoreError, match=r"cannot store 1 frames .*: the database is locked by another"
+            ) as told:
+                store.add([observation(0)], run_id=run_id, camera_id=camera_id)
+            assert not isinstance(told.value, StoreRejectedError)
+        store.add([observation(0)], run_id=run_id, camera_id=camera_id)
+        assert store.counts().frames == 1
+    finally:
+        other.close()
+
+
+def test_what_only_the_server_can_mend_is_tried_again(
+    postgresql: Server, url: str, store: Store, begin_run: BeginRun, observation: MakeObservation
+) -> None:
+    run_id, camera_id = begin_run(store)
+    change(url, "CREATE ROLE guest LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
+    try:
+        guest = url.replace("vivarium@", "guest@")
+        with attach_store(guest, outbox_limit=100) as reader:
+            assert reader.counts().frames == 0
+            with pytest.raises(StoreError, match="permission denied") as told:
+                reader.add([observation(0)], run_id=run_id, camera_id=camera_id)
+            assert not isinstance(told.value, StoreRejectedError)
+        found = look_at(make_url(guest), count_rows=True)
+        assert found.why_not_written == "guest may not change its tables"
+        assert found.rows["run"] == 1
+        assert "fsync" in found.not_durable, "of the tests' own server"
+    finally:
+        change(url, "DROP OWNED BY guest", "DROP ROLE guest")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_server_that_cannot_keep_every_text_is_refused(postgresql: Server, encoding: str) -> None:
+    options = f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+    with (
+        postgresql.database(tables=False, options=options) as other,
+        pytest.raises(StoreError, match=f"encoding UTF8, database_.* has {encoding}: make another one"),
+        open_store(other, outbox_limit=1),
+    ):
+        pass
+
+
+def test_options_in_the_url_hold_for_reader_and_writer(
+    url: str, begin_run: BeginRun, observation: MakeObservation
+) -> None:
+    change(url, "CREATE SCHEMA box")
+    with open_store(f"{url}?options=-csearch_path%3Dbox", outbox_limit=100) as store:
+        run_id, camera_id = begin_run(store)
+        store.add([observation(0)], run_id=run_id, camera_id=camera_id)
+        assert store.counts().frames == 1
+    assert rows_of(url, "SELECT count(*) FROM box.frame") == [(1,)]
+
+
+def test_defaults_of_the_server_do_not_count(url: str, begin_run: BeginRun, observation: MakeObservation) -> None:
+    name = make_url(url).database
+    change(url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    change(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with open_store(url, outbox_limit=100) as store, open_store(url, outbox_limit=100) as other:
+        run_id, camera_id = begin_run(store)
+        for second in range(3):
+            for one in (store, other):
+                one.add([observation(second)], run_id=run_id, camera_id=camera_id, events=[fever(second)])
+        assert [each.seq for each in store.events_after(0, limit=10)] == [1, 2, 3, 4, 5, 6]

@@ -14,11 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, make_url
 
+from daemon.events import EventState
 from daemon.store.engine import Database
-from daemon.store.repository import Store, open_store
-from daemon.store.schema import metadata
+from daemon.store.repository import Coverage, RecordingState, Store, open_store
+from daemon.store.schema import CALIBRATION_VALUES, metadata
 from daemon.store.upgrade import MIGRATIONS, head_revision, upgrade
+from drivers.clock import NS_PER_S
 from drivers.errors import ConfigError, StoreError
+from tests.databases import change
 
 NOW_UTC_NS = 1_795_000_000_000_000_000
 STAMP = "20261118T110640Z"
@@ -213,7 +216,7 @@ def test_a_numpy_integer_is_refused_rather_than_stored_as_bytes(rows: sqlite3.Co
 
 
 @pytest.fixture
-def database(store: Store, url: str) -> Iterator[Database]:
+def database(store: Store, url: str, database_path: Path) -> Iterator[Database]:
     """Connections like those of the store."""
     database = Database(make_url(url))
     yield database
@@ -338,6 +341,83 @@ def test_parts_and_shapes_of_an_older_database_are_still_read(url: str, database
     assert animal.posture.length_px == 60
 
 
+ROWS = {
+    1: (
+        (
+            "run (version, config_hash, config_json, segmenter, models_json, host, boot_id, started_utc_ns)",
+            "'0.1.0', 'abc', '{}', 'classical', '{}', 'box', 'boot', 0",
+        ),
+        (
+            "camera (kind, product, serial, firmware, location, variant, frame_rate_hz)",
+            "'simulated', 'T2S+', 'S1', '1.0', 'seed 1', 'v1', 25.0",
+        ),
+        (f"calibration ({', '.join(CALIBRATION_VALUES)})", f"1, 27.0, 31.5, 6000, {', '.join(['0.5'] * 11)}"),
+        (
+            "block (run_id, key, stratum, day, start_utc_ns, end_utc_ns, period_ns, expected, state, opened_utc_ns)",
+            "1, 'k', 'night', '2026-11-18', 0, 10, 5, 2, 'open', 0",
+        ),
+        (
+            "frame (run_id, camera_id, calibration_id, sequence, captured_utc_ns, captured_monotonic_ns, flags,"
+            " fpa_celsius, shutter_celsius)",
+            "1, 1, 1, 0, 1, 0, 0, 30.0, 30.0",
+        ),
+        ("planned_sample", "1, 0, 1, NULL"),
+        ("planned_sample", "1, 5, NULL, 'no_frame'"),
+        ("part_observation", "1, 2, 1, 2.0, 3.0, NULL, NULL, 10, NULL, 9, 30.0, 30.0, 31.0, 29.0, 32.0"),
+        (f"event (id, {EVENT_COLUMNS})", "1, 'e1', 1, 'animal_too_hot', 'opened', 'alert', 5, '{}', NULL"),
+        ("outbox (topic, payload, priority, created_utc_ns)", "'a', CAST('{}' AS BYTES), 3, 4"),
+        ("recording (block_id, path, sha256, frames, size_bytes, state)", f"1, 'a', '{'a' * 64}', 8, 9, 'complete'"),
+        ("gap (run_id, start_utc_ns, reason)", "1, 7, 'camera_lost'"),
+        ("counter", "'frames', 1"),
+    ),
+    4: (
+        ("minute_value", "60000000000, 2, 'body_mean_celsius', 1, 31.5, NULL, 0.5, 30"),
+        ("shape_observation", "1, 2, 4.0, 5.0, 60.0, 0.25, 7, NULL, NULL"),
+        ("scene_observation", "1, 33.0, NULL, NULL"),
+    ),
+    5: (
+        ("maintenance", "'m1', 'dosing', 100, 200, 'Ana', ''"),
+        (f"event (id, {EVENT_COLUMNS})", "2, 'e2', 1, 'animal_too_hot', 'acknowledged', 'alert', 6, '{}', 'e1'"),
+    ),
+    6: (("identity_observation", "1, 2, 2, 0.9, '', NULL, NULL, NULL, NULL"),),
+}
+"""What is stored in a database of a revision, beside what is there already."""
+
+
+def test_rows_of_every_revision_are_brought_to_the_newest(bare_url: str, tmp_path: Path) -> None:
+    as_bytes = "BLOB" if bare_url.startswith("sqlite") else "BYTEA"
+    for number, rows in ROWS.items():
+        older = tmp_path / f"revision-{number}"
+        shutil.copytree(MIGRATIONS, older, ignore=shutil.ignore_patterns("__pycache__", *from_revision(number + 1)))
+        upgrade(make_url(bare_url), utc_ns=NOW_UTC_NS + number * NS_PER_S, location=older)
+        values = (f"INSERT INTO {table} VALUES ({values})".replace("BYTES", as_bytes) for table, values in rows)
+        change(bare_url, *values)
+    with open_store(bare_url, outbox_limit=100) as store:
+        [found] = store.block_observations("k")
+        (animal,) = found.animals
+        assert (animal.animal, animal.track, animal.probability, animal.correction) == (2, 2, 0.9, None)
+        assert (animal.parts[0].max_celsius, animal.parts[0].outline_px, found.nest_celsius) == (32.0, 7, 33.0)
+        assert animal.posture is not None
+        assert store.coverage("k") == Coverage(expected=2, captured=1, missing_by_reason={"no_frame": 1})
+        assert [(each.event_id, each.state) for each in store.recent_events(9)] == [
+            ("e2", EventState.ACKNOWLEDGED),
+            ("e1", EventState.OPENED),
+        ]
+        assert [(each.state, each.freed_utc_ns) for each in store.all_recordings()] == [(RecordingState.COMPLETE, None)]
+        assert [(each.topic, each.payload) for each in store.queued_messages(after_id=0, limit=9)] == [("a", b"{}")]
+        assert [each.reason for each in store.gaps(open_only=True)] == ["camera_lost"]
+        assert [each.by for each in store.maintenance_between(0, 1000)] == ["Ana"]
+        [value] = store.minute_values(since_utc_ns=0, until_utc_ns=10**12)
+        assert (value.animal, value.value, value.samples) == (2, 31.5, 30)
+        assert store.counts().frames == 1
+        with store.correction_rows() as rows_of_corrections:
+            assert [each.said.animal for each in rows_of_corrections.identities(0, 9)] == [2]
+    engine = create_engine(bare_url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
 def test_what_measured_the_frames_of_an_older_database_is_not_known(
     url: str, database_path: Path, tmp_path: Path
 ) -> None:
@@ -398,6 +478,8 @@ def test_a_database_of_a_newer_program_is_refused_and_not_touched(
         pytest.param("sqlite:///:memory:", "the path of a file", id="in memory by name"),
         pytest.param("vivarium.db", "expected for instance sqlite:///", id="a bare path"),
         pytest.param("sqlite+nothing:////tmp/x.db", "no driver", id="unknown driver"),
+        pytest.param("mysql://rat@db/box", "expected sqlite.* got one that begins with mysql://", id="another kind"),
+        pytest.param("postgresql://db/box?password=x", "expected the password as in", id="a password that is shown"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_a_mistake_in_the_config(url: str, message: str) -> None:
