@@ -222,6 +222,7 @@ class Service:
         self._stack.enter_context(one_thread())
         self._stack.enter_context(DataDirectoryLock(settings.box.data_dir))
         first = first_networks(settings, self._first_networks)  # while the database is opened and capture begins
+        self._first_networks = None  # else it would hold them when others are in force
         self._stack.callback(first.end, LAST_CHANCE_S)
         self._earlier_life = EarlierLife(settings, started_utc_ns=self._started_utc_ns)
         self._earlier_life.give_way_if_full()
@@ -756,7 +757,7 @@ def run_service(
                         logger.info("strong-vivarium %s runs with %s", VERSION, config)
                     else:
                         logger.error("%s; strong-vivarium %s runs with %s", problem, VERSION, last_good)
-                    fallback = networks_before = None
+                    fallback = networks = networks_before = None
                     outcome, new = service.supervise(signals, lambda: load_settings(config))
             except VivariumError as error:  # also a port that is taken, or a database that cannot be opened
                 if fallback is None and problem is None and isinstance(error, ConfigError):

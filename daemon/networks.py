@@ -169,16 +169,15 @@ class Preparation:
     """
 
     def __init__(self, work: Callable[[threading.Event], Networks]) -> None:
-        self._work = work
         self._done, self._given_up = threading.Event(), threading.Event()
-        self._networks = Networks(segmenter=None, why_none=None)
-        self._thread = threading.Thread(target=self._run, name="networks", daemon=True)
+        self._networks: Networks | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), name="networks", daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[threading.Event], Networks]) -> None:
         be_nice()
         try:
-            self._networks = self._work(self._given_up)
+            self._networks = work(self._given_up)
         except Exception as error:  # whatever a file makes onnxruntime do: the service goes on
             if not isinstance(error, ModelError):
                 logger.exception("the networks could not be loaded")
@@ -187,9 +186,17 @@ class Preparation:
         finally:
             self._done.set()
 
-    def wait(self, timeout_s: float) -> Networks | None:
-        """What came of it; None when it is not over in time."""
-        return self._networks if self._done.wait(timeout_s) else None
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self._done.is_set()
+
+    def take(self, timeout_s: float) -> Networks | None:
+        """What came of it, once: it holds no networks that are exchanged later. None when it is not over in time."""
+        if not self._done.wait(timeout_s):
+            return None
+        networks, self._networks = self._networks, None
+        return networks
 
     def give_up(self) -> None:
         """Nobody wants them any more: it ends soon."""

@@ -144,7 +144,7 @@ class Reloader:
 
     def warm_up(self) -> None:
         """Wait for the networks of the start, not for long; to be called before anything is measured."""
-        networks = None if self._preparing is None else self._preparing[0].wait(WARM_UP_S)
+        networks = None if self._preparing is None else self._preparing[0].take(WARM_UP_S)
         if networks is None:
             why = f"the networks are not ready after {WARM_UP_S:g} s, and take over when they are"
             logger.warning("%s", why)
@@ -196,7 +196,7 @@ class Reloader:
             self._put_in_force(self._due)
         if self._segmenter.gpu_fails and self._preparing is None and not self._cpu_fails:
             self._leave_gpu()
-        networks = None if self._preparing is None else self._preparing[0].wait(0)
+        networks = None if self._preparing is None else self._preparing[0].take(0)
         if networks is None or self._preparing is None:
             return None
         ready = self._preparing[1]
@@ -206,7 +206,7 @@ class Reloader:
     def _prepare(self, work: Callable[[threading.Event], Networks], ready: Ready) -> None:
         if self._preparing is not None:
             self._preparing[0].give_up()
-            self._given_up = [each for each in self._given_up if each.wait(0) is None] + [self._preparing[0]]
+            self._given_up = [each for each in self._given_up if not each.over] + [self._preparing[0]]
         self._first = None
         self._preparing = Preparation(work), ready
 

@@ -19,7 +19,7 @@ from daemon.settings import Settings
 from daemon.status import Verdict
 from daemon.store.repository import Store
 from daemon.vision import resilient
-from daemon.vision.segmenter import Hardware, Model, load_model
+from daemon.vision.segmenter import THREAD_NAME, Hardware, Model, load_model
 from drivers.errors import StoreError
 from tests.models import BrokenGpu, write_model
 
@@ -218,6 +218,11 @@ def test_a_command_exchanges_models_and_tells_why_not(
         *_, last = give_command(settings.mqtt, "reload", password=None, box="box1", timeout_s=30)
         return last.state, last.reason, last.message or ""
 
+    before = set(threading.enumerate())
+
+    def threads_of_networks() -> int:
+        return sum(thread.name.startswith(THREAD_NAME) for thread in set(threading.enumerate()) - before)
+
     with make_service(settings) as running:
         eventually(lambda: running.service.status().mqtt.state == "connected", "the broker")
         unet.write_bytes(unet.read_bytes()[:1000])
@@ -234,6 +239,7 @@ def test_a_command_exchanges_models_and_tells_why_not(
         new = load_model(unet, Hardware(provider="cpu")).sha256
         eventually(lambda: running.service.status().vision.models == {"unet": new}, "the new network")
         assert hashes(running)[-1] == {"unet": new}
+        eventually(lambda: threads_of_networks() == 1, "the threads of those that were refused or exchanged have ended")
 
 
 def test_networks_are_switched_off_and_on_without_a_restart(

@@ -82,9 +82,9 @@ def test_nobody_has_to_wait_for_networks_that_get_ready(tmp_path: Path) -> None:
         return open_networks(vision, most=1)
 
     preparation = Preparation(work)
-    assert preparation.wait(0) is None
+    assert preparation.take(0) is None
     let_go.set()
-    networks = preparation.wait(30)
+    networks = preparation.take(30)
     assert networks is not None
     assert isinstance(networks.segmenter, NetworkSegmenter)
     preparation.end(30)
@@ -95,7 +95,7 @@ def test_networks_that_end_in_an_error_nobody_expected_are_a_problem() -> None:
         raise MemoryError("no room")
 
     preparation = Preparation(work)
-    networks = preparation.wait(30)
+    networks = preparation.take(30)
     assert networks == Networks(segmenter=None, why_none="no room", problem="no room")
     preparation.end(30)
 
@@ -104,8 +104,8 @@ def test_networks_that_nobody_wants_any_more_end_soon(tmp_path: Path) -> None:
     endless = write_model(tmp_path / "endless.onnx", slow_steps=10_000_000)
     vision = VisionSettings(unet=str(endless), panoptic="off", provider="cpu", threads=1)
     preparation = Preparation(lambda given_up: find_networks(vision, most=1, given_up=given_up))
-    assert preparation.wait(0.2) is None
+    assert preparation.take(0.2) is None
     preparation.end(30)
-    networks = preparation.wait(0)
+    networks = preparation.take(0)
     assert networks is not None
     assert networks.problem is not None
