@@ -171,6 +171,9 @@ def run(
     except VivariumError as error:
         _complain(error)
         code = _WRONG
+    except Exception:  # the top of the service: it ends, with its reason in the journal
+        logger.exception("the service has failed")
+        code = 1
     if any(thread.daemon for thread in set(threading.enumerate()) - threads_before):
         _leave(code)
     raise typer.Exit(code)
@@ -181,10 +184,12 @@ def _leave(code: int) -> NoReturn:
 
     The interpreter's own end would stop them inside C++, which cannot bear it and aborts the process.
     """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 @app.command()

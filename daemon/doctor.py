@@ -26,7 +26,7 @@ from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.repository import attach_store
 from daemon.store.server import look_at
 from daemon.store.sqlite_file import why_damaged
-from daemon.store.upgrade import current_revision, head_revision
+from daemon.store.upgrade import current_revision, head_revision, is_known
 from daemon.vision.onnx_file import ModelError
 from daemon.vision.segmenter import missing_gpu
 from daemon.web.server import why_not
@@ -329,6 +329,14 @@ def _server(settings: Settings) -> Iterator[Finding]:
             good=False,
             found=f"{where}: {found.why_not_written}",
             remedy="let the user of database.url own the database: ALTER DATABASE ... OWNER TO ...",
+        )
+        return
+    if revision is not None and not is_known(revision):
+        yield Finding(
+            subject="database",
+            good=False,
+            found=f"{where}: revision {revision}, this program knows revisions up to {head}",
+            remedy="install the newer version again, or give another database",
         )
         return
     state = {head: f"revision {head}", None: "without tables, they will be made"}.get(

@@ -31,11 +31,11 @@ LATE_MINUTES = 5
 HOLD_BACK_MINUTES = 720
 """Minutes before a start that durations may have begun in."""
 
-MOST_AT_ONCE_MINUTES = HOLD_BACK_MINUTES
-"""Of more minutes at once only the last are judged, as at a start: the clock was set, or the machine slept.
+MOST_MISSING_MINUTES = 2 * DAY_MINUTES
+"""More minutes than these at once are passed over: the service was away, or the clock was set."""
 
-A minute takes a third of a millisecond with four animals, and frames wait meanwhile.
-"""
+MOST_LIVE_MINUTES = HOLD_BACK_MINUTES
+"""The same where frames wait meanwhile: a minute takes a third of a millisecond with four animals."""
 
 MARGIN_DAYS = 1
 """A baseline of n days reaches a little further back than n days."""
@@ -96,6 +96,8 @@ class MinuteRules:
         Of the housing room.
     settings : RulesSettings
         Quiet hours.
+    most_at_once : int
+        Of more missing minutes than these only the last are judged.
     """
 
     def __init__(
@@ -106,8 +108,10 @@ class MinuteRules:
         schedule: ScheduleSettings,
         zone: ZoneInfo,
         settings: RulesSettings,
+        most_at_once: int = MOST_MISSING_MINUTES,
     ) -> None:
         self.rules = tuple(rules)
+        self._most_at_once = most_at_once
         self._zone = zone
         self._local = LocalTime(zone, schedule)
         self._quiet = None if settings.quiet_hours is None else tuple(map(_minute_of_day, settings.quiet_hours))
@@ -258,19 +262,26 @@ class MinuteRules:
         return events
 
     def update_live(self, values: Sequence[MinuteValue]) -> list[Event]:
-        """`update` while frames wait: of more minutes than `MOST_AT_ONCE_MINUTES` the older are noted, not judged."""
+        """`update` where the clock may have leapt: the minutes of a leap come at once, before or after `advance`.
+
+        Those that are too many, and those that `advance` has judged without values, are noted and not judged.
+        """
         minutes = [value.minute_utc_ns // MINUTE_NS for value in values]
-        first = max(minutes, default=0) - MOST_AT_ONCE_MINUTES
-        if self._last is None or first <= self._last + 1:
-            return self.update(values)
-        events = self._judge_until(max(self._waiting)) if self._waiting else []
+        newest = max(minutes, default=0)
+        first = newest - self._most_at_once
+        if self._last is not None and newest > self._last - LATE_MINUTES:
+            first = max(first, self._last - LATE_MINUTES + 1)
         older: dict[int, list[MinuteValue]] = defaultdict(list)
         for minute, value in zip(minutes, values, strict=True):
             if minute < first:
                 older[minute].append(value)
+        if not older:
+            return self.update(values)
+        events = self._judge_until(max(self._waiting)) if self._waiting and max(self._waiting) < first else []
         for minute in sorted(older):
-            self._note(minute, older[minute], at_work=self._is_at_work(minute))
-        self._last = first - 1
+            if minute > newest - RAW_MINUTES:
+                self._note(minute, older[minute], at_work=self._is_at_work(minute))
+        self._last = first - 1 if self._last is None else max(self._last, first - 1)
         return events + self.update([value for minute, value in zip(minutes, values, strict=True) if minute >= first])
 
     def advance(self, now_utc_ns: int) -> list[Event]:
@@ -308,7 +319,7 @@ class MinuteRules:
 
     def _judge_until(self, last: int) -> list[Event]:
         first = min(self._waiting, default=last) if self._last is None else self._last + 1
-        first = max(first, last - MOST_AT_ONCE_MINUTES + 1)
+        first = max(first, last - self._most_at_once + 1)
         events = []
         for minute in range(first, last + 1):
             events += self._take(minute, self._waiting.pop(minute, []))

@@ -185,6 +185,8 @@ class Preparation:
             self._networks = Networks(segmenter=None, why_none=problem, problem=problem)
         finally:
             self._done.set()
+            if self._given_up.is_set():
+                self._networks = None
 
     @property
     def over(self) -> bool:
@@ -201,6 +203,7 @@ class Preparation:
     def give_up(self) -> None:
         """Nobody wants them any more: it ends soon."""
         self._given_up.set()
+        self._networks = None
 
     def end(self, timeout_s: float) -> None:
         """Give up, and wait for its thread."""

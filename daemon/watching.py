@@ -7,7 +7,7 @@ from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import plot
 from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, in_words, planned_at
-from daemon.minute_rules import RAW_MINUTES, MinuteRules, RuleStanding
+from daemon.minute_rules import MOST_LIVE_MINUTES, MOST_MISSING_MINUTES, RAW_MINUTES, MinuteRules, RuleStanding
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
 from daemon.overlay import draw, to_png
@@ -30,7 +30,9 @@ _EVENTS_LOOKED_BACK_NS = 3 * 86_400 * 1_000_000_000
 """Events since then say what cools down, and what quiet hours hold back."""
 
 
-def minute_rules_of(settings: Settings, rules: Sequence[Rule]) -> MinuteRules:
+def minute_rules_of(
+    settings: Settings, rules: Sequence[Rule], *, most_at_once: int = MOST_MISSING_MINUTES
+) -> MinuteRules:
     """What judges these rules."""
     return MinuteRules(
         rules,
@@ -38,6 +40,7 @@ def minute_rules_of(settings: Settings, rules: Sequence[Rule]) -> MinuteRules:
         schedule=settings.schedule,
         zone=settings.zone,
         settings=settings.rules,
+        most_at_once=most_at_once,
     )
 
 
@@ -58,7 +61,7 @@ class Watching:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.rules = minute_rules_of(settings, settings.minute_rules())
+        self.rules = minute_rules_of(settings, settings.minute_rules(), most_at_once=MOST_LIVE_MINUTES)
         self._settings = settings
         self._plan = settings.maintenance
         self._zone = settings.zone
@@ -111,7 +114,7 @@ class Watching:
             If the database cannot be read: then nothing has changed.
         """
         before = self.rules
-        self.rules = minute_rules_of(self._settings, before.rules)
+        self.rules = minute_rules_of(self._settings, before.rules, most_at_once=MOST_LIVE_MINUTES)
         try:
             return self.restore(store, now_utc_ns)
         except StoreError:

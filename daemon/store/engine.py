@@ -103,7 +103,7 @@ def checked_url(text: str) -> URL:
             "database.url: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, "
             f"got one that begins with {url.drivername}://"
         )
-    if "password" in url.query:  # there it would be printed, and stored with the settings of each run
+    if any("password" in name for name in url.query):  # it would be printed, and stored with each run
         raise ConfigError("database.url: expected the password as in postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
     if is_sqlite(url) and (not url.database or url.database == ":memory:" or url.database.startswith("file:")):
         raise ConfigError(f"database.url: expected sqlite:/// and the path of a file, got {text!r}")

@@ -140,14 +140,21 @@ def _config(location: Path) -> Config:
     return config
 
 
-def _refuse_unknown(url: URL, current: str, head: str, location: Path) -> None:
+def is_known(revision: str, location: Path = MIGRATIONS) -> bool:
+    """Whether this program knows a revision, and can bring it to the newest."""
     try:
-        ScriptDirectory.from_config(_config(location)).get_revision(current)
-    except CommandError as error:
+        ScriptDirectory.from_config(_config(location)).get_revision(revision)
+    except CommandError:
+        return False
+    return True
+
+
+def _refuse_unknown(url: URL, current: str, head: str, location: Path) -> None:
+    if not is_known(current, location):
         raise StoreError(
             f"the database {url.render_as_string()} has revision {current}, this program knows revisions up to {head}: "
             "install the newer version again, or give another database"
-        ) from error
+        )
 
 
 def _check_soundness(connection: Connection, url: URL) -> None:

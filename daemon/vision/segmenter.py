@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Field = NDArray[np.float32]
 Provider = Literal["cuda", "cpu"]
 
-THREAD_NAME = "network"
+THREAD_NAME = "vision-network"
 """What the names of the models' own threads begin with."""
 
 MOST_THREADS = 4
@@ -390,7 +390,10 @@ class NetworkSegmenter:
         """
         started = [model.start(frames) for model in self.models]
         wait(started)
-        return {model.card.kind: each.result() for model, each in zip(self.models, started, strict=True)}
+        try:
+            return {model.card.kind: each.result() for model, each in zip(self.models, started, strict=True)}
+        finally:
+            started.clear()  # an error would hold them, and they it
 
     def _segment(self, frames: Field) -> list[Segmentation]:
         outputs = self.outputs(frames)

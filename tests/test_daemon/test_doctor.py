@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import time_machine
+from sqlalchemy import make_url, text
 
 import daemon.doctor
 from daemon.cli import main
@@ -25,6 +26,7 @@ from daemon.lock import DataDirectoryLock
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.service_status import ServiceState
 from daemon.settings import MQTT_PASSWORD_VARIABLE
+from daemon.store.engine import migration_engine
 from daemon.store.repository import open_store
 from drivers.usb import UsbBus
 from tests.databases import Server
@@ -189,6 +191,12 @@ def test_a_database_on_a_server_is_asked(config: Callable[..., Path], postgresql
     assert answers.good
     assert re.search(r"PostgreSQL \d+\.\d+, without tables, they will be made, .* MiB, answers in .* ms", answers.found)
     assert careless.found.startswith("fsync, full_page_writes is off: a power cut can take")
+    with postgresql.database() as url:
+        with migration_engine(make_url(url)).begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        newer = found(config(database=f'url = "{url}"'), "database")
+    assert newer.good is False
+    assert "revision 9999, this program knows revisions up to" in newer.found
     away = found(config(database=f'url = "postgresql+psycopg://rat:secret@127.0.0.1:{free_port}/box"'), "database")
     assert away.good is False
     assert "postgresql+psycopg://rat:***@127.0.0.1" in away.found

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.events import Event, EventKind, EventState
 from daemon.maintenance import Maintenance, Reason
-from daemon.minute_rules import MOST_AT_ONCE_MINUTES, MinuteRules
+from daemon.minute_rules import LATE_MINUTES, MOST_LIVE_MINUTES, MinuteRules
 from daemon.minute_series import (
     DAY_MINUTES,
     MAD_TO_SPREAD,
@@ -264,23 +264,63 @@ def test_a_clock_that_is_set_back_silences_nothing() -> None:
     assert [event.state for event in judged.update(back)] == [EventState.OPENED]
 
 
-def test_a_clock_that_comes_from_1970_makes_nobody_judge_half_a_century(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = rules(HOT)
-    judged.update_live([value(70 + k, 31, measure="ambient", animal=None) for k in range(8)])
-    looks: list[int] = []
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The minutes that are judged."""
+    seen: list[int] = []
     look = RuleState.look
 
-    def noted(state: RuleState, seen: Look, *, quiet: bool = False, rehearsal: bool = False) -> list[Event]:
-        looks.append(seen.minute)
-        return look(state, seen, quiet=quiet, rehearsal=rehearsal)
+    def noted(state: RuleState, new: Look, *, quiet: bool = False, rehearsal: bool = False) -> list[Event]:
+        seen.append(new.minute)
+        return look(state, new, quiet=quiet, rehearsal=rehearsal)
 
     monkeypatch.setattr(RuleState, "look", noted)
-    day = [value(FIRST + k, 31, measure="ambient", animal=None) for k in range(DAY_MINUTES)]
-    assert told(judged.update_live(day)) == [("opened", (DAY_MINUTES - MOST_AT_ONCE_MINUTES + 9) / 60)]
-    assert looks == [77, *range(FIRST + DAY_MINUTES - 1 - MOST_AT_ONCE_MINUTES, FIRST + DAY_MINUTES - 1)]
+    return seen
+
+
+def live(*which: Rule) -> MinuteRules:
+    return MinuteRules(
+        which, animals=1, schedule=SCHEDULE, zone=ZONE, settings=RulesSettings(), most_at_once=MOST_LIVE_MINUTES
+    )
+
+
+def hot(first: int, minutes: int) -> list[MinuteValue]:
+    return [value(first + k, 31, measure="ambient", animal=None) for k in range(minutes)]
+
+
+def test_a_clock_that_comes_from_1970_makes_nobody_judge_half_a_century(looks: list[int]) -> None:
+    judged = live(HOT)
+    judged.update_live(hot(70, 8))
+    looks.clear()
+    assert told(judged.update_live(hot(FIRST, DAY_MINUTES))) == [("opened", (DAY_MINUTES - MOST_LIVE_MINUTES + 9) / 60)]
+    last = FIRST + DAY_MINUTES - 1  # waits for what else may come of it
+    assert looks == [77, *range(last - MOST_LIVE_MINUTES, last)]
+    looks.clear()
     unsure = judged.advance((FIRST + 3 * DAY_MINUTES) * MINUTE_NS)
     assert [(event.state, event.data["reason"]) for event in unsure] == [(EventState.UPDATED, "cannot_tell")]
-    assert len(looks) <= 2 + 2 * MOST_AT_ONCE_MINUTES
+    assert len(looks) == 1 + MOST_LIVE_MINUTES
+
+
+@pytest.mark.parametrize("hours", [3, 20, 24 * 365 * 50])
+def test_minutes_of_a_leap_that_were_judged_as_missing_are_not_judged_again(hours: int, looks: list[int]) -> None:
+    judged = live(HOT)
+    start = FIRST + DAY_MINUTES - 60 * hours
+    (opened,) = judged.update_live(hot(start - 30, 30))
+    assert opened.state is EventState.OPENED
+    events = judged.advance((FIRST + DAY_MINUTES) * MINUTE_NS)  # a frame from before the leap is still at hand
+    looks.clear()
+    empty = [value(start + k, None, measure="ambient", animal=None) for k in range(60 * hours)[-DAY_MINUTES:]]
+    events += judged.update_live(empty)
+    events += judged.update_live(hot(FIRST + DAY_MINUTES, 1))
+    assert len(looks) <= LATE_MINUTES
+    assert [event.data["reason"] for event in events] == ["cannot_tell"]
+    for minute in range(FIRST + DAY_MINUTES + 1, FIRST + DAY_MINUTES + 10):
+        events += judged.update_live(hot(minute, 1))
+    assert [(event.state, event.data.get("reason")) for event in events] == [
+        (EventState.UPDATED, "cannot_tell"),
+        (EventState.UPDATED, "can_tell"),
+    ]
+    assert looks == sorted(looks)
 
 
 def test_quiet_hours_go_by_the_local_clock() -> None:

@@ -524,8 +524,9 @@ def test_the_write_ahead_log_is_bounded(
 
 
 def test_two_programs_write_beside_each_other_and_numbers_are_in_the_order_of_the_commits(
-    url: str, begin_run: Callable[[Store], Ids], observation: MakeObservation
+    url: str, begin_run: Callable[[Store], Ids], observation: MakeObservation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("daemon.store.engine.BUSY_TIMEOUT_S", 60.0)  # of a slow disk: SQLite lets nobody go first
     each, seen = 25, list[int]()
     failures: list[StoreError] = []
     done = threading.Event()
