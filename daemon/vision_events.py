@@ -39,6 +39,8 @@ class VisionEvents:
         before, self._told = self._told, state
         if before is None and state.degraded and self._open is not None:  # still so after a restart: told already
             return []
+        if self._open is not None and state.degraded and before is not None and state.mode is before.mode:
+            return [self._event(EventState.UPDATED, state, at_utc_ns)]  # by more or by less, it is one condition
         events = []
         if self._open is not None:
             events.append(self._event(EventState.CLOSED, state, at_utc_ns))
@@ -56,5 +58,5 @@ class VisionEvents:
             severity=_SEVERITIES[state.mode],
             at_utc_ns=at_utc_ns,
             data={"mode": state.mode.value, "one_frame_of": state.every, "reason": state.reason},
-            opened_event_id=self._open if what is EventState.CLOSED else None,
+            opened_event_id=None if what is EventState.OPENED else self._open,
         )

@@ -144,7 +144,7 @@ def test_a_slow_network_measures_some_frames_and_capture_goes_on(
         assert nothing_gave_way(running)
         left_out = running.evidence.rows("SELECT count(*) FROM frame WHERE not_measured = 'model_slow'")[0][0]
         assert running.service.status().vision.left_out == left_out
-    told = events(running)  # more than two where the machine makes another n of it
+    told = [each for each in events(running) if each[0] != "updated"]  # where the machine makes another n of it
     assert [state for state, _ in told] == ["opened", "closed"] * (len(told) // 2)
     assert {evidence["mode"] for state, evidence in told if state == "opened"} == {"thinned"}
     assert all(evidence["one_frame_of"] > 1 for state, evidence in told if state == "opened")

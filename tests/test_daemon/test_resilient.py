@@ -384,6 +384,20 @@ def test_events_open_and_close_with_the_condition() -> None:
     assert (opened.at_utc_ns, closed_again.at_utc_ns) == (2, 5)
 
 
+def test_a_condition_that_becomes_worse_or_better_is_updated() -> None:
+    worse = replace(THINNED, every=6, reason="they take 180 ms")
+    states = iter([THINNED, worse, worse, THINNED, WELL])
+    events = VisionEvents(lambda: next(states))
+    told = [event for moment in range(5) for event in events.update(moment)]
+    assert [(event.state, event.data["one_frame_of"], event.at_utc_ns) for event in told] == [
+        (EventState.OPENED, 3, 0),
+        (EventState.UPDATED, 6, 1),
+        (EventState.UPDATED, 3, 3),
+        (EventState.CLOSED, 1, 4),
+    ]
+    assert {event.opened_event_id for event in told[1:]} == {told[0].event_id}
+
+
 @pytest.mark.parametrize(("state", "closes"), [(AWAY, False), (WELL, True), (NONE, True)])
 def test_a_condition_that_was_open_before_a_restart_is_told_once(state: VisionState, closes: bool) -> None:
     before = VisionEvents(lambda: AWAY)
