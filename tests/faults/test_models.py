@@ -128,7 +128,7 @@ def test_a_slow_network_measures_some_frames_and_capture_goes_on(
     slow = write_model(tmp_path / "slow.onnx", slow_steps=steps_for(SLOW_S, tmp_path))
     settings = make_settings(vision=with_model(slow), recording={"enabled": False})
     with make_service(settings) as running:
-        eventually(lambda: mode(running) == "thinned", "frames are left out")
+        eventually(lambda: mode(running) == "thinned", "frames are left out", 90)  # on a machine that does other things
         since, captured = running.evidence.newest_frame(), running.service.status().camera.frames
         eventually(lambda: running.evidence.newest_frame() > since + 15, "frames are stored")
         rows = running.evidence.rows("SELECT not_measured FROM frame WHERE id > ?", since)
