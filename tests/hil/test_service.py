@@ -1,6 +1,6 @@
 """The installed service under the real systemd, on a virtual T2S+, through unplugging, silence and power cuts.
 
-Run by `make test-hil`. VIVARIUM_HIL_UNPLUGS and VIVARIUM_HIL_POWERCUTS say how often: 20 and 5 by default, 3 and 1 in a
+Run by `make test-hil`. VIVARIUM_HIL_UNPLUGS and VIVARIUM_HIL_POWERCUTS say how often: 20 and 5 by default, 3 and 2 in a
 short run.
 """
 
@@ -36,7 +36,7 @@ from tests.hil.guest.machine import Job, Results
 pytestmark = pytest.mark.timeout(7200)
 
 UNPLUGS = int(os.environ.get("VIVARIUM_HIL_UNPLUGS", "3" if SHORT else "20"))
-POWER_CUTS = int(os.environ.get("VIVARIUM_HIL_POWERCUTS", "1" if SHORT else "5"))
+POWER_CUTS = int(os.environ.get("VIVARIUM_HIL_POWERCUTS", "2" if SHORT else "5"))
 COARSE = "--coarse-packets"
 TOLERANCE_CELSIUS = 0.05
 ROUNDING_CELSIUS = 0.001
@@ -329,9 +329,9 @@ def test_power_cuts_lose_no_acknowledged_event_and_hardly_a_frame(life: Life) ->
         f"{len(life.cuts)} power cuts: {sum(len(cut.lost_events) for cut in life.cuts)} acknowledged events lost, "
         f"at most {max(cut.lost_frames_s for cut in life.cuts):.2f} s of frames lost"
     )
-    assert len(life.cuts) >= 1
+    assert len(life.cuts) >= 2, "until the first nothing may have happened that makes an event"
     assert all(cut.recorded > 0 for cut in life.cuts)
-    assert len(life.cuts[-1].acknowledged) >= 2 * len(life.cuts)
+    assert len(life.cuts[-1].acknowledged) >= 2 * (len(life.cuts) - 1)
     assert [cut.lost_events for cut in life.cuts] == [set()] * len(life.cuts)
     assert max(cut.lost_frames_s for cut in life.cuts) <= 1.5
 
