@@ -122,7 +122,7 @@ test-hil: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## Test the virtua
 	VIVARIUM_HIL=1 $(BIN)/python -m pytest -rs -s tests/hil
 
 .PHONY: test-hil-short
-test-hil-short: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## The same in five minutes: both cameras, the service, unplugs, two power cuts
+test-hil-short: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## The short ones of them: both cameras, the service, unplugs, two power cuts
 	VIVARIUM_HIL=short $(BIN)/python -m pytest -rs -s tests/hil
 
 # Where the guest cannot be built the tests say why and are skipped.

@@ -202,7 +202,8 @@ def test_a_thread_that_dies_ends_the_process_with_an_error(
     make_manager: MakeManager, config: Callable[..., str], eventually: "Eventually"
 ) -> None:
     faults = {name: f"die:{name}" for name in ("capture", "worker", "recorder", "publisher", "caretaker", "commands")}
-    faults["mistake"] = "err:worker"
+    faults |= {"mistake": "err:worker", "mistake at the top": "err:supervisor"}
+    said = {"mistake": "worker: RuntimeError", "mistake at the top": "the service has failed"}
     managers = {name: make_manager(name) for name in faults}
     for name, manager in managers.items():
         manager.start(faults[name], config(name, networks=False))
@@ -215,9 +216,7 @@ def test_a_thread_that_dies_ends_the_process_with_an_error(
         code = manager.process.wait(60)
         ended_s[name] = time.monotonic() - start
         assert code not in (0, -signal.SIGABRT), name
-        assert (
-            f"the {name} thread has died" if name != "mistake" else "worker: RuntimeError"
-        ) in manager.log.read_text()
+        assert said.get(name, f"the {name} thread has died") in manager.log.read_text()
     print(  # noqa: T201  # the figures
         "the process ended " + ", ".join(f"{seconds:.1f} s after the {name}" for name, seconds in ended_s.items())
     )
