@@ -1,15 +1,17 @@
 """The container of recordings: whole transfers as FFV1 pictures of 256 x 196 words of 16 bits, in Matroska.
 
 Every frame is a key frame of four slices with a checksum each, so that any frame can be read alone and a damaged one
-is known. Each is also a cluster of its own, handed to the kernel as soon as the next one comes: a process that is
-killed loses the newest frame only, and a file cut anywhere is readable up to its last complete cluster.
+is known. Each is also a cluster of its own, and a file cut anywhere is readable up to its last complete cluster. FFmpeg
+hands a cluster to the kernel when the next frame comes, which at one frame a second is a second later; `sync` puts the
+newest one there before, where FFmpeg will write the same bytes again.
 """
 
 import errno
 import logging
+import os
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Self
@@ -21,6 +23,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from drivers.cluster import HEAD_BYTES, cluster_of, length_of
 from drivers.errors import RecordingError
 from drivers.t2s_protocol import IMAGE_WIDTH, TRANSFER_ROWS
 
@@ -124,8 +127,10 @@ class TransferWriter:
 
     def __init__(self, path: Path, *, header_json: str, frame_rate_hz: Fraction) -> None:
         self._path = path
-        with as_recording_error(path, "begin the recording"):
-            self._container = _output(path, header_json)
+        self._newest: tuple[bytes, int] | None = None
+        self._ahead_at: int | None = None
+        with as_recording_error(path, "begin the recording"), ExitStack() as undo:
+            self._container = undo.enter_context(_output(path, header_json))
             self._stream = self._container.add_stream(
                 CODEC,
                 rate=max(_SLOWEST_RATE, frame_rate_hz.limit_denominator(_SLOWEST_RATE.denominator)),
@@ -136,13 +141,26 @@ class TransferWriter:
             self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
             self._stream.codec_context.thread_count = 1
             self._container.start_encoding()
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            undo.pop_all()
 
     def write(self, transfer: NDArray[np.uint16], pts_ms: int) -> None:
         """Append one transfer, shape (196, 256); presentation times must rise."""
         frame = av.VideoFrame.from_ndarray(transfer, format=PIXEL_FORMAT)
         frame.pts, frame.time_base = pts_ms, TIME_BASE
         with as_recording_error(self._path, "write a frame"):
-            self._container.mux(self._stream.encode(frame))
+            (packet,) = self._stream.encode(frame)
+            self._newest = None
+            self._container.mux_one(packet)
+        self._newest = bytes(packet), pts_ms
+
+    def sync(self) -> None:
+        """Wait until all frames are on the disk."""
+        with as_recording_error(self._path, "bring it to the disk"):
+            if self._newest is not None:
+                self._write_ahead(*self._newest)
+                self._newest = None
+            os.fdatasync(self._descriptor)
 
     def finish(self) -> None:
         """Write the index and the duration, and let go of the file; it is let go even if that fails."""
@@ -150,7 +168,28 @@ class TransferWriter:
             try:
                 self._container.mux(self._stream.encode(None))
             finally:
-                self._container.close()
+                try:
+                    self._container.close()
+                finally:
+                    os.close(self._descriptor)
+
+    def _write_ahead(self, picture: bytes, pts_ms: int) -> None:
+        """Put the newest frame where FFmpeg, which holds it back, is going to write it."""
+        self._ahead_at = place = self._end_of_what_is_written()
+        rest = memoryview(cluster_of(picture, pts_ms))
+        while rest:
+            written = os.pwrite(self._descriptor, rest, place)
+            place, rest = place + written, rest[written:]
+
+    def _end_of_what_is_written(self) -> int:
+        """Where FFmpeg goes on: after its last cluster, whatever had been put there ahead."""
+        size = os.fstat(self._descriptor).st_size
+        if self._ahead_at is None:
+            return size
+        place = self._ahead_at
+        while place < size and (length := length_of(os.pread(self._descriptor, HEAD_BYTES, place))) is not None:
+            place += length
+        return place
 
 
 def _output(path: Path, header_json: str) -> OutputContainer:

@@ -6,7 +6,6 @@ While a recording grows it is `NAME.part.mkv` with a journal `NAME.part.jsonl`; 
 """
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -108,8 +107,7 @@ class RecordingWriter:
             self._corrections = CorrectionNotes(self._journal.correction_words, self._journal.correction)
             undo.callback(names.part.unlink, missing_ok=True)
             self._video = new_file(names.part, header)
-            self._descriptor = os.open(names.part, os.O_RDONLY | os.O_CLOEXEC)
-            undo.callback(os.close, self._descriptor)
+            undo.callback(self._let_go_of_video)
             sync_directory(path.parent)
             undo.pop_all()
 
@@ -245,9 +243,7 @@ class RecordingWriter:
         if self._frames:
             raise ValueError(f"{self._names.final} holds {self._frames} frames and is not discarded")
         if self._summary is None:
-            with suppress(RecordingError):
-                self._video.finish()
-            os.close(self._descriptor)
+            self._let_go_of_video()
             self._summary = self._unfinished(JournalContent(header=self._header))
         try:
             with as_recording_error(self._names.final, "remove it"):
@@ -290,18 +286,20 @@ class RecordingWriter:
     def _sync_if_due(self, now_monotonic_ns: int) -> None:
         if self._sync_interval_ns is None:
             return
-        if self._synced_monotonic_ns is None:
-            self._synced_monotonic_ns = now_monotonic_ns
-        elif now_monotonic_ns - self._synced_monotonic_ns >= self._sync_interval_ns:
+        synced_ns = self._synced_monotonic_ns
+        if synced_ns is None or now_monotonic_ns - synced_ns >= self._sync_interval_ns:
             self._journal.sync()
-            os.fdatasync(self._descriptor)
+            self._video.sync()
             self._synced_monotonic_ns = now_monotonic_ns
+
+    def _let_go_of_video(self) -> None:
+        with suppress(RecordingError):
+            self._video.finish()
 
     def _finish(self, until_utc_ns: int, reason: str) -> RecordingSummary:
         for step in (self._video.finish, lambda: self._journal.ended(until_utc_ns, reason), self._journal.sync):
             with suppress(RecordingError), self._remembering_failure("finish"):
                 step()
-        os.close(self._descriptor)
         content = JournalContent(header=self._header)
         try:
             with self._remembering_failure("finish"):

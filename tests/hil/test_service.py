@@ -323,7 +323,8 @@ def test_power_cuts_lose_no_acknowledged_event_and_hardly_a_frame(life: Life) ->
     for number, cut in enumerate(life.cuts, start=1):
         say(
             f"cut {number}: {len(cut.acknowledged)} events acknowledged, {len(cut.lost_events)} lost; "
-            f"{cut.recorded} frames, {cut.lost_frames_s:.2f} s lost; database {cut.findings['integrity']}"
+            f"{cut.recorded} frames at {cut.rate_hz:g} fps, {cut.lost_frames_s:.2f} s lost; "
+            f"database {cut.findings['integrity']}"
         )
     say(
         f"{len(life.cuts)} power cuts: {sum(len(cut.lost_events) for cut in life.cuts)} acknowledged events lost, "
@@ -331,6 +332,9 @@ def test_power_cuts_lose_no_acknowledged_event_and_hardly_a_frame(life: Life) ->
     )
     assert len(life.cuts) >= 2, "until the first nothing may have happened that makes an event"
     assert all(cut.recorded > 0 for cut in life.cuts)
+    assert {cut.rate_hz for cut in life.cuts} == {1.0, 25.0}, (
+        "the block of the first jobs goes on; then a full one begins"
+    )
     assert len(life.cuts[-1].acknowledged) >= 2 * (len(life.cuts) - 1)
     assert [cut.lost_events for cut in life.cuts] == [set()] * len(life.cuts)
     assert max(cut.lost_frames_s for cut in life.cuts) <= 1.5

@@ -20,11 +20,19 @@ import numpy as np
 import pytest
 
 from drivers.clock import NS_PER_S
+from drivers.cluster import cluster_of
 from drivers.decoder import FrameDecoder
 from drivers.errors import RecordingError
 from drivers.frame import FrameFlag, RawFrame, ThermalFrame
 from drivers.matroska import slices_are_intact
-from drivers.recording import Recording, RecordingHeader, RecordingSummary, RecordingWriter, close_leftovers
+from drivers.recording import (
+    SYNC_INTERVAL_S,
+    Recording,
+    RecordingHeader,
+    RecordingSummary,
+    RecordingWriter,
+    close_leftovers,
+)
 from drivers.sidecar import MissingRange, PlanAccount, Sidecar
 from drivers.t2s_protocol import (
     IMAGE_HEIGHT,
@@ -95,16 +103,29 @@ def append_all(writer: RecordingWriter, frames: Sequence[ThermalFrame]) -> None:
         writer.append(frame, planned_utc_ns=planned(frame.sequence - 100))
 
 
-def record(path: Path, header: RecordingHeader, frames: Sequence[ThermalFrame]) -> RecordingSummary:
-    with RecordingWriter(path, header) as writer:
+def record(
+    path: Path,
+    header: RecordingHeader,
+    frames: Sequence[ThermalFrame],
+    *,
+    sync_interval_s: float | None = SYNC_INTERVAL_S,
+) -> RecordingSummary:
+    with RecordingWriter(path, header, sync_interval_s=sync_interval_s) as writer:
         append_all(writer, frames)
         return writer.close()
 
 
-def crash(directory: Path, header: RecordingHeader, frames: Sequence[ThermalFrame]) -> Path:
+def crash(
+    directory: Path,
+    header: RecordingHeader,
+    frames: Sequence[ThermalFrame],
+    *,
+    sync_interval_s: float | None = SYNC_INTERVAL_S,
+) -> Path:
     """What a killed writer leaves in a directory: the files as the kernel has them before they are closed."""
     directory.mkdir()
-    with RecordingWriter(directory.with_name("alive") / "block.mkv", header) as writer:
+    alive = directory.with_name("alive") / "block.mkv"
+    with RecordingWriter(alive, header, sync_interval_s=sync_interval_s) as writer:
         append_all(writer, frames)
         for suffix in (".part.mkv", ".part.jsonl"):
             shutil.copy(directory.with_name("alive") / f"block{suffix}", directory)
@@ -128,6 +149,12 @@ def picture_ends(path: Path) -> list[int]:
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         return [(packet.pos or 0) + SIMPLE_BLOCK_HEADER_BYTES + packet.size for packet in packets]
+
+
+def from_first_cluster(path: Path) -> bytes:
+    """All of a file but its head, in which FFmpeg gives it a random number."""
+    content = path.read_bytes()
+    return content[content.index(b"\x1f\x43\xb6\x75") :]
 
 
 # What is written is read back
@@ -177,7 +204,7 @@ def test_a_growing_recording_can_be_read(tmp_path: Path, header: RecordingHeader
     with RecordingWriter(tmp_path / "block.mkv", header) as writer:
         append_all(writer, frames)
         with Recording(tmp_path / "block.part.mkv") as recording:
-            assert transfers(recording) == payloads(frames)[:-1], "the newest is still in the writer's hands"
+            assert transfers(recording) == payloads(frames), "the newest, too"
             assert recording[3].calibration == frames[3].calibration
             assert recording[3].raw.sequence == frames[3].sequence
 
@@ -189,7 +216,42 @@ def test_flat_pictures_reach_the_disk_as_soon_as_noisy_ones(
     with RecordingWriter(tmp_path / "block.mkv", header) as writer:
         append_all(writer, flat)
         with Recording(tmp_path / "block.part.mkv") as recording:
-            assert transfers(recording) == payloads(flat)[:-1]
+            assert transfers(recording) == payloads(flat)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_frames_brought_to_the_disk_ahead_of_ffmpeg_leave_the_file_that_ffmpeg_writes(
+    tmp_path: Path, header: RecordingHeader, frames: list[ThermalFrame], flat: bool
+) -> None:
+    """Down to the last byte, of small clusters and large ones, and with several frames between two syncs."""
+    taken = [replace(frame, transfer=np.zeros_like(frame.transfer)) for frame in frames] if flat else frames
+    left = record(tmp_path / "left.mkv", header, taken, sync_interval_s=None)
+    for interval_s in (0.0, 0.9, 2.5, 60.0):
+        ahead = record(tmp_path / f"{interval_s}.mkv", header, taken, sync_interval_s=interval_s)
+        assert from_first_cluster(ahead.path) == from_first_cluster(left.path), f"every {interval_s} s"
+
+
+def test_what_was_put_ahead_is_overwritten_whatever_was_there(
+    tmp_path: Path, header: RecordingHeader, frames: list[ThermalFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should FFmpeg write a cluster otherwise one day, shorter or longer, the file is still the one it writes."""
+    left = record(tmp_path / "left.mkv", header, frames, sync_interval_s=None)
+    for more in (-700, 1, 40_000):
+
+        def other(picture: bytes, pts_ms: int, more: int = more) -> bytes:
+            return cluster_of(picture[:more] if more < 0 else picture + bytes(more), pts_ms)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("drivers.matroska.cluster_of", other)
+            with RecordingWriter(tmp_path / f"{more}.mkv", header) as writer:
+                append_all(writer, frames)
+                ends = picture_ends(tmp_path / f"{more}.part.mkv")
+        assert len(ends) == len(frames)
+        with Recording(tmp_path / f"{more}.mkv") as recording:
+            recording.verify()
+            assert transfers(recording) == payloads(frames)
+        if more < 40_000:
+            assert from_first_cluster(writer.path) == from_first_cluster(left.path)
 
 
 def test_ffmpeg_on_the_command_line_reads_the_same_words(
@@ -601,22 +663,25 @@ def test_a_killed_writer_loses_at_most_two_frames_and_accounts_for_all(
             assert np.frombuffer(frame.raw.payload, "<u2")[-1] == frame.raw.sequence == frame.index
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "kept"), [pytest.param(0.9, 8, id="each second"), pytest.param(None, 7, id="left to the system")]
+)
 def test_a_leftover_is_closed_with_index_sidecar_and_all_planned_instants(
-    tmp_path: Path, header: RecordingHeader, frames: list[ThermalFrame]
+    tmp_path: Path, header: RecordingHeader, frames: list[ThermalFrame], interval_s: float | None, kept: int
 ) -> None:
-    path = crash(tmp_path / "crashed", header, frames[:8])
+    path = crash(tmp_path / "crashed", header, frames[:8], sync_interval_s=interval_s)
     (summary,) = close_leftovers(tmp_path / "crashed", accounted_until_utc_ns=planned(10))
     assert summary.path == path
-    assert (summary.frames, summary.captured, summary.expected) == (7, 7, 10)
-    assert summary.missing == {"lost_in_crash": 1, "service_down": 2}
+    assert (summary.frames, summary.captured, summary.expected) == (kept, kept, 10)
+    assert summary.missing == ({"lost_in_crash": 1} if kept < 8 else {}) | {"service_down": 2}
     assert names_in(tmp_path / "crashed") == ["block.json", "block.mkv"]
     with av.open(str(path)) as container:
-        assert container.duration == 7_040_000, "the end of the last frame, in microseconds"
+        assert container.duration == kept * 1_000_000 + 40_000, "the end of the last frame, in microseconds"
     with Recording(path) as recording:
         recording.verify()
         assert recording.header == header
-        assert transfers(recording) == payloads(frames[:7])
-        assert [frame.calibration for frame in recording] == [frame.calibration for frame in frames[:7]]
+        assert transfers(recording) == payloads(frames[:kept])
+        assert [frame.calibration for frame in recording] == [frame.calibration for frame in frames[:kept]]
 
 
 def test_closing_leftovers_a_second_time_changes_nothing(
@@ -664,7 +729,7 @@ def test_a_picture_of_zeros_after_a_power_cut_does_not_count(
         file.seek(end - 4096)
         file.write(bytes(4096))
     (summary,) = close_leftovers(tmp_path, accounted_until_utc_ns=planned(6))
-    assert (summary.captured, summary.missing) == (4, {"lost_in_crash": 2})
+    assert (summary.captured, summary.missing) == (5, {"lost_in_crash": 1})
 
 
 def test_a_leftover_without_a_frame_is_set_aside_and_accounted_for(
@@ -699,11 +764,11 @@ def test_a_leftover_without_journal_keeps_its_pictures(
     crash(tmp_path / "crashed", header, frames[:5])
     (tmp_path / "crashed" / "block.part.jsonl").write_bytes(bytes(700))
     (summary,) = close_leftovers(tmp_path, accounted_until_utc_ns=planned(12))
-    assert (summary.frames, summary.captured, summary.missing) == (4, 0, {"lost_in_crash": 12})
+    assert (summary.frames, summary.captured, summary.missing) == (5, 0, {"lost_in_crash": 12})
     assert names_in(tmp_path / "crashed") == ["block.damaged.jsonl", "block.json", "block.mkv"]
     with Recording(summary.path) as recording:
         recording.verify()
-        assert transfers(recording) == payloads(frames[:4])
+        assert transfers(recording) == payloads(frames[:5])
 
 
 def test_a_recording_that_is_being_written_is_no_leftover(
@@ -804,9 +869,9 @@ def test_a_kill_between_any_two_steps_of_closing_leftovers_is_finished_at_the_ne
         assert names_in(directory) == ["block.json", "block.mkv"], directory
         with Recording(directory / "block.mkv") as recording:
             recording.verify()
-            assert transfers(recording) == payloads(frames[:3])
+            assert transfers(recording) == payloads(frames[:4])
             assert recording.sidecar is not None
-            assert recording.sidecar.missing_by_reason == {"lost_in_crash": 1, "service_down": 2}
+            assert recording.sidecar.missing_by_reason == {"service_down": 2}
 
 
 # Disks
@@ -858,7 +923,7 @@ def test_a_recording_whose_disk_was_full_is_closed_when_there_is_room_again(
     summary = writer.close(reason="disk_full")
     assert summary.path == tmp_path / "block.mkv"
     assert summary.captured + sum(summary.missing.values()) == 12
-    assert set(summary.missing) == {"write_failed", "disk_full"}
+    assert set(summary.missing) == {"disk_full"}, "what the disk refused was still in hand"
     assert names_in(tmp_path) == ["block.json", "block.mkv"]
     with Recording(summary.path) as recording:
         recording.verify()
@@ -892,11 +957,11 @@ def test_leftovers_wait_when_the_disk_is_full(
     assert "left for the next start" in caplog.text
     assert names_in(tmp_path / "crashed") == ["block.part.jsonl", "block.part.mkv"]
     (summary,) = close_leftovers(tmp_path / "crashed", accounted_until_utc_ns=planned(12))
-    assert summary.captured == 5
+    assert summary.captured == 6
 
 
 @pytest.mark.parametrize(
-    ("interval_s", "syncs"), [pytest.param(0.9, 11, id="each second"), pytest.param(None, 0, id="left to the system")]
+    ("interval_s", "syncs"), [pytest.param(0.9, 12, id="each second"), pytest.param(None, 0, id="left to the system")]
 )
 def test_frames_go_to_the_disk_once_a_second_of_their_own_time(
     tmp_path: Path,

@@ -35,6 +35,8 @@ class Cut:
     """The newest frame before the cut that a whole recording holds."""
     recorded: int
     """Frames of that recording."""
+    rate_hz: float
+    """Frames a second that were planned for it."""
 
     @property
     def lost_events(self) -> set[str]:
@@ -108,24 +110,26 @@ def _cut(box: Box, number: int, before: tuple[frozenset[str], int], powered: Pow
     """What the boot of this number found of the cut before it."""
     acknowledged, alive_ns = before
     folder = box.share / f"boot-{number}"
-    newest = _newest(folder)
+    last_frame_ns, recorded, rate_hz = _newest(folder)
     return Cut(
         acknowledged=acknowledged,
         alive_ns=alive_ns,
         ready_s=powered.when("READY"),
         recording_s=powered.when("RECORDING"),
         findings=json.loads((folder / "findings.json").read_text(encoding="utf-8")),
-        last_frame_ns=newest[0],
-        recorded=newest[1],
+        last_frame_ns=last_frame_ns,
+        recorded=recorded,
+        rate_hz=rate_hz,
     )
 
 
-def _newest(folder: Path) -> tuple[int, int]:
+def _newest(folder: Path) -> tuple[int, int, float]:
     """Time of the last frame among the recordings that this boot has closed, each proved against its sums."""
-    newest = (0, 0)
+    newest = (0, 0, 0.0)
     for path in folder.glob("*.mkv"):
         with Recording(path) as recording:
             recording.verify()
             for frame in recording:  # every one decodes
-                newest = max(newest, (frame.raw.captured_utc_ns, len(recording)))
+                rate_hz = _NS_PER_S / recording.header.period_ns
+                newest = max(newest, (frame.raw.captured_utc_ns, len(recording), rate_hz))
     return newest
