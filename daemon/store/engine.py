@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
@@ -46,6 +46,10 @@ WAL_LIMIT_BYTES = 16 * 1024**2
 CACHE_KIB = 512
 """Pages that each connection keeps. SQLite's own 2 MB fill over an hour, on each of up to six connections, and look
 like a leak; all that is read again and again fits into this."""
+
+READERS = 4
+"""So many may read at the same moment, and others wait for them. A connection to SQLite that was opened stays, with two
+files: how many there are shall not depend on who happened to look at the page when."""
 
 PRIMARY_CODE = 0xFF
 """The low byte of an extended result code of SQLite says what kind of error it is."""
@@ -160,7 +164,9 @@ class Database:
         self.url = url
         self._lock = threading.Lock()
         self._writer = _engine(url, begin="BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
-        self._readers = _engine(url, begin="BEGIN", read_only=True, pool_use_lifo=True)
+        self._readers = _engine(
+            url, begin="BEGIN", read_only=True, pool_size=READERS, max_overflow=0, pool_use_lifo=True
+        )
 
     @contextmanager
     def writing(self, action: str) -> Iterator[Connection]:
@@ -188,6 +194,18 @@ class Database:
         """
         with store_errors(action), _transaction(self._readers) as connection:
             yield connection
+
+    def open_readers(self) -> None:
+        """Open all that will ever read from a file, with what each keeps of it; where that fails, they wait for use."""
+        if not is_sqlite(self.url):
+            return
+        try:
+            with store_errors("open its connections"), ExitStack() as opened:
+                for _ in range(READERS):
+                    connection = opened.enter_context(self._readers.connect())
+                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")  # whoever asks reads the schema
+        except StoreError as error:
+            logger.warning("%s; they are opened one by one", error)
 
     def close(self) -> None:
         """Close all connections; the last one to go puts the write-ahead log into the database."""

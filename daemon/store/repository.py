@@ -762,6 +762,7 @@ def open_store(url: str, *, outbox_limit: int, clock: Clock | None = None) -> It
         if damaged is not None:
             with database.writing("number events on") as connection:
                 number_on_from(connection, utc_ns)
+        database.open_readers()
         yield Store(database, outbox_limit=outbox_limit, set_aside=damaged, copy=copy)
     finally:
         database.close()

@@ -263,11 +263,11 @@ def _assert_streaming(seen: dict[str, Any]) -> None:
 
 def _assert_degrees(results: Results, job: str, *, pixels: bool) -> None:
     """Degrees of each pixel as the simulator's own camera reads them, and of each body part as in the true scene."""
-    simulated = list(shots())
+    simulated, numbers = list(shots()), results[job]["numbers"]
     with np.load(results.share / f"{job}.npz") as arrays:
         celsius = arrays["celsius"]
     worst = worst_of_parts = 0.0
-    for number, seen in zip(results[job]["numbers"], celsius, strict=True):
+    for number, seen in zip(numbers, celsius, strict=True):
         worst = max(worst, float(np.abs(seen - simulated[number].frame.celsius).max()))
         scene = simulated[number].truth
         for truth in scene.truths:
