@@ -1,1 +1,3 @@
-"""What will leave in a standard format: models and tables."""
+"""What leaves in a standard format: models and tables."""
+
+import daemon  # noqa: F401 - before onnxruntime, which it keeps from reporting to its maker
