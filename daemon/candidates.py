@@ -1,6 +1,6 @@
 """Which animal each of several bodies is: every way to name them at once, and how likely each way is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import permutations
 
@@ -63,46 +63,69 @@ class Candidates:
         if not 1 <= count <= MOST_TOGETHER:
             raise ValueError(f"expected 1..{MOST_TOGETHER} animals, got {count}")
         self.count = count
-        self._shares = np.zeros(len(_orders(count)))
-        self._shares[0] = 1.0
+        self.orders = _orders(count)
+        """All ways, one a row: the animal by body."""
+        self.shares = np.zeros(len(self.orders))
+        """How likely each is."""
+        self.shares[0] = 1.0
 
-    def move(self, ways: Mapping[Way, float]) -> None:
+    def move(self, ways: Mapping[Way, float]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Bodies may have changed places.
 
         Parameters
         ----------
         ways : mapping of tuple of int to float
             For each body, the one that it was before -> how likely this is; of all ways together 1.
+
+        Returns
+        -------
+        (steps, ways) int, (steps, ways) float64
+            To which way each has gone in each of these steps, and with which weight.
         """
-        found = np.zeros_like(self._shares)
-        for way, share in ways.items():
-            found[_moved(self.count, way)] += share * self._shares
-        self._shares = found
+        targets = np.stack([_moved(self.count, way) for way in ways])
+        weights = np.outer(list(ways.values()), self.shares)
+        self.shares = np.zeros_like(self.shares)
+        np.add.at(self.shares, targets, weights)
+        return targets, weights
 
-    def weigh(self, speaks: NDArray[np.float64]) -> None:
-        """Take in for good what `posterior` says of it.
+    def likelier_than(self, least: float) -> NDArray[np.intp]:
+        """The ways that are."""
+        return np.flatnonzero(self.shares > least)
 
-        Parameters
-        ----------
-        speaks : (count, count) float64
-            Natural logarithm of what speaks for a body, the row, being an animal.
+    def settle(self, animals: Collection[int]) -> dict[int, float]:
+        """Take the likeliest of the ways that differ only in which of these animals is which.
+
+        Returns
+        -------
+        dict of int to float
+            Animal -> how likely it was that it is another of them.
         """
-        self._shares = np.maximum(self._weighed(speaks), _LEAST)
-        self._shares /= self._shares.sum()
+        orders = _orders(self.count)
+        best, of_them = orders[self.shares.argmax()], np.isin(orders, list(animals))
+        bodies = np.isin(best, list(animals))
+        rows = np.flatnonzero((of_them == bodies).all(axis=1))
+        settled = orders[rows].copy()
+        settled[:, bodies] = best[bodies]
+        changed = settled != orders[rows]
+        doubts = {int(animal): float((self.shares[rows] * (changed & (settled == animal)).any(axis=1)).sum())
+                  for animal in best[bodies]}  # fmt: skip
+        scale = self.count ** np.arange(self.count)[::-1]
+        shares = self.shares.copy()
+        shares[rows] = 0
+        np.add.at(shares, np.searchsorted(orders @ scale, settled @ scale), self.shares[rows])
+        self.shares = shares
+        return doubts
 
-    def posterior(self, speaks: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Probability that a body, the row, is an animal, the column, if that speaks for it too."""
-        shares = self._shares if speaks is None else self._weighed(speaks)
-        return (shares @ _held(self.count)).reshape(self.count, self.count)
+    def weigh(self, ways: NDArray[np.intp], speaks: NDArray[np.float64]) -> None:
+        """Take in what speaks for each of these ways, a natural logarithm; of the others nothing is said."""
+        whole = self.shares[ways].sum()
+        shares = self.shares[ways] * np.exp(speaks - speaks.max())
+        self.shares[ways] = np.maximum(whole * shares / shares.sum(), _LEAST)
+        self.shares /= self.shares.sum()
 
-    def _weighed(self, speaks: NDArray[np.float64]) -> NDArray[np.float64]:
-        totals = _held(self.count) @ speaks.ravel()
-        shares = self._shares * np.exp(totals - totals.max())
-        total = shares.sum()
-        if not total > 0:  # all that speaks for it was thought impossible
-            shares = np.exp(totals - totals.max())
-            total = shares.sum()
-        return np.asarray(shares / total)
+    def posterior(self) -> NDArray[np.float64]:
+        """Probability that a body, the row, is an animal, the column."""
+        return (self.shares @ _held(self.count)).reshape(self.count, self.count)
 
 
 def may_have_moved(costs: NDArray[np.float64], *, least: float) -> dict[Way, float]:

@@ -1,40 +1,23 @@
-"""Who each followed body is: what is sure, what is weighed, and what is learnt of how animals look meanwhile."""
+"""Who each followed body is: every way to name them, and what is learnt of how animals look by each of these ways."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.appearance import Appearances, Look
-from daemon.candidates import Candidates, Way
+from daemon.appearance import Appearances
+from daemon.candidates import CONFIDENT, Candidates, Way
 
-_FIRM = 0.999
-"""From this posterior on an animal's look is learnt."""
-_MAY_BE = 1e-4
-"""Animals that are less likely are not compared with."""
-
-_LIKELY = 0.95
-"""From this posterior on a body is taken for an animal of which too little was learnt to ever know it again ..."""
-_LITTLE_S = 120.0
-"""... as it was seen alone for less than this while it was known ..."""
-_LONG_S = 60.0
-"""... if the body has been seen alone for so long since and its look has not told more."""
-_AGREED = 12.0
-"""What then speaks for it, as a natural logarithm."""
+_VOID = 0.05
+"""What was learnt of animals without a number is void after such a doubt."""
+_POSSIBLE = 1e-9
+"""By ways that are less likely nothing is learnt."""
+_FIRST_S = 30.0
+"""An animal has its number for good once it has been seen alone for so long."""
 _MAYBE = 0.1
 """What was learnt of an animal that is as likely may be wrong."""
 
 _Matrix = NDArray[np.float64]
-
-
-@dataclass(slots=True, eq=False)
-class _Unsure:
-    """What is weighed of a body while it is not sure who it is."""
-
-    taken: _Matrix
-    """What of this the candidates hold already, by animal."""
-    look: Look = field(default_factory=Look)
 
 
 class Naming:
@@ -47,34 +30,26 @@ class Naming:
 
     Notes
     -----
-    While it is known who a body is, its look teaches how this animal looks. From the moment on at which it may have
-    been taken for another it teaches nothing, and all that is seen of it is weighed against what was learnt before. If
-    that happens in the first minutes, in which hardly anything is learnt, the likeliest name is kept.
+    A filter over all ways to name the bodies, each with what the animals look like by it (as in interacting multiple
+    models, Blom and Bar-Shalom, IEEE Trans. Automatic Control 33 (1988) 780): where bodies may have changed places what
+    is known goes on by the ways before and after, mixed by their probability; what is seen speaks for the ways by
+    which it fits, and teaches by each of them. As looks are alike for minutes, each counts for a part of one.
+
+    An animal has its number for good once it has been seen alone for half a minute: what was learnt before is too
+    little to know it again. Where others may have changed places the likeliest way is taken, nobody is called by their
+    numbers from then on until they have been seen for so long, and what was learnt in great doubt is forgotten.
     """
 
     def __init__(self, animals: int) -> None:
         self._animals = animals
         self._who = Candidates(animals)
-        self._looks = Appearances(animals)
-        self._unsure: dict[int, _Unsure] = {}
-        self._at_s = 0.0
+        self._looks = Appearances(len(self._who.orders), animals)
+        self._numbered = {0} if animals == 1 else set()
+        self._doubted: set[int] = set()
 
     def move(self, ways: Mapping[Way, float]) -> None:
-        """Bodies may have changed places (see `Candidates.move`): by so much less do their looks from before count."""
-        moved = {body for way in ways for body, source in enumerate(way) if body != source}
-        self._take_in(moved)
-        self._who.move(ways)
-        for body in moved & self._unsure.keys():
-            stayed = sum(share for way, share in ways.items() if way[body] == body)
-            self._unsure[body].look.fade(stayed)
-            self._unsure[body].taken *= stayed
-
-    def met(self, bodies: Iterable[int]) -> None:
-        """These are together: what will be seen of them is not of one."""
-        together = set(bodies)
-        self._take_in(together)
-        for body in together:
-            self._unsure.pop(body, None)
+        """Bodies may have changed places (see `Candidates.move`)."""
+        self._looks.mix(*self._who.move(ways))
 
     def forget(self, bodies: Iterable[int]) -> None:
         """What was learnt of those that these may be was perhaps learnt of several that lay together."""
@@ -84,7 +59,7 @@ class Naming:
                 self._looks.forget(animal)
 
     def see(self, bodies: Mapping[int, NDArray[np.float64] | None], at_s: float, elapsed_s: float) -> _Matrix:
-        """Learn how those look that are known, and weigh how the others look.
+        """Take in how bodies look.
 
         Parameters
         ----------
@@ -99,50 +74,47 @@ class Naming:
         (bodies, animals) float64
             Probability that a body is an animal.
         """
-        self._at_s = at_s
-        posterior = self._posterior()
-        for body, seen in bodies.items():
-            animal = int(posterior[body].argmax())
-            if posterior[body, animal] >= _FIRM:
-                self.met((body,))
-                if seen is not None:
-                    self._looks.learn(animal, seen, at_s, elapsed_s)
-                continue
-            unsure = self._unsure.setdefault(body, _Unsure(np.zeros(self._animals)))
-            if seen is not None:
-                self._looks.compare(unsure.look, seen, elapsed_s)
-                unsure.look.add(seen, elapsed_s)
-            if posterior[body, animal] >= _LIKELY and unsure.look.seconds.max() >= _LONG_S:
-                self._agree(body, animal)
-        return self._posterior()
-
-    def _agree(self, body: int, animal: int) -> None:
-        """Let a body be an animal that has only just got its number: nothing but this would ever give it a name."""
-        if self._looks.seen_s(animal) < _LITTLE_S:
-            self._take_in({body})
-            speaks = np.zeros((self._animals, self._animals))
-            speaks[body, animal] = _AGREED
-            self._who.weigh(speaks)
-
-    def _posterior(self) -> _Matrix:
-        return self._who.posterior(self._speaks(self._unsure)[0] if self._unsure else None)
-
-    def _speaks(self, bodies: Iterable[int]) -> tuple[_Matrix, dict[int, _Matrix]]:
-        """What their looks say of these bodies that the candidates do not hold yet, and what they say in all."""
-        speaks, whole = np.zeros((self._animals, self._animals)), {}
+        looks = {body: seen for body, seen in bodies.items() if seen is not None}
+        ways = self._who.likelier_than(_POSSIBLE)
+        named = self._who.orders[ways]
+        if len(ways) > 1:
+            speaks = np.zeros(len(ways))
+            for body, seen in looks.items():
+                speaks += self._looks.log_likelihoods(ways, named[:, body], seen, at_s, elapsed_s)
+            self._who.weigh(ways, speaks)
         posterior = self._who.posterior()
-        for body in bodies:
-            unsure = self._unsure[body]
-            whole[body] = self._looks.log_likelihoods(unsure.look, posterior[body] >= _MAY_BE, self._at_s)
-            speaks[body] = whole[body] - unsure.taken
-        return speaks, whole
+        best = int(self._who.shares[ways].argmax())
+        for body, seen in looks.items():
+            self._looks.learn(ways, named[:, body], seen, at_s, elapsed_s, likeliest=best)
+        return self._posterior_of_numbered(posterior, int(ways[best]))
 
-    def _take_in(self, bodies: set[int]) -> None:
-        """Let the candidates hold what the looks of these bodies say."""
-        unsure = bodies & self._unsure.keys()
-        if not unsure:
-            return
-        speaks, whole = self._speaks(unsure)
-        self._who.weigh(speaks)
-        for body in unsure:
-            self._unsure[body].taken = whole[body]
+    def has_number(self, animal: int) -> bool:
+        """Whether anybody may be called so: not after a doubt that came before it could be known again."""
+        return animal not in self.doubted
+
+    @property
+    def doubted(self) -> frozenset[int]:
+        """Nobody is called so, but may be any of these."""
+        return frozenset(self._doubted - self._numbered)
+
+    def all_have_numbers(self) -> None:
+        """They had them before this start."""
+        self._numbered = set(range(self._animals))
+
+    def _posterior_of_numbered(self, posterior: _Matrix, best: int) -> _Matrix:
+        """The same, once it is settled which is which of those without a number."""
+        if len(self._numbered) == self._animals:
+            return posterior
+        self._numbered |= {
+            animal
+            for animal in range(self._animals)
+            if self._looks.seen_s(best, animal) >= _FIRST_S and posterior[:, animal].max() >= CONFIDENT
+        }
+        new = set(range(self._animals)) - self._numbered
+        if len(new) > 1:
+            for animal, doubt in self._who.settle(new).items():
+                if doubt > 1 - CONFIDENT:
+                    self._doubted.add(animal)
+                if doubt > _VOID:
+                    self._looks.forget(animal)
+        return self._who.posterior()

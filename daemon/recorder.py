@@ -97,7 +97,7 @@ class BlockRecorder:
     directory : Path
         Recordings go into one folder a day below it.
     sync : bool
-        Whether to bring each second to the disk; only a simulated day does without.
+        Whether to bring frames to the disk twice a second; only a simulated day does without.
     beat : callable
         Told whenever a unit of work is done.
     """

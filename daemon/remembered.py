@@ -82,6 +82,7 @@ def _sighting(animal: AnimalThen) -> Sighting:
         x_px=x_px,
         y_px=y_px,
         trunk_px=sum(part.area_px for part in animal.parts if part.part is not BodyPart.TAIL),
+        head_px=sum(part.area_px for part in animal.parts if part.part is BodyPart.HEAD),
         centres={part.part: (part.x_px, part.y_px) for part in animal.parts},
         celsius={part.part: part.mean_celsius for part in animal.parts if part.mean_celsius is not None},
     )

@@ -26,6 +26,8 @@ class Sighting:
     y_px: float
     trunk_px: int
     """Pixels of head and body."""
+    head_px: int
+    """Pixels of the head."""
     centres: dict[BodyPart, Point]
     """Of each part that is seen, (x, y)."""
     celsius: dict[BodyPart, float]
@@ -71,6 +73,7 @@ def sightings(regions: Regions, celsius: NDArray[np.float32]) -> list[Sighting]:
                 x_px=sum(share * x[number] for number in used),
                 y_px=sum(share * y[number] for number in used),
                 trunk_px=sum(areas[number] for number in trunk),
+                head_px=areas[parts[BodyPart.HEAD][0]] if BodyPart.HEAD in parts else 0,
                 centres={
                     part: (x[number] / areas[number], y[number] / areas[number]) for part, (number, _) in parts.items()
                 },

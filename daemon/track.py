@@ -29,7 +29,7 @@ _OVERLAP = 8.0
 """What full overlap of the masks speaks for a pair, as long as no time has passed."""
 _OVERLAP_S = 2.5
 """Masks say less about each other after longer."""
-_CHANGE = np.array([0.06, 0.12, 0.15, 0.15])
+_CHANGE = np.array([0.06, 0.12, 0.15, 0.15, 0.02])
 """Spread of each feature's change from frame to frame, of an animal that is seen alone."""
 _CLOSE_CHANGE = 2.0
 """So many times more where another lies against it or on it."""
@@ -39,6 +39,9 @@ _IMPOSSIBLE = 60.0
 """What a pair costs of which nothing speaks."""
 _UNSURE = 0.02
 """If one that comes into sight may be another with more than this probability, this is weighed."""
+_SURETY_LOST_S = 1.5
+"""What speaks against another way counts half after so long: at one frame a second animals were found to have changed
+places more often than the costs say, above all by networks' masks."""
 _LEAST_SWAPPED = 1e-6
 """Ways to go on that are less likely are not weighed."""
 _CLOSE_PX = 3
@@ -224,7 +227,7 @@ class Tracker:
             segmentation=put_right,
             regions=regions if put_right is segmentation else Regions.of(put_right),
             instances={
-                found[index].sighting.instance: _told(track, posterior) for index, track in sorted(pairs.items())
+                found[index].sighting.instance: self._told(track, posterior) for index, track in sorted(pairs.items())
             },
         )
 
@@ -240,6 +243,7 @@ class Tracker:
             track.hidden = True
             track.motion.predict(max((self._at_s or 0.0) - each.at_s, 0.0))
             self._bodies = self._animals
+            self._naming.all_have_numbers()
 
     # From frame to frame
 
@@ -256,7 +260,7 @@ class Tracker:
         taken = {
             int(row): int(column) for row, column in zip(rows, columns, strict=True) if not impossible[row, column]
         }
-        self._other_ways(tracks, costs, taken)
+        self._other_ways(tracks, costs * _surety(elapsed_s), taken)
         return {column: tracks[row] for row, column in taken.items()}
 
     def _other_ways(self, tracks: Sequence[_Track], costs: NDArray[np.float64], taken: dict[int, int]) -> None:
@@ -313,7 +317,6 @@ class Tracker:
 
     def _group(self, one: _Track, other: _Track, seen: _Seen, at_s: float) -> _Track:
         together = one.bodies + other.bodies
-        self._naming.met(together)
         for track in (one, other):
             if track.size == 1:
                 self._before[track.bodies[0]] = _Before(replace(track.motion), at_s)
@@ -452,6 +455,23 @@ class Tracker:
         velocity = track.motion.x_px_s, track.motion.y_px_s
         return track.heading.look(sighting, velocity, elapsed_s)
 
+    def _told(self, track: _Track, posterior: NDArray[np.float64]) -> Followed:
+        shares = posterior[track.bodies].sum(axis=0)
+        animal = int(shares.argmax())
+        probability = min(float(shares[animal]), 1.0) if track.size == 1 else None
+        if probability is not None and probability >= CONFIDENT and self._naming.has_number(animal):
+            return Followed(track=track.number, animal=animal + 1, probability=probability, candidates=(), size=1)
+        may_be = {each for each, share in enumerate(shares.tolist()) if share >= UNLIKELY}
+        if may_be & self._naming.doubted:
+            probability, may_be = None, may_be | self._naming.doubted
+        return Followed(
+            track=track.number,
+            animal=None,
+            probability=probability,
+            candidates=tuple(sorted(each + 1 for each in may_be)),
+            size=track.size,
+        )
+
 
 def _seen(segmentation: Segmentation, regions: Regions, celsius: NDArray[np.float32]) -> list[_Seen]:
     """All instances of a frame, by number."""
@@ -532,25 +552,15 @@ def _costs(
     return costs
 
 
+def _surety(elapsed_s: float) -> float:
+    """How much of what one frame says is to be believed, so long after the last."""
+    return 1 / (1 + elapsed_s / _SURETY_LOST_S)
+
+
 def _distance_px(place: Sighting | Motion, pixels: _Pixels, width_px: int) -> float:
     """From a place to the nearest pixel of a mask."""
     rows, columns = np.divmod(pixels, width_px)
     return float(np.sqrt(((rows - place.y_px) ** 2 + (columns - place.x_px) ** 2).min()))
-
-
-def _told(track: _Track, posterior: NDArray[np.float64]) -> Followed:
-    shares = posterior[track.bodies].sum(axis=0)
-    animal = int(shares.argmax())
-    probability = min(float(shares[animal]), 1.0) if track.size == 1 else None
-    if probability is not None and probability >= CONFIDENT:
-        return Followed(track=track.number, animal=animal + 1, probability=probability, candidates=(), size=1)
-    return Followed(
-        track=track.number,
-        animal=None,
-        probability=probability,
-        candidates=tuple(each + 1 for each, share in enumerate(shares.tolist()) if share >= UNLIKELY),
-        size=track.size,
-    )
 
 
 def _ends_swapped(segmentation: Segmentation, instances: Sequence[int]) -> Segmentation:

@@ -18,6 +18,7 @@ def labelled(*, head_x: float, tail_x: float, head_celsius: float, tail_celsius:
         x_px=(head_x + tail_x) / 2,
         y_px=50.0,
         trunk_px=400,
+        head_px=80,
         centres={
             BodyPart.HEAD: (head_x, 50.0),
             BodyPart.BODY: ((head_x + tail_x) / 2, 50.0),
