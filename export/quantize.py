@@ -1,5 +1,8 @@
 """Eight bits in place of 32: static quantization with what it costs measured, and refused where it costs too much."""
 
+import daemon.vision.runtime  # noqa: F401 - before anything else of onnxruntime
+
+# isort: split
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+from daemon.vision.runtime import onnxruntime
 
 HEIGHT, WIDTH = 192, 256
 OPSET = 17
@@ -267,7 +267,7 @@ class _OnGpu:
 
     def run(self, *arguments: Any) -> Any:
         if not self._gpu.works:
-            raise states.EPFail(
+            raise onnxruntime.capi.onnxruntime_pybind11_state.EPFail(
                 "[ONNXRuntimeError] : 11 : EP_FAIL : Non-zero status code returned while running Conv node: "
                 "CUDA failure 700: an illegal memory access was encountered"
             )

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from daemon.vision.model_card import INPUT_NAME, ModelCard, Tensor, card_of, check_graph, expected_outputs
 from daemon.vision.onnx_file import ModelError, OnnxFile, read_onnx
 from daemon.vision.panoptic import MOST_ANIMALS, CentreMap, PartMap, grouped, merged
 from daemon.vision.parts import BodyPart, Segmentation
+from daemon.vision.runtime import onnxruntime
 from drivers.placement import Placement
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.model_card import INPUT_NAME
 from daemon.vision.model_check import scenes
 from daemon.vision.resilient import ResilientSegmenter
+from daemon.vision.runtime import onnxruntime
 from daemon.vision.segmenter import Hardware, Model, NetworkSegmenter, load_model
 from daemon.worker import Worker
 from drivers.camera import CameraInfo

@@ -181,7 +181,7 @@ def test_a_growing_recording_gives_them_too(frames: list[ThermalFrame], tmp_path
     with RecordingWriter(tmp_path / "block.mkv", HEADER) as writer:
         for frame in frames:
             writer.append(frame, planned_utc_ns=None)
-        assert_same_degrees(played(tmp_path / "block.part.mkv"), frames[:-1])
+        assert_same_degrees(played(tmp_path / "block.part.mkv"), frames)
 
 
 def test_offset_and_gain_are_kept_once(frames: list[ThermalFrame], tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_writer_keeps_no_correction_but_the_newest(frames: list[ThermalFrame
 def test_what_a_crash_has_left_is_closed_with_them(frames: list[ThermalFrame], tmp_path: Path) -> None:
     crash(tmp_path / "crashed", frames)
     (summary,) = close_leftovers(tmp_path / "crashed", accounted_until_utc_ns=START_UTC_NS)
-    assert_same_degrees(played(summary.path), frames[:-1])
+    assert_same_degrees(played(summary.path), frames)
     with Recording(summary.path) as recording:
         recording.verify()
 
@@ -293,8 +293,8 @@ def test_a_correction_that_a_power_cut_has_torn_costs_the_degrees_of_its_frames(
     assert "3 unreadable lines left out" in caplog.text
     found = played(summary.path)
     assert_same_degrees(found[:6], frames[:6])
-    assert [FrameFlag.UNCERTAIN in frame.flags for frame in found[6:]] == [True] * 5
-    assert [frame.transfer.tobytes() for frame in found] == [frame.transfer.tobytes() for frame in frames[:-1]]
+    assert [FrameFlag.UNCERTAIN in frame.flags for frame in found[6:]] == [True] * 6
+    assert [frame.transfer.tobytes() for frame in found] == [frame.transfer.tobytes() for frame in frames]
     with Recording(summary.path) as recording:
         recording.verify()
 
@@ -321,7 +321,7 @@ def test_a_leftover_of_before_is_closed_as_it_was(frames: list[ThermalFrame], tm
         each.pop("correction", None)
     journal.write_text("".join(f"{json.dumps(each)}\n" for each in kept))
     (summary,) = close_leftovers(tmp_path / "crashed", accounted_until_utc_ns=START_UTC_NS)
-    assert summary.frames == FRAMES - 1
+    assert summary.frames == FRAMES
     assert all(frame.flags & FrameFlag.UNCERTAIN for frame in played(summary.path))
 
 
