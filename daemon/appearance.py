@@ -1,4 +1,4 @@
-"""How each animal looks: size and warmth, learnt while it is known which it is, and how far that can be trusted."""
+"""How each animal looks: size and warmth, by each way to name the bodies, and how far that can be trusted."""
 
 import math
 
@@ -62,7 +62,7 @@ def features(seen: Sighting, surroundings_celsius: float) -> _Vector:
     """
     body = seen.celsius.get(BodyPart.BODY, math.nan)
     size = math.log(seen.trunk_px) if seen.trunk_px > 0 and BodyPart.BODY in seen.centres else math.nan
-    both = BodyPart.HEAD in seen.centres and BodyPart.BODY in seen.centres
+    both = seen.trunk_px > 0 and BodyPart.HEAD in seen.centres and BodyPart.BODY in seen.centres
     return np.array(
         [
             size,
@@ -103,7 +103,7 @@ class Appearances:
         Parameters
         ----------
         targets, weights : (steps, ways)
-            In each step the row goes to this one with this weight.
+            In each step the row goes to this one with this weight; no two to the same.
         """
         shape = (*self._means.shape[:1], 1, 1)
         whole, seconds, at_s = np.zeros(shape), np.zeros_like(self._seconds), np.zeros_like(self._at_s)
@@ -111,11 +111,11 @@ class Appearances:
         for target, weight in zip(targets, weights, strict=True):
             rows = weight[:, np.newaxis, np.newaxis]
             learnt = rows * (self._seconds > 0)
-            np.add.at(whole, target, rows)
-            np.add.at(seconds, target, rows * self._seconds)
-            np.add.at(known, target, learnt)
-            np.add.at(means, target, learnt * self._means)
-            np.add.at(at_s, target, learnt * self._at_s)
+            whole[target] += rows
+            seconds[target] += rows * self._seconds
+            known[target] += learnt
+            means[target] += learnt * self._means
+            at_s[target] += learnt * self._at_s
         there, some = whole > 0, known > 0
         self._seconds = np.where(there, seconds / np.where(there, whole, 1), self._seconds)
         self._means = np.where(some, means / np.where(some, known, 1), self._means)
@@ -150,7 +150,7 @@ class Appearances:
         nothing is known yet.
         """
         learnt = self._seconds[ways] >= _LEAST_S
-        told = np.isfinite(seen) & learnt.any(axis=(0, 1))
+        told = np.isfinite(seen) & learnt.any(axis=1).all(axis=0)
         if not told.any():
             return np.zeros(len(ways))
         learnt, rows = learnt[:, :, told], np.arange(len(ways))
@@ -201,7 +201,8 @@ class Appearances:
     def _spread(self, off: _Vector, step_s: float) -> None:
         looks = np.where(np.isfinite(off), step_s / LOOK_S, 0.0)
         self._looks += looks
-        squares = np.minimum(np.nan_to_num(off) ** 2, _MOST_SPREAD**2 * self._variance) / _KEPT_SPREAD
+        trusted = np.maximum(self._variance, _LEAST_SPREAD**2)
+        squares = np.minimum(np.nan_to_num(off) ** 2, _MOST_SPREAD**2 * trusted) / _KEPT_SPREAD
         self._variance = self._variance + looks / np.minimum(self._looks, _MOST_SPREAD_LOOKS) * (
             squares - self._variance
         )

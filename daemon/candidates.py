@@ -14,7 +14,7 @@ UNLIKELY = 0.005
 MOST_TOGETHER = 6
 """So many animals at most are told apart: every way to name them is weighed, 720 for six."""
 
-_LEAST = 1e-12
+_LEAST = 1e-8
 """No way to name them is ever ruled out for good: what speaks against a name later can still be heard."""
 _KEPT = 1024
 

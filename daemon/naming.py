@@ -11,7 +11,7 @@ from daemon.candidates import CONFIDENT, Candidates, Way
 _VOID = 0.05
 """What was learnt of animals without a number is void after such a doubt."""
 _POSSIBLE = 1e-9
-"""By ways that are less likely nothing is learnt."""
+"""Ways that have never been likelier are not weighed, and by them nothing is learnt."""
 _FIRST_S = 30.0
 """An animal has its number for good once it has been seen alone for so long."""
 _MAYBE = 0.1

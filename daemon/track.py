@@ -166,8 +166,8 @@ class Tracker:
     negative logarithm of what speaks for a pair: expected place, overlap of the masks, size, temperature of the parts.
     All that depends on time is scaled by the time since the last frame. Every other way in which the animals may have
     gone on counts by its probability, as does every body that one which comes into sight may be: so there is, at any
-    moment, a probability for each way to name all bodies (`daemon.candidates`). How each animal looks is learnt while
-    it is known, and says who is who where that is not (`daemon.appearance`).
+    moment, a probability for each way to name all bodies (`daemon.candidates`). By each of them it is learnt how the
+    animals look, and what is seen next speaks for those by which it fits (`daemon.naming`).
     """
 
     def __init__(self, animals: int) -> None:

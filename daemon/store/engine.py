@@ -44,12 +44,12 @@ WAL_LIMIT_BYTES = 16 * 1024**2
 """Size to which the write-ahead log is cut back after something large has passed through it."""
 
 CACHE_KIB = 512
-"""Pages that each connection keeps. SQLite's own 2 MB fill over an hour, on each of up to six connections, and look
+"""Pages that each connection keeps. SQLite's own 2 MB fill over an hour, on each of seven connections, and look
 like a leak; all that is read again and again fits into this."""
 
-READERS = 4
-"""So many may read at the same moment, and others wait for them. A connection to SQLite that was opened stays, with two
-files: how many there are shall not depend on who happened to look at the page when."""
+READERS = 6
+"""So many may read at the same moment, two more than the page has threads, and others wait for them. A connection to
+SQLite that was opened stays, with two files: how many there are shall not depend on who looked at the page when."""
 
 PRIMARY_CODE = 0xFF
 """The low byte of an extended result code of SQLite says what kind of error it is."""

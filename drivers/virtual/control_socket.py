@@ -91,10 +91,12 @@ def serve(device: VirtualDevice, path: Path) -> None:
     """
     if _is_served(path):
         raise ConfigError(f"{path}: another virtual camera takes its commands there; give this one a socket of its own")
-    path.unlink(missing_ok=True)
+    unready = path.with_name(f"{path.name}.new")
+    unready.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+        listener.bind(str(unready))
         listener.listen()
+        unready.replace(path)  # whoever finds the name can connect
         while True:
             connection, _ = listener.accept()
             with connection, connection.makefile("rw") as lines:

@@ -123,8 +123,16 @@ def test_what_is_known_by_ways_that_become_one_is_mixed_by_how_likely_they_were(
     for way, celsius in enumerate((8.0, 9.0)):
         for second in range(100):
             looks.learn(np.array([way]), np.array([0]), warm(celsius), float(second), 1.0, likeliest=0)
-    looks.mix(np.array([[0, 0]]), np.array([[0.75, 0.25]]))
+    looks.mix(np.array([[0, 1], [1, 0]]), np.array([[0.75, 0.0], [0.0, 0.25]]))
     both = np.array([0, 1])
     found = [looks.log_likelihoods(both, np.array([0, 0]), warm(celsius), 99.0, 1.0) for celsius in (8.25, 9.0)]
     assert found[0][0] > found[0][1], "the first way has the mean of both"
     assert found[1][1] > found[1][0], "the second, to which none has gone, what it had"
+
+
+def test_a_way_by_which_nothing_was_learnt_yet_says_nothing_against_the_body() -> None:
+    looks = Appearances(2, 2)
+    for second in range(10):
+        for animal in (0, 1):
+            looks.learn(np.array([0]), np.array([animal]), warm(8.0), float(second), 1.0, likeliest=0)
+    assert not looks.log_likelihoods(np.array([0, 1]), np.array([0, 0]), warm(8.0), 9.0, 1.0).any()

@@ -96,6 +96,17 @@ def test_what_was_learnt_of_several_can_be_forgotten() -> None:
     assert found[0, 0] == pytest.approx(0.5)
 
 
+def test_minutes_of_odd_looks_are_put_right_by_what_comes_after_them() -> None:
+    naming = known(8.0, 9.0, 8.0, seconds=600)
+    naming.move(MET)
+    for second in range(600, 1080):
+        found = naming.see({0: look(9.0), 1: look(8.0)}, float(second), 1.0)
+    assert found[0, 1] > 0.99
+    for second in range(1080, 2880):
+        found = naming.see({0: look(8.0), 1: look(9.0)}, float(second), 1.0)
+    assert found[0, 0] > 0.99
+
+
 def test_a_doubt_about_animals_that_were_just_seen_takes_their_numbers_for_a_while() -> None:
     naming = known(8.0, 8.0, 8.0, seconds=10)
     assert naming.doubted == set()

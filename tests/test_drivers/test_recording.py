@@ -225,6 +225,13 @@ def test_frames_brought_to_the_disk_ahead_of_ffmpeg_leave_the_file_that_ffmpeg_w
 ) -> None:
     """Down to the last byte, of small clusters and large ones, and with several frames between two syncs."""
     taken = [replace(frame, transfer=np.zeros_like(frame.transfer)) for frame in frames] if flat else frames
+    with RecordingWriter(tmp_path / "grown.mkv", header, sync_interval_s=0.0) as writer:
+        grown = []
+        for frame in taken:
+            append_all(writer, [frame])
+            grown.append(from_first_cluster(tmp_path / "grown.part.mkv"))
+    whole = from_first_cluster(tmp_path / "grown.mkv")
+    assert [whole.startswith(part) for part in grown] == [True] * len(taken), "also while FFmpeg holds the newest back"
     left = record(tmp_path / "left.mkv", header, taken, sync_interval_s=None)
     for interval_s in (0.0, 0.9, 2.5, 60.0):
         ahead = record(tmp_path / f"{interval_s}.mkv", header, taken, sync_interval_s=interval_s)
