@@ -212,7 +212,7 @@ def test_the_published_rat_goes_through_the_running_service(
     assert kinds.isdisjoint({"animal_too_hot", "animal_too_cold", "animal_not_seen", "camera_lost"})
     assert rows(database, "select ended_utc_ns is not null, end_reason from run") == [(1, "stopped")]
     assert rows(database, "select count(*) from outbox") == [(0,)]
-    assert subscriber.messages[-1][0] == "vivarium/real/status"
+    subscriber.wait_for(lambda messages: messages[-1][0] == "vivarium/real/status", "the last word, the status")
     assert json.loads(subscriber.messages[-1][1])["state"] == "offline"
 
 
