@@ -32,7 +32,7 @@ _LEAST_S = 3.0
 _SAME_AGAIN_S = np.array([60.0, 60.0, 50.0, 120.0, 20.0])
 """For about so long looks say the same again, as what is odd about a posture lasts; by the variance of means over one
 minute, and over five, against that of single looks. With these what is said to be known with 0.99 is right as often."""
-LOOK_S = 10.0
+_LOOK_S = 10.0
 """Looks nearer in time than this say the same again."""
 _POSTURE_S = 20.0
 """An animal that has been seen for less has shown one posture only."""
@@ -192,14 +192,14 @@ class Appearances:
         self._spread(np.where(known & (seconds[likeliest] >= 2 * _POSTURE_S), off[likeliest], np.nan), step_s)
         most = _MOST * np.sqrt(np.maximum(self._variance, _LEAST_SPREAD**2))
         off = np.where(seconds >= _POSTURE_S, np.clip(off, -most, most), off)
-        fading = 1 - np.exp(-np.maximum(np.minimum(passed_s, LOOK_S), step_s) / _LEARNS_S)
+        fading = 1 - np.exp(-np.maximum(np.minimum(passed_s, _LOOK_S), step_s) / _LEARNS_S)
         weight = np.maximum(fading, step_s / np.maximum(seconds + step_s, step_s))
         self._means[ways, animals] = np.where(known, np.where(seconds > 0, means + weight * off, seen), means)
         self._seconds[ways, animals] = seconds + np.where(known, step_s, 0.0)
         self._at_s[ways, animals] = np.where(known, at_s, self._at_s[ways, animals])
 
     def _spread(self, off: _Vector, step_s: float) -> None:
-        looks = np.where(np.isfinite(off), step_s / LOOK_S, 0.0)
+        looks = np.where(np.isfinite(off), step_s / _LOOK_S, 0.0)
         self._looks += looks
         trusted = np.maximum(self._variance, _LEAST_SPREAD**2)
         squares = np.minimum(np.nan_to_num(off) ** 2, _MOST_SPREAD**2 * trusted) / _KEPT_SPREAD

@@ -15,7 +15,7 @@ MOST_TOGETHER = 6
 """So many animals at most are told apart: every way to name them is weighed, 720 for six."""
 
 _LEAST = 1e-8
-"""No way to name them is ever ruled out for good: what speaks against a name later can still be heard."""
+"""No way that was ever weighed is ruled out for good: what speaks against a name later can still be heard."""
 _KEPT = 1024
 
 Way = tuple[int, ...]
@@ -100,7 +100,7 @@ class Candidates:
         dict of int to float
             Animal -> how likely it was that it is another of them.
         """
-        orders = _orders(self.count)
+        orders = self.orders
         best, of_them = orders[self.shares.argmax()], np.isin(orders, list(animals))
         bodies = np.isin(best, list(animals))
         rows = np.flatnonzero((of_them == bodies).all(axis=1))

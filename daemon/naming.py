@@ -88,13 +88,9 @@ class Naming:
             self._looks.learn(ways, named[:, body], seen, at_s, elapsed_s, likeliest=best)
         return self._posterior_of_numbered(posterior, int(ways[best]))
 
-    def has_number(self, animal: int) -> bool:
-        """Whether anybody may be called so: not after a doubt that came before it could be known again."""
-        return animal not in self.doubted
-
     @property
     def doubted(self) -> frozenset[int]:
-        """Nobody is called so, but may be any of these."""
+        """Nobody is called by these numbers, but may be any of them: a doubt came before they could be known again."""
         return frozenset(self._doubted - self._numbered)
 
     def all_have_numbers(self) -> None:

@@ -459,7 +459,7 @@ class Tracker:
         shares = posterior[track.bodies].sum(axis=0)
         animal = int(shares.argmax())
         probability = min(float(shares[animal]), 1.0) if track.size == 1 else None
-        if probability is not None and probability >= CONFIDENT and self._naming.has_number(animal):
+        if probability is not None and probability >= CONFIDENT and animal not in self._naming.doubted:
             return Followed(track=track.number, animal=animal + 1, probability=probability, candidates=(), size=1)
         may_be = {each for each, share in enumerate(shares.tolist()) if share >= UNLIKELY}
         if may_be & self._naming.doubted:

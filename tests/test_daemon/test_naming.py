@@ -115,7 +115,6 @@ def test_a_doubt_about_animals_that_were_just_seen_takes_their_numbers_for_a_whi
         found = naming.see({0: look(8.0), 1: look(8.0), 2: look(8.0)}, float(second), 1.0)
         np.testing.assert_array_equal(found, np.eye(3), "which of the first two is which is ours to say")
         assert (naming.doubted == {0, 1}) == (second < 29)
-        assert naming.has_number(2)
 
 
 def test_a_doubt_about_animals_that_were_long_known_stays() -> None:
