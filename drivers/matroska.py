@@ -142,7 +142,8 @@ class TransferWriter:
             self._stream.codec_context.thread_count = 1
             self._container.start_encoding()
             self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            undo.pop_all()
+            undo.callback(os.close, self._descriptor)
+            self._held = undo.pop_all()
 
     def write(self, transfer: NDArray[np.uint16], pts_ms: int) -> None:
         """Append one transfer, shape (196, 256); presentation times must rise."""
@@ -164,14 +165,8 @@ class TransferWriter:
 
     def finish(self) -> None:
         """Write the index and the duration, and let go of the file; it is let go even if that fails."""
-        with as_recording_error(self._path, "finish the recording"):
-            try:
-                self._container.mux(self._stream.encode(None))
-            finally:
-                try:
-                    self._container.close()
-                finally:
-                    os.close(self._descriptor)
+        with as_recording_error(self._path, "finish the recording"), self._held:
+            self._container.mux(self._stream.encode(None))
 
     def _write_ahead(self, picture: bytes, pts_ms: int) -> None:
         """Put the newest frame where FFmpeg, which holds it back, is going to write it."""

@@ -1,0 +1,26 @@
+"""Writing transfers into a Matroska file: letting go of it."""
+
+import contextlib
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from drivers.errors import RecordingError
+from drivers.matroska import TransferWriter
+
+
+def test_a_file_that_is_finished_twice_is_let_go_once(tmp_path: Path) -> None:
+    writer = TransferWriter(tmp_path / "a.mkv", header_json="{}", frame_rate_hz=Fraction(1))
+    writer.write(np.zeros((196, 256), np.uint16), 0)
+    before = set(os.listdir("/proc/self/fd"))
+    writer.finish()
+    (number, *_) = {int(each) for each in before} - {int(each) for each in os.listdir("/proc/self/fd")}
+    others = [os.open(tmp_path / "a.mkv", os.O_RDONLY) for _ in range(3)]
+    assert number in others, "what the file had is another's now"
+    with contextlib.suppress(RecordingError):
+        writer.finish()
+    for each in others:
+        os.fstat(each)  # raises if it was closed
+        os.close(each)
