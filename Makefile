@@ -125,6 +125,10 @@ test-hil: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## Test the virtua
 test-hil-short: $(VENV)/.installed-dev $(VENV)/.libraries hil-tools ## The short ones of them: both cameras, the service, unplugs, two power cuts
 	VIVARIUM_HIL=short $(BIN)/python -m pytest -rs -s tests/hil
 
+.PHONY: hil-image
+hil-image: $(VENV)/.installed hil-tools ## Build what the guest boots, if it is not there (root, two minutes)
+	nice $(BIN)/python -m tests.hil.guest.image
+
 # Where the guest cannot be built the tests say why and are skipped.
 .PHONY: hil-tools
 hil-tools:
