@@ -46,6 +46,7 @@ _NOT_OURS = (
     "/run/",
     "/var/lib/systemd/",
     "/var/lib/dpkg/",
+    "/var/lib/apt/",
     "/var/lib/hil-broker",
     "/opt/strong-vivarium/",
 )
