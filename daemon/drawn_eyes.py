@@ -31,6 +31,9 @@ _MOST_ANIMALS, _QUANTITIES = 6, 12
 _HEAD_PLACE = 11
 """Among the quantities: whether the head is seen."""
 _P95_SHARE = 0.7
+_BODY_SHARE = 0.7
+"""The middle of a body's mask lies about there between the base of the tail and the middle of the spine, also of one that is
+curled up."""
 _IMAGE = 255.0, 191.0
 """The last column and row."""
 
@@ -157,13 +160,14 @@ def true_places(true: AnimalMoment) -> dict[BodyPart, Point]:
     """Where the parts are, about: the middle of each."""
     return {
         BodyPart.HEAD: _between(true.snout, true.neck),
-        BodyPart.BODY: _between(true.neck, true.tail_base),
+        BodyPart.BODY: _between(true.middle, true.tail_base, share=_BODY_SHARE),
         BodyPart.TAIL: _between(true.tail_base, true.tail_tip),
     }
 
 
-def _between(one: Point, other: Point) -> Point:
-    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
+def _between(one: Point, other: Point, *, share: float = 0.5) -> Point:
+    """A point of the line between two, by the share of the first."""
+    return share * one[0] + (1 - share) * other[0], share * one[1] + (1 - share) * other[1]
 
 
 def _posture(true: AnimalMoment, places: dict[BodyPart, Point]) -> Posture | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.drawn_eyes import DRAWN, DrawnEyes
+from daemon.drawn_eyes import DRAWN, DrawnEyes, true_places
 from daemon.illness_script import NAMES, NONE, script_of, truth_json
 from daemon.minute_value import MinuteValue
 from daemon.picture_eyes import numbers_by_truth
@@ -78,6 +78,19 @@ def test_eyes_without_errors_see_the_truth() -> None:
         for part in seen.parts:
             assert part.mean_celsius == pytest.approx(true.surface_celsius[ScenePart(part.part)])
             assert part.x_mm == pytest.approx(2 * part.x_px)
+
+
+def test_a_body_is_drawn_where_its_mask_lies_also_of_one_that_is_curled_up() -> None:
+    scene, away = Scene(7, 3), []
+    for utc_s in range(NOON_UTC_NS // NS_PER_S, NOON_UTC_NS // NS_PER_S + 40 * 1300, 1300):
+        picture = scene.at(utc_s)
+        for true in scene.moment(utc_s).animals:
+            rows, columns = np.nonzero((picture.instances == true.animal) & (picture.parts == BodyPart.BODY))
+            if len(rows) > 500:  # most of it is not covered
+                x, y = true_places(true)[BodyPart.BODY]
+                away.append(np.hypot(x - columns.mean(), y - rows.mean()))
+    assert len(away) > 60
+    assert np.mean(away) < 6
 
 
 def test_eyes_see_the_same_when_asked_again_and_err_as_stated() -> None:

@@ -102,7 +102,7 @@ def test_leftovers_wait_when_the_disk_is_full(
 @pytest.mark.parametrize(
     ("interval_s", "syncs"), [pytest.param(0.9, 12, id="each second"), pytest.param(None, 0, id="left to the system")]
 )
-def test_frames_go_to_the_disk_once_a_second_of_their_own_time(
+def test_frames_go_to_the_disk_in_steps_of_their_own_time(
     tmp_path: Path,
     header: RecordingHeader,
     frames: list[ThermalFrame],
