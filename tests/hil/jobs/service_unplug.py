@@ -11,8 +11,11 @@ _UNPLUGGED_S = 0.2
 _LIMIT_S = 30.0
 
 
-def run(cycles: str) -> dict[str, Any]:
-    """Times of all cycles, what was open before and after, and what the database says of the block."""
+def run(cycles: str, warm_s: str) -> dict[str, Any]:
+    """Times of all cycles, what was open before and after, and what the database says of the block.
+
+    The first cycle begins when the camera has run for `warm_s` seconds.
+    """
     operator = Operator()
     installed.running(installed.config(rate_hz=1.0))
     noticed, back, states, resources = [], [], [], []
@@ -20,6 +23,8 @@ def run(cycles: str) -> dict[str, Any]:
         installed.await_that(
             lambda: installed.camera_state() == "running", "the camera", 60, look_each_s=installed.STATUS_LOOK_S
         )
+        time.sleep(float(warm_s))
+        warm = installed.resources()
         before = installed.status()["block"]["key"]
         for _ in range(int(cycles)):
             time.sleep(_BETWEEN_S)
@@ -41,6 +46,7 @@ def run(cycles: str) -> dict[str, Any]:
         "states": sorted(set(states)),
         "block": [before, after["block"]["key"]],
         "open_blocks": keys,
+        "warm": warm,
         "resources": resources,
         "restarts": int(installed.unit_property("NRestarts")),
         "recordings": sorted(str(path.name) for path in installed.RECORDINGS.rglob("*.mkv")),
