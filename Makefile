@@ -169,18 +169,18 @@ soak: tools $(VENV)/.installed-dev $(VENV)/.libraries ## Run the service for HOU
 	$(BIN)/python -m tests.soak --hours $(or $(HOURS),2) --output build/soak
 
 .PHONY: judge-identity
-judge-identity: $(VENV)/.installed ## Measure how well simulated rats are kept apart, two hours at 1 and at 25 fps (SEED=111)
-	$(BIN)/vivarium identity judge --rate 1 --minutes 120 --seed $(or $(SEED),111)
-	$(BIN)/vivarium identity judge --rate 25 --minutes 120 --seed $(or $(SEED),111)
+judge-identity: $(VENV)/.installed ## Measure how well simulated rats are kept apart, two hours at 1 and at 25 fps (SEED=112)
+	$(BIN)/vivarium identity judge --rate 1 --minutes 120 --seed $(or $(SEED),112)
+	$(BIN)/vivarium identity judge --rate 25 --minutes 120 --seed $(or $(SEED),112)
 
 .PHONY: judge-rules
-judge-rules: $(VENV)/.installed ## Try the rules on simulated boxes of SEEDS (101-110), healthy and ill; goes on where it was stopped
+judge-rules: $(VENV)/.installed ## Try the rules on simulated boxes of SEEDS (121-130), healthy and ill; goes on where it was stopped
 	@mkdir -p build/rules
 	@[ -e build/rules/networks.json ] || \
 	  $(BIN)/vivarium seen-errors --seed 7 --animals 3 --pairs 60 -o build/rules/networks.json >/dev/null
 	@wrong=0; \
-	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),101-110) -o build/rules || wrong=1; \
-	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),101-110) -o build/rules --errors build/rules/networks.json || wrong=1; \
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),121-130) -o build/rules || wrong=1; \
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),121-130) -o build/rules --errors build/rules/networks.json || wrong=1; \
 	exit $$wrong
 
 .PHONY: clean

@@ -72,7 +72,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
                 required_coverage=0.4,
             ),
         ),
-        for_minutes=30,
+        for_minutes=90,
         clear_minutes=10,
         cool_down_minutes=120,
     ),
