@@ -174,13 +174,13 @@ judge-identity: $(VENV)/.installed ## Measure how well simulated rats are kept a
 	$(BIN)/vivarium identity judge --rate 25 --minutes 120 --seed $(or $(SEED),112)
 
 .PHONY: judge-rules
-judge-rules: $(VENV)/.installed ## Try the rules on simulated boxes of SEEDS (121-130), healthy and ill; goes on where it was stopped
+judge-rules: $(VENV)/.installed ## Try the rules on simulated boxes of SEEDS (141-150), healthy and ill; goes on where it was stopped
 	@mkdir -p build/rules
 	@[ -e build/rules/networks.json ] || \
 	  $(BIN)/vivarium seen-errors --seed 7 --animals 3 --pairs 60 -o build/rules/networks.json >/dev/null
 	@wrong=0; \
-	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),121-130) -o build/rules || wrong=1; \
-	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),121-130) -o build/rules --errors build/rules/networks.json || wrong=1; \
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),141-150) -o build/rules || wrong=1; \
+	$(BIN)/vivarium rules judge --seeds $(or $(SEEDS),141-150) -o build/rules --errors build/rules/networks.json || wrong=1; \
 	exit $$wrong
 
 .PHONY: clean

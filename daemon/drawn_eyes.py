@@ -32,8 +32,8 @@ _HEAD_PLACE = 11
 """Among the quantities: whether the head is seen."""
 _P95_SHARE = 0.7
 _BODY_SHARE = 0.7
-"""About there between the base of the tail and the middle of the spine lies the middle of a body's mask, also of one that
-is curled up."""
+"""So far from the base of the tail to the middle of the spine lies the middle of a body's mask, also of one that is
+curled up."""
 _IMAGE = 255.0, 191.0
 """The last column and row."""
 
