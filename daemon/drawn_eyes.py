@@ -33,7 +33,7 @@ _HEAD_PLACE = 11
 _P95_SHARE = 0.7
 _BODY_SHARE = 0.7
 """So far from the base of the tail to the middle of the spine lies the middle of a body's mask, also of one that is
-curled up."""
+curled up; of shares from 0.6 to 1 the one that came nearest to 180 masks of seed 131."""
 _IMAGE = 255.0, 191.0
 """The last column and row."""
 

@@ -47,12 +47,13 @@ STEADY_SHARE = 0.2
 """Of the unpluggings; after these descriptors, threads and memory must not grow any more."""
 WARM_S = 480.0 if UNPLUGS >= 50 else 0.0
 """So long the service is left alone before it is unplugged many times. Of itself it grows by 13 MB in its first minutes
-there, so fewer unpluggings, soon after the start, say nothing of memory."""
+there."""
 GROWTH_LIMIT_KIB = 4096
 IN_FLIGHT = 8
 """Frames between the virtual camera and the service's count of them: the buffers of the kernel."""
-QUIET_READY_S = 50.0
-"""From the power's return to READY it takes 40 to 45 s where nothing else runs on the host."""
+LOST_LIMIT_S = 1.5 if POWER_CUTS >= 5 else 3.0
+"""Frames that a power cut may cost. The few cuts of a short run are made on whatever host there is: one that is busy keeps
+the emulated processor from recording 25 frames a second."""
 CYCLE_S = 8.0
 _START_S = 400.0
 """A start of the service on an emulated processor of a busy host."""
@@ -287,17 +288,26 @@ def test_a_pulled_cable_is_noticed_and_the_recording_goes_on(life: Life) -> None
     assert told["restarts"] == 0
 
 
-def test_unplugging_costs_no_descriptor_no_thread_and_no_memory(life: Life) -> None:
-    told = life.jobs["unplug_service"]
-    resources = [told["warm"], *told["resources"]]
-    after = round(STEADY_SHARE * UNPLUGS)
-    steady, last = resources[after], resources[-1]
-    say({f"after unplug {number}": resources[number] for number in (0, after, len(resources) - 1)})
+def test_unplugging_costs_no_descriptor_and_no_thread(life: Life) -> None:
+    steady, last = _from_steady_to_last(life)
     assert last["pid"] == steady["pid"]
     assert last["open_files"] == steady["open_files"]
     assert last["threads"] == steady["threads"]
-    if WARM_S:
-        assert last["resident_kib"] - steady["resident_kib"] < GROWTH_LIMIT_KIB
+
+
+def test_unplugging_costs_no_memory(life: Life) -> None:
+    steady, last = _from_steady_to_last(life)
+    if not WARM_S:
+        pytest.skip(f"{UNPLUGS} unpluggings, soon after a start, say nothing of memory: VIVARIUM_HIL_UNPLUGS=100 does")
+    assert last["resident_kib"] - steady["resident_kib"] < GROWTH_LIMIT_KIB
+
+
+def _from_steady_to_last(life: Life) -> tuple[dict[str, int], dict[str, int]]:
+    told = life.jobs["unplug_service"]
+    resources = [told["warm"], *told["resources"]]
+    after = round(STEADY_SHARE * UNPLUGS)
+    say({f"after unplug {number}": resources[number] for number in (0, after, len(resources) - 1)})
+    return resources[after], resources[-1]
 
 
 def test_silence_and_rubbish_are_noticed_and_the_unit_climbs_the_ladder_to_its_end(life: Life) -> None:
@@ -341,16 +351,13 @@ def test_power_cuts_lose_no_acknowledged_event(life: Life) -> None:
 
 
 def test_power_cuts_lose_hardly_a_frame(life: Life) -> None:
-    """Judged where the emulated processor has the time to record 25 frames a second, as is seen from a start."""
-    ready_s, lost_s = (max(getattr(cut, name) for cut in life.cuts) for name in ("ready_s", "lost_frames_s"))
-    say(f"{len(life.cuts)} power cuts: at most {lost_s:.2f} s of frames lost; ready after {ready_s} s at most")
+    lost_s = [cut.lost_frames_s for cut in life.cuts]
+    say(f"{len(lost_s)} power cuts: at most {max(lost_s):.2f} s of frames lost")
     assert all(cut.recorded > 0 for cut in life.cuts)
     assert {cut.rate_hz for cut in life.cuts} == {1.0, 25.0}, (
         "the block of the first jobs goes on; then a full one begins"
     )
-    if ready_s > QUIET_READY_S:
-        pytest.skip(f"ready after {ready_s} s: the host is too busy to judge {lost_s:.2f} s of lost frames")
-    assert lost_s <= 1.5
+    assert max(lost_s) <= LOST_LIMIT_S
 
 
 def test_after_each_power_cut_the_service_is_ready_without_a_hand(life: Life) -> None:

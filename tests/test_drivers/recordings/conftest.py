@@ -9,9 +9,7 @@ import pytest
 from drivers.clock import NS_PER_S
 from drivers.decoder import FrameDecoder
 from drivers.frame import FrameFlag, RawFrame, ThermalFrame
-from drivers.recording import (
-    RecordingHeader,
-)
+from drivers.recording import RecordingHeader
 from drivers.t2s_protocol import (
     IMAGE_HEIGHT,
     build_transfer,

@@ -13,9 +13,7 @@ from drivers.recording import (
     RecordingWriter,
     close_leftovers,
 )
-from drivers.t2s_protocol import (
-    TRANSFER_BYTES,
-)
+from drivers.t2s_protocol import TRANSFER_BYTES
 from tests.test_drivers.recordings.blocks import (
     append_all,
     crash,

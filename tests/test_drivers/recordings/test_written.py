@@ -23,9 +23,7 @@ from drivers.recording import (
     RecordingWriter,
 )
 from drivers.sidecar import MissingRange, PlanAccount, Sidecar
-from drivers.t2s_protocol import (
-    TRANSFER_BYTES,
-)
+from drivers.t2s_protocol import TRANSFER_BYTES
 from drivers.thermometry import Calibration
 from tests.test_drivers.recordings.blocks import (
     START_UTC_NS,
