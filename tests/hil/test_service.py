@@ -52,8 +52,8 @@ GROWTH_LIMIT_KIB = 4096
 IN_FLIGHT = 8
 """Frames between the virtual camera and the service's count of them: the buffers of the kernel."""
 LOST_LIMIT_S = 1.5 if POWER_CUTS >= 5 else 3.0
-"""Frames that a power cut may cost. The few cuts of a short run are made on whatever host there is: one that is busy keeps
-the emulated processor from recording 25 frames a second."""
+"""Frames that a power cut may cost. The few cuts of a short run are made on whatever host there is; one that is busy
+keeps the emulated processor from recording 25 frames a second."""
 CYCLE_S = 8.0
 _START_S = 400.0
 """A start of the service on an emulated processor of a busy host."""
