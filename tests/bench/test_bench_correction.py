@@ -19,6 +19,7 @@ from daemon.identity_corrector import IdentityCorrector
 from daemon.minute_values import collector_of
 from daemon.settings import parse_settings
 from daemon.store.corrections import CorrectionRows
+from daemon.store.counters import FRAMES, MINUTE_VALUES, PART_OBSERVATIONS
 from daemon.store.repository import Store, open_store
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -95,6 +96,9 @@ def fill(store: Store, path: Path, hours: int) -> None:
                 chosen = ", ".join(moved.get(name, name) for name in names)
                 connection.execute(f"INSERT INTO {table} SELECT {chosen} FROM {table} WHERE {key} < {limit}")
             connection.commit()
+        of_rows = ", ".join(f"'{name}'" for name in (FRAMES, PART_OBSERVATIONS, MINUTE_VALUES))
+        connection.execute(f"UPDATE counter SET value = value * {hours} WHERE name IN ({of_rows})")
+        connection.commit()
 
 
 def peak_mb() -> float:
