@@ -306,7 +306,7 @@ def _from_steady_to_last(life: Life) -> tuple[dict[str, int], dict[str, int]]:
     told = life.jobs["unplug_service"]
     resources = [told["warm"], *told["resources"]]
     after = round(STEADY_SHARE * UNPLUGS)
-    say({f"after unplug {number}": resources[number] for number in (0, after, len(resources) - 1)})
+    say({"fresh": told["fresh"]} | {f"after unplug {number}": resources[number] for number in (0, after, UNPLUGS)})
     return resources[after], resources[-1]
 
 

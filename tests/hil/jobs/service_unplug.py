@@ -23,6 +23,7 @@ def run(cycles: str, warm_s: str) -> dict[str, Any]:
         installed.await_that(
             lambda: installed.camera_state() == "running", "the camera", 60, look_each_s=installed.STATUS_LOOK_S
         )
+        fresh = installed.resources()
         time.sleep(float(warm_s))
         warm = installed.resources()
         before = installed.status()["block"]["key"]
@@ -46,6 +47,7 @@ def run(cycles: str, warm_s: str) -> dict[str, Any]:
         "states": sorted(set(states)),
         "block": [before, after["block"]["key"]],
         "open_blocks": keys,
+        "fresh": fresh,
         "warm": warm,
         "resources": resources,
         "restarts": int(installed.unit_property("NRestarts")),
