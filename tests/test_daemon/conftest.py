@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -72,10 +72,14 @@ class Mosquitto:
         return self._process.pid
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Return when it is gone."""
+        """Return when it is gone; asked repeatedly: it forgets what comes between its `running` and its loop."""
         if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(DEADLINE_S)
+            end = time.monotonic() + DEADLINE_S
+            while self._process.poll() is None:
+                assert time.monotonic() < end, f"mosquitto does not end on {how.name}"
+                self._process.send_signal(how)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.5)
             assert self._process.stderr is not None
             self._process.stderr.close()
             self._process = None
