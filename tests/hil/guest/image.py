@@ -4,6 +4,7 @@ They are kept in `.hil/` of the checkout (VIVARIUM_HIL_CACHE names another folde
 made of changes: `python -m tests.hil.guest.image`. The code under test is not in the image; it comes at boot.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -101,7 +102,7 @@ def ready() -> Image | None:
 
 
 def build() -> Image:
-    """The image, made now if needed: two to four minutes.
+    """The image, made now if needed: two to four minutes. Who comes while another makes it waits for that.
 
     Raises
     ------
@@ -118,6 +119,12 @@ def build() -> Image:
         raise CannotBuildError(reason)
     folder = cache()
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return ready() or _made(folder)
+
+
+def _made(folder: Path) -> Image:
     (folder / "built").unlink(missing_ok=True)
     version = _kernel_version()
     kernel = _unpack_kernel(folder, version)
