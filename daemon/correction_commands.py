@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from daemon.identity_corrector import CorrectionError, IdentityCorrector, Most, TooMuchError
+from daemon.identity_checks import CorrectionError, Most, TooMuchError
+from daemon.identity_corrector import IdentityCorrector
 from daemon.messaging.commands import CommandPayload
 from daemon.minute_values import collector_of
 from daemon.order import Order, Outcome

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.cli import app
-from daemon.identity_corrector import CorrectionError, IdentityCorrector
+from daemon.identity_checks import CorrectionError
+from daemon.identity_corrector import IdentityCorrector
 from daemon.lock import DataDirectoryLock, is_held
 from daemon.minute_values import collector_of
 from daemon.settings import load_settings

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from daemon.correction_commands import CorrectionCommands, CorrectionPayload
+from daemon.identity_checks import CorrectionError
 from daemon.identity_correction import Correction, CorrectionKind
-from daemon.identity_corrector import CorrectionError, IdentityCorrector
+from daemon.identity_corrector import IdentityCorrector
 from daemon.messaging.announcer import Silence
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import collector_of
@@ -339,7 +340,7 @@ def test_more_than_can_be_gone_through_between_two_frames_is_refused(
 def test_what_was_put_back_while_the_service_could_not_be_told_is_not_gone_through_again(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.identity_corrector._UNDONE_MINUTES", 0)
+    monkeypatch.setattr("daemon.identity_plan._UNDONE_MINUTES", 0)
     monkeypatch.setattr("daemon.correction_commands.LEAD_MINUTES", 0)
     monkeypatch.setattr("daemon.correction_commands.MOST_FRAMES", 155)  # an immobility reaches back to 20 s
     running.go_on(20)

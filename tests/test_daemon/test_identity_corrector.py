@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import make_url
 
 from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState, Severity
+from daemon.identity_checks import CorrectionError
 from daemon.identity_correction import Correction, CorrectionKind
-from daemon.identity_corrector import CorrectionError, IdentityCorrector, Made
+from daemon.identity_corrector import IdentityCorrector, Made
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import collector_of
 from daemon.observation import FrameObservation
