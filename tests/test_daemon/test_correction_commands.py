@@ -241,6 +241,25 @@ def test_nothing_goes_on_top_of_a_correction_that_frames_were_stored_without(run
     assert running.correct(SWAP, 15) == number + 1
 
 
+def test_a_track_is_not_assigned_an_animal_that_another_track_has_been_found_to_be_since(
+    database_url: str, tmp_path: Path
+) -> None:
+    nobody = Correction(kind=CorrectionKind.ASSIGN, track=2, animal=None)
+    shown = [nobody.corrected(each) if n < 20 else each for n, each in enumerate(film(30))]
+    with open_store(database_url, outbox_limit=100) as store:
+        running = Running(store, tmp_path, bare(shown))
+        running.go_on(20)
+        number = running.correct(Correction(kind=CorrectionKind.ASSIGN, track=1, animal=2), 10)
+        running.go_on(30)
+        before = running.stored()
+        outcome = running.tell(number)
+        assert outcome is not None
+        assert (outcome.state, outcome.reason) == ("refused", "unknown")
+        assert "track 2 is said to be animal 2 at the same time, between 20" in outcome.message
+        assert (running.stored(), running.worker.corrections.numbers) == (before, ())
+        assert store.corrections()[0].told_utc_ns is None
+
+
 def test_nothing_goes_on_top_of_an_undoing_that_frames_were_stored_without(running: Running) -> None:
     running.go_on(20)
     first = running.correct(SWAP, 10)
