@@ -153,9 +153,10 @@ def verified_copy(path: Path, target: Path) -> Path:
     except OSError as error:
         raise StoreError(f"cannot {purpose}: {error}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
-        if not target.exists():
-            checksum_file(target).unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is read-only refuses to remove what is not there
+            unfinished.unlink(missing_ok=True)
+            if not target.exists():
+                checksum_file(target).unlink(missing_ok=True)
     return target
 
 

@@ -1,5 +1,6 @@
 """Copies of the database: made beside a writer, checked, found out when bad, put back after a failed upgrade."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -331,3 +332,14 @@ def test_only_the_oldest_copies_of_the_same_kind_are_removed(filled: Path) -> No
     assert copies(filled, "before") == made[2:]
     assert all(other.exists() for other in others)
     assert not any(checksum_file(copy).exists() for copy in made[:2])
+
+
+def test_a_disk_that_is_read_only_is_told_of_in_words(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StoreError, match=r"cannot copy .* Read-only file system"):
+        verified_copy(filled, tmp_path / "copy.db")
