@@ -57,7 +57,7 @@ from daemon.rules_cli import acknowledge, maintenance_app, rules_app
 from daemon.rules_trial_cli import judge
 from daemon.sampling_error import sampling_error
 from daemon.scene_cli import scene
-from daemon.schedule import StratifiedDay, describe_day
+from daemon.schedule import StratifiedDay, check_plan, describe_day
 from daemon.scripted_run import run_script, with_animals
 from daemon.seen_errors_cli import seen_errors
 from daemon.service_cli import service_app
@@ -520,7 +520,9 @@ def config_command(
     if example:
         typer.echo(example_toml(), nl=False)
         return
-    typer.echo(load_settings(config).model_dump_json(indent=2))
+    settings = load_settings(config)
+    check_plan(settings.schedule)
+    typer.echo(settings.printed())
 
 
 @app.command()

@@ -333,9 +333,13 @@ class Settings(_Section):
 
     def to_json(self) -> str:
         """All values but the password in the database's URL, also those that were left out, with sorted keys."""
-        values = self.model_dump(mode="json")
-        values["database"]["url"] = _URL_PASSWORD.sub(r"\1:***@", values["database"]["url"])
-        return json.dumps(values, sort_keys=True)
+        return json.dumps(_without_password(self.model_dump(mode="json")), sort_keys=True)
+
+    def printed(self) -> str:
+        """What is in force, for people: by the keys of the config file, without the password in the database's URL."""
+        values = _without_password(self.model_dump(mode="json", by_alias=True))
+        values["measure"]["animals"] = self.animal_count
+        return json.dumps(values, indent=2, ensure_ascii=False)
 
     def config_hash(self) -> str:
         """SHA-256 of `to_json`: two runs with the same hash were set up alike."""
@@ -357,6 +361,11 @@ def machine_zone_name() -> str:
         raise ConfigError(
             f"box.time_zone: the machine's own zone is not known ({error}); set it here, for instance Europe/Berlin"
         ) from error
+
+
+def _without_password(values: dict[str, Any]) -> dict[str, Any]:
+    values["database"]["url"] = _URL_PASSWORD.sub(r"\1:***@", values["database"]["url"])
+    return values
 
 
 def _absolute_url(url: str, directory: Path) -> str:

@@ -137,7 +137,27 @@ def test_the_config_in_force_is_printed_as_json(vivarium: Run) -> None:
     values = json.loads(ended.out)
     assert values["box"]["name"] == "left"
     assert values["box"]["data_dir"] == str(Path("var").resolve())
-    assert set(values) == set(Settings.model_fields)
+    assert set(values) == {field.alias or name for name, field in Settings.model_fields.items()}
+
+
+def test_the_config_in_force_is_printed_by_the_keys_of_the_file_with_all_animals_and_no_password(vivarium: Run) -> None:
+    Path("config.toml").write_text(
+        '[[animal]]\nname = "anna"\n[[animal]]\nname = "bela"\n'
+        + '[[zone]]\nname = "nest"\npolygon = [[1, 1], [9, 1], [9, 9]]\n'
+        + '[database]\nurl = "postgresql+psycopg://box:secret@host/rats"\n'
+    )
+    ended = vivarium("config")
+    values = json.loads(ended.out)
+    assert [zone["name"] for zone in values["zone"]] == ["nest"]
+    assert values["measure"]["animals"] == 2
+    assert "secret" not in ended.out
+
+
+def test_a_plan_that_cannot_be_carried_out_is_no_good_config(vivarium: Run) -> None:
+    Path("config.toml").write_text('[schedule]\nstrata = { day = ["07:00", "07:20"] }')
+    ended = vivarium("config")
+    assert (ended.code, ended.out) == (2, "")
+    assert "day-1 at 07:00 and day-2 at 07:20 overlap" in ended.err
 
 
 def test_every_key_is_explained_with_its_default_and_meaning(vivarium: Run) -> None:
