@@ -118,11 +118,11 @@ def acknowledge(
         for each in known:
             opened = each.opened
             since = local_text(opened.at_utc_ns, settings.zone)
-            animal = "" if opened.animal is None else str(opened.animal)
+            animal = _animal(opened, settings)
             seen_by = escape(each.acknowledged_by or "")
             number = correction_of(opened)
             corrected = "" if number is None else f"identities since, by correction {number}"
-            table.add_row(opened.event_id, opened.kind.value, animal, each.severity.value, since, seen_by, corrected)
+            table.add_row(opened.event_id, _what(opened), animal, each.severity.value, since, seen_by, corrected)
         _print(table)
         return
     if by is None:
@@ -204,13 +204,27 @@ def _told(events: list[Event], settings: Settings) -> Table:
         table.add_row(
             local_text(event.at_utc_ns, settings.zone),
             str(event.data.get("rule")),
-            "" if event.animal is None else str(event.animal),
+            _animal(event, settings),
             event.state.value,
             event.severity.value,
             *("" if number is None else f"{number:.2f}" for number in numbers),
             str(event.data.get("reason", "")),
         )
     return table
+
+
+def _what(event: Event) -> str:
+    """The rule that opened it, or its kind: rules of the config are all of one kind."""
+    rule = event.data.get("rule")
+    return rule if isinstance(rule, str) else event.kind.value
+
+
+def _animal(event: Event, settings: Settings) -> str:
+    """Number and name of the animal that it is about."""
+    if event.animal is None:
+        return ""
+    name = settings.animal_names.get(event.animal)
+    return str(event.animal) if name is None else f"{event.animal} {name}"
 
 
 def _print_score(found: Score, settings: Settings) -> None:

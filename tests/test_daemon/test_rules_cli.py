@@ -9,12 +9,13 @@ from typer.testing import CliRunner
 
 from daemon.cli import app
 from daemon.default_rules import DEFAULT_RULES, FRAME_RULES, SERVICE_EVENTS
+from daemon.events import Event, EventKind, EventState, Severity
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS
 from daemon.minute_value import MinuteValue
 from daemon.rule import rules_in_force
 from daemon.rules_cli import described
-from daemon.settings import parse_settings
-from daemon.store.repository import open_store
+from daemon.settings import load_settings, parse_settings
+from daemon.store.repository import attach_store, open_store
 from drivers.errors import ConfigError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "rules.md"
@@ -168,3 +169,19 @@ def test_rules_are_listed(config: Path) -> None:
     result = CliRunner().invoke(app, ["rules", "list", "-c", str(config)])
     for name in [rule.name for rule in DEFAULT_RULES] + [other.kind.value for other in (*FRAME_RULES, *SERVICE_EVENTS)]:
         assert name in result.output
+
+
+def test_what_is_open_is_listed_by_rule_and_name_of_the_animal(config: Path) -> None:
+    config.write_text(config.read_text().partition("[measure]")[0] + '[[animal]]\nname = "anna"\n')
+    event = Event(
+        kind=EventKind.RULE,
+        state=EventState.OPENED,
+        severity=Severity.ALERT,
+        at_utc_ns=FIRST * MINUTE_NS,
+        animal=1,
+        data={"rule": "tail_hot"},
+    )
+    with attach_store(load_settings(config).database_url, outbox_limit=100) as store:
+        store.add([], run_id=1, camera_id=None, events=[event])
+    [_, line] = CliRunner().invoke(app, ["acknowledge", "-c", str(config)]).output.splitlines()
+    assert line.split()[:4] == [event.event_id, "tail_hot", "1", "anna"]
