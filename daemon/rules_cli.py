@@ -60,7 +60,8 @@ def replay_command(
         typer.Option("--from", formats=_FORMATS, help="Begin, local time; seven days before the end."),
     ] = None,
     end: Annotated[
-        datetime | None, typer.Option("--to", formats=_FORMATS, help="End, local time; now when left out.")
+        datetime | None,
+        typer.Option("--to", formats=_FORMATS, help="End, local time; now when left out, and at the latest."),
     ] = None,
     truth: Annotated[
         Path | None,
@@ -74,13 +75,16 @@ def replay_command(
     Acknowledgements are not replayed: what nobody acknowledged escalates. Exit code 1 when a true illness is missed.
     """
     settings = load_settings(config)
-    end_ns = _moment(end, settings) if end else round(datetime.now(settings.zone).timestamp()) * NS_PER_S
+    now_ns = round(datetime.now(settings.zone).timestamp()) * NS_PER_S
+    end_ns = _moment(end, settings) if end else now_ns
     start_ns = _moment(start, settings) if start else end_ns - 7 * 86_400 * NS_PER_S
     if start_ns >= end_ns:
         raise ConfigError("--from must lie before --to")
     illnesses = None if truth is None else read_truth(truth)
     rules = settings.minute_rules()
     with attach_store(settings.database_url, outbox_limit=settings.mqtt.outbox_limit) as store:
+        if start_ns < now_ns < end_ns and not any(store.minute_values(since_utc_ns=now_ns, until_utc_ns=end_ns)):
+            end_ns = now_ns  # minutes that are still to come are not minutes without frames; simulated days have them
         events = list(replay(minute_rules_of(settings, rules), store, start_ns, end_ns))
         stretches = store.maintenance_between(start_ns, end_ns)
     if json_lines:

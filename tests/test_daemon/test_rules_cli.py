@@ -1,8 +1,9 @@
 """`vivarium rules`, the config of rules, and the document that describes them."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from typer.testing import CliRunner
@@ -153,6 +154,30 @@ def test_replay_prints_lines_for_programs(config: Path) -> None:
         ("opened", 2, "fever"),
         ("closed", 2, "fever"),
     ]
+
+
+def test_replay_says_nothing_of_minutes_that_are_still_to_come(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SixthEvening(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp((FIRST + 6 * DAY_MINUTES) * 60, tz)
+
+    monkeypatch.setattr("daemon.rules_cli.datetime", SixthEvening)
+    rule = (
+        '[[rule]]\nname = "skin"\nmeasure = "skin_max_30min_celsius"\ncomparison = "above"\nvalue = 30\nfor_minutes = 1'
+    )
+    config.write_text(f"{config.read_text()}{rule}")
+    told = [
+        [
+            json.loads(line)["state"]
+            for line in CliRunner()
+            .invoke(app, ["rules", "replay", "--from", "2026-03-07", "--to", day, "-c", str(config), "--json"])
+            .output.splitlines()
+        ]
+        for day in ("2026-03-08", "2026-03-09")
+    ]
+    assert told[0]
+    assert told[0] == told[1]
 
 
 def test_a_truth_that_is_none_is_refused(config: Path, tmp_path: Path) -> None:
