@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from daemon.section import Section
+from daemon.setting_kinds import written_as
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 
 Coordinates = tuple[tuple[float, float], ...]
@@ -28,7 +29,9 @@ PolygonSetting = Annotated[Coordinates, AfterValidator(_polygon)]
 class ZoneSettings(Section):
     """A part of the box that is watched: time in it, entries, latency; its polygon is in pixels of the camera."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    name: Annotated[
+        str, written_as(r"[a-z][a-z0-9_]{0,31}", "up to 32 small letters, digits and _, beginning with a letter")
+    ]
     """Small letters, digits and _: part of the names of its measures, as in zone_NAME_share."""
     kind: Literal["nest", "food", "water", "other"] = "other"
     """food and water are entered by the nose, the others by the trunk; of a nest the warmth is measured."""

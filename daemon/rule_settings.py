@@ -5,10 +5,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from daemon.section import Section
+from daemon.setting_kinds import written_as
 
-RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-MeasureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+RuleName = Annotated[
+    str, written_as(r"[a-z][a-z0-9_]{0,39}", "up to 40 small letters, digits and _, beginning with a letter")
+]
+MeasureName = Annotated[
+    str, written_as(r"[a-z][a-z0-9_]{0,63}", "up to 64 small letters, digits and _, beginning with a letter")
+]
+TimeOfDay = Annotated[str, written_as(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a time of day like 07:30")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MaintenanceReason = Literal["cage_change", "dosing", "weighing", "other"]
 

@@ -1,5 +1,6 @@
 """Kinds of values in config.toml that a type alone does not describe."""
 
+import re
 from datetime import time
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,17 @@ def _clock_time(text: str) -> str:
     if moment.tzinfo is not None:
         raise ValueError(f"expected a time of day without zone, got {text!r}")
     return text
+
+
+def written_as(pattern: str, words: str) -> AfterValidator:
+    """A text of this form; whoever writes another one is told in words what is expected."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"expected {words}, got {text[:LONGEST_VALUE]!r}")
+        return text
+
+    return AfterValidator(check)
 
 
 Address = Annotated[str, AfterValidator(_printable)]

@@ -26,7 +26,7 @@ from daemon.rule_settings import MaintenanceSettings, RuleSettings, RulesSetting
 from daemon.schedule_settings import ScheduleSettings
 from daemon.section import Section as _Section
 from daemon.section import fields_of, section_of
-from daemon.setting_kinds import LONGEST_VALUE, NO_MODEL, SHIPPED_MODEL, Address, FilePath, ModelChoice
+from daemon.setting_kinds import LONGEST_VALUE, NO_MODEL, SHIPPED_MODEL, Address, FilePath, ModelChoice, written_as
 from drivers.errors import ConfigError
 
 __all__ = (
@@ -71,6 +71,9 @@ MOST_BYTES = 256 * 1024
 _URL_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 
 
+_Word = Annotated[str, written_as(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters (A to Z), digits, _ and -")]
+
+
 def _known_zone(name: str) -> str:
     if name and name not in available_timezones():
         nearest = difflib.get_close_matches(name, available_timezones(), n=1)
@@ -82,7 +85,7 @@ def _known_zone(name: str) -> str:
 class BoxSettings(_Section):
     """The machine beside the housing box."""
 
-    name: str = Field("box1", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: _Word = "box1"
     """Name of the box: part of every MQTT topic and of every file name."""
     data_dir: FilePath = Path("var")
     """Database, recordings and state; a relative path counts from the directory of the config file."""
@@ -94,7 +97,7 @@ class BoxSettings(_Section):
 class AnimalSettings(_Section):
     """One animal of the box; its number is its place among these tables, from 1."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
+    name: _Word
     """How people call it."""
     sex: Literal["female", "male"] | None = None
     """Its sex; left out where nobody has told."""

@@ -24,6 +24,19 @@ from drivers.errors import ConfigError
         ),
         pytest.param('[camera]\nkind = "replay"', r"camera: .*needs camera\.replay\.path", id="replay without path"),
         pytest.param('[schedule]\nlights_on = "7"', r"schedule\.lights_on: expected a time of day", id="time"),
+        pytest.param(
+            '[rules]\nquiet_hours = ["22", "6"]',
+            r"quiet_hours\.0: expected a time of day like 07:30, got '22'",
+            id="hours",
+        ),
+        pytest.param(
+            '[[maintenance]]\nreason = "other"\nat = "9:00"\nminutes = 5',
+            r"maintenance\.0\.at: expected a time of day like 07:30, got '9:00'",
+            id="at",
+        ),
+        pytest.param(
+            '[[zone]]\nname = "Nest"', r"zone\.0\.name: expected up to 32 small letters, digits", id="letters"
+        ),
         pytest.param("[mqtt]\nport = 70000", r"mqtt\.port: .*65535, got 70000", id="range"),
         pytest.param('[box]\ntime_zone = "Europe/Berln"', r"did you mean Europe/Berlin", id="zone"),
         pytest.param('[box]\nname = "a/b"', r"box\.name", id="name that makes no topic"),
@@ -192,12 +205,13 @@ def test_without_animals_measure_says_how_many_there_are(tmp_path: Path) -> None
         ('[measure]\nanimals = 3\n[[animal]]\nname = "Ada"\n', "leave measure.animals out"),
         ('[[animal]]\nname = "Ada"\n[[animal]]\nname = "Ada"\n', "a name of its own"),
         ('[[animal]]\nname = "not good"\n', "animal.0.name"),
+        ('[[animal]]\nname = "João"\n', "expected 1 to 64 letters (A to Z), digits, _ and -, got 'João'"),
         ("".join(f'[[animal]]\nname = "a{number}"\n' for number in range(7)), "at most 6"),
     ],
-    ids=["counted otherwise", "same name", "name", "too many"],
+    ids=["counted otherwise", "same name", "name", "accent", "too many"],
 )
 def test_animals_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_settings(path)
