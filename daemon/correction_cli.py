@@ -21,7 +21,7 @@ from daemon.installation import default_config
 from daemon.lock import is_held
 from daemon.messaging.ask import CommandError, give_command
 from daemon.moments import moment_of
-from daemon.settings import Settings, load_settings
+from daemon.settings import NOBODY, Settings, load_settings
 from daemon.store.corrections import StoredCorrection
 from daemon.store.repository import Store, attach_store
 from drivers.clock import NS_PER_S, SystemClock
@@ -38,9 +38,6 @@ UntilOption = Annotated[
 ]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who says so; your login name when left out.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="What it was seen by.")]
-
-UNKNOWN = "unknown"
-"""Who a track is of which nobody knows who it is."""
 
 MOST_BESIDE = 5000
 """More frames are not changed beside a running service without a word: it cannot store for 4 s, and measures in only
@@ -82,7 +79,7 @@ def assign(
     track: Annotated[
         int, typer.Argument(min=1, help="The track, or the number that an animal had where nothing was followed.")
     ],
-    animal: Annotated[str, typer.Argument(help=f"Who it is: number or name, or {UNKNOWN!r} if nobody knows.")],
+    animal: Annotated[str, typer.Argument(help=f"Who it is: number or name, or {NOBODY!r} if nobody knows.")],
     since: FromOption,
     until: UntilOption = None,
     by: ByOption = None,
@@ -91,7 +88,7 @@ def assign(
 ) -> None:
     """Say who a track is from a time on: stored frames, minutes and events follow."""
     settings = load_settings(config)
-    who = None if animal == UNKNOWN else _animal(animal, settings)
+    who = None if animal == NOBODY else _animal(animal, settings)
     _correct(
         Correction(kind=CorrectionKind.ASSIGN, track=track, animal=who), since, until, by, reason, settings, config
     )

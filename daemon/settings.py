@@ -32,6 +32,7 @@ from drivers.errors import ConfigError
 __all__ = (
     "MOST_BYTES",
     "MQTT_PASSWORD_VARIABLE",
+    "NOBODY",
     "NO_MODEL",
     "SHIPPED_MODEL",
     "AlertSettings",
@@ -64,6 +65,9 @@ __all__ = (
 
 MQTT_PASSWORD_VARIABLE = "VIVARIUM_MQTT_PASSWORD"
 
+
+NOBODY = "unknown"
+"""In place of an animal's name: it is not known who it is."""
 
 MOST_BYTES = 256 * 1024
 """Of a config file; the time to read nested values grows with the square of their number."""
@@ -225,6 +229,14 @@ class Settings(_Section):
         names = [each.name for each in animals]
         if len(set(names)) != len(names):
             raise ValueError(f"each animal needs a name of its own, got {', '.join(names)}")
+        others = {str(number): number for number in range(1, len(animals) + 1)}
+        for number, name in enumerate(names, start=1):
+            if others.get(name, number) != number:
+                raise ValueError(f"animal {number} is called {name!r}, which is the number of another; rename it")
+            if name == NOBODY:
+                raise ValueError(
+                    f"animal {number} is called {name!r}, which says that nobody knows who it is; rename it"
+                )
         return animals
 
     @model_validator(mode="after")

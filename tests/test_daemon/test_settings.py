@@ -193,6 +193,11 @@ def test_animals_are_numbered_by_their_place_in_the_config(tmp_path: Path) -> No
     assert settings.animal_count == 2
 
 
+def test_an_animal_may_be_called_by_the_number_of_its_ear_mark() -> None:
+    settings = parse_settings('[[animal]]\nname = "1"\n[[animal]]\nname = "1471"\n', origin="here")
+    assert settings.animal_names == {1: "1", 2: "1471"}
+
+
 def test_without_animals_measure_says_how_many_there_are(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[measure]\nanimals = 3\n")
@@ -205,10 +210,12 @@ def test_without_animals_measure_says_how_many_there_are(tmp_path: Path) -> None
         ('[measure]\nanimals = 3\n[[animal]]\nname = "Ada"\n', "leave measure.animals out"),
         ('[[animal]]\nname = "Ada"\n[[animal]]\nname = "Ada"\n', "a name of its own"),
         ('[[animal]]\nname = "not good"\n', "animal.0.name"),
+        ('[[animal]]\nname = "2"\n[[animal]]\nname = "1"\n', "animal 1 is called '2', which is the number of another"),
+        ('[[animal]]\nname = "unknown"\n', "animal 1 is called 'unknown'"),
         ('[[animal]]\nname = "João"\n', "expected 1 to 64 letters (A to Z), digits, _ and -, got 'João'"),
         ("".join(f'[[animal]]\nname = "a{number}"\n' for number in range(7)), "at most 6"),
     ],
-    ids=["counted otherwise", "same name", "name", "accent", "too many"],
+    ids=["counted otherwise", "same name", "name", "another's number", "nobody", "accent", "too many"],
 )
 def test_animals_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.toml"
