@@ -58,7 +58,7 @@ def changed(settings: Settings, key: str, value: Value) -> Settings:
     try:
         return _with(settings, key.split("."), value)
     except ValidationError as error:
-        problems = "; ".join(each["msg"] for each in error.errors())
+        problems = "; ".join(each["msg"].removeprefix("Value error, ") for each in error.errors())
         raise ConfigError(f"{key}: {problems}; got {value!r}") from error
 
 
@@ -66,7 +66,7 @@ def _with(section: Section, path: Sequence[str], value: Value) -> Section:
     """The same with another value somewhere in it, judged anew on each level from there up."""
     name, *deeper = path
     inner = _with(getattr(section, name), deeper, value) if deeper else value
-    same = {each: getattr(section, each) for each in type(section).model_fields}
+    same = {each: getattr(section, each) for each in section.model_fields_set}  # what nobody has set stays so
     return type(section).model_validate({**same, name: inner}, by_name=True)
 
 

@@ -22,7 +22,7 @@ from daemon.messaging.verbs import VERBS, make_verbs
 from daemon.minute_value import MinuteValue
 from daemon.observation import AnimalObservation, FrameObservation
 from daemon.remote_settings import SETTABLE, changed, value_of
-from daemon.settings import Settings
+from daemon.settings import Settings, parse_settings
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import ConfigError
 from drivers.frame import FrameFlag
@@ -170,6 +170,12 @@ def test_a_changed_setting_changes_nothing_else() -> None:
     assert new.alerts.too_hot.celsius == 40.5
     assert new.model_copy(update={"alerts": settings.alerts}) == settings
     assert new.config_hash() != settings.config_hash()
+
+
+def test_a_setting_can_be_changed_beside_one_that_a_rule_of_the_config_says() -> None:
+    rules = '[[rule]]\nname = "animal_not_seen"\nfor_minutes = 2\n[[rule]]\nname = "animal_too_cold"\nvalue = 25'
+    new = changed(parse_settings(rules, origin="t"), "alerts.too_hot.celsius", 40.5).frame_alerts
+    assert (new.too_hot.celsius, new.too_cold.celsius, new.not_seen_after_s) == (40.5, 25, 120)
 
 
 @pytest.mark.parametrize(
