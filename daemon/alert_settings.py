@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from daemon.rule_settings import RuleSettings
 from daemon.section import Section
@@ -58,8 +58,9 @@ def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> Al
     Raises
     ------
     ValueError
-        If both say something of the same, or a rule has keys that do not apply to each frame.
+        If both say something of the same, or a rule has keys or values that do not apply to each frame.
     """
+    names = {key: name for name, key in _FRAME_RULES.items()}
     changed: dict[str, object] = {}
     for rule in rules:
         key = _FRAME_RULES.get(rule.name)
@@ -83,4 +84,14 @@ def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> Al
         changed[key] = getattr(alerts, key).model_dump() | {
             name: value for name, value in new.items() if value is not None
         }
-    return AlertSettings.model_validate(alerts.model_dump() | changed) if changed else alerts
+    if not changed:
+        return alerts
+    try:
+        return AlertSettings.model_validate(alerts.model_dump() | changed)
+    except ValidationError as error:
+        problems = [
+            f"rule {names[str(each['loc'][0])]}: alerts.{'.'.join(map(str, each['loc']))} would be {each['input']:g}: "
+            f"{each['msg']}"
+            for each in error.errors()
+        ]
+        raise ValueError("; ".join(problems)) from None

@@ -73,6 +73,11 @@ def test_a_rule_of_the_config_changes_what_it_says_and_no_more() -> None:
         pytest.param(
             '[[rule]]\nname = "animal_too_hot"\nseverity = "notice"', "judged on each frame and takes", id="frame rule"
         ),
+        pytest.param(
+            '[[rule]]\nname = "animal_not_seen"\nfor_minutes = 2000',
+            "rule animal_not_seen: alerts.not_seen_after_s would be 120000: Input should be less",
+            id="frame rule's value",
+        ),
         pytest.param('[rules]\nquiet_hours = ["22:00", "22:00"]', "the same", id="quiet"),
         pytest.param('[[maintenance]]\nreason = "dosing"\nat = "9:00"\nminutes = 5', "maintenance", id="time of day"),
     ],
