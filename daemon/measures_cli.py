@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from daemon.behaviour import Maps, position_maps
+from daemon.candidates import MOST_TOGETHER
 from daemon.installation import default_config
 from daemon.maintenance import Maintenance, minutes_at_work
 from daemon.measures_list import in_units_of_box, markdown, measures_of
@@ -48,7 +49,9 @@ FromOption = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="2026-11-26 or 2026-11-26T07:00, of the box's time zone.")
 ]
 ToOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Up to this, not included; now.")]
-AnimalOption = Annotated[list[int] | None, typer.Option("--animal", min=1, help="Only this one; repeatable.")]
+AnimalOption = Annotated[
+    list[str] | None, typer.Option("--animal", help="Only this one, by its number or name; repeatable.")
+]
 MeasureOption = Annotated[list[str] | None, typer.Option("--measure", help="Only this one; repeatable.")]
 
 _DEFAULT_CONFIG = default_config()
@@ -74,7 +77,8 @@ def export(
     with _opened(config) as (settings, store):
         units = _measures(settings, measure)
         first, last = _span(settings, since, until)
-        values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animal or None, measures=measure)
+        animals = [_number(each, settings) for each in animal or ()]
+        values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animals or None, measures=measure)
         work = store.maintenance_between(first, last)
         rows = minute_rows(
             values,
@@ -119,7 +123,8 @@ def blocks(
     with _opened(config) as (settings, store):
         units = _measures(settings, measure)
         first, last = _span(settings, since, until)
-        values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animal or None, measures=measure)
+        animals = [_number(each, settings) for each in animal or ()]
+        values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animals or None, measures=measure)
         work = store.maintenance_between(first, last)
         planned = store.blocks_within(first, last)
         rows = block_rows(values, planned, units=units, maintenance=work, corrected=_corrected(store))
@@ -177,7 +182,7 @@ def _print_rhythms(rhythms: Sequence[AnimalRhythm], measure: str, unit: str) -> 
 
 @measures_app.command(name="map")
 def map_command(
-    animal: Annotated[int, typer.Option(min=1, help="Its number.")],
+    animal: Annotated[str, typer.Option(help="Its number, or the name of its [[animal]].")],
     output: OutputOption,
     since: FromOption = None,
     until: ToOption = None,
@@ -187,9 +192,10 @@ def map_command(
     """Write where an animal was (position heat map) and how much it moved there (displacement map) into a table."""
     with _opened(config) as (settings, store):
         first, last = _span(settings, since, until)
-        at_ns, places = store.trunk_places(animal, since_utc_ns=first, until_utc_ns=last)
+        number = _number(animal, settings)
+        at_ns, places = store.trunk_places(number, since_utc_ns=first, until_utc_ns=last)
         work = store.maintenance_between(first, last)
-        _say_corrected(store, first, last, animal)
+        _say_corrected(store, first, last, number)
     maps = position_maps(at_ns, places, size=(IMAGE_HEIGHT, IMAGE_WIDTH), cell_px=cell_px)
     scale = settings.measure.mm_per_px
     speed = "px_per_s" if scale is None else "mm_per_s"
@@ -226,6 +232,16 @@ def _measures(settings: Settings, wanted: Sequence[str] | None) -> Mapping[str, 
             hint = f"; in this box it is {other}" if other in known else "; `vivarium measures list` names them"
             raise ConfigError(f"--measure: {name!r} is not measured{hint}")
     return known
+
+
+def _number(animal: str, settings: Settings) -> int:
+    """Number of an animal that is named by number or name; also one above those of today, of whom rows may be left."""
+    named = {name: number for number, name in settings.animal_names.items()}
+    number = named.get(animal) or (int(animal) if animal.isdecimal() else 0)
+    if not 1 <= number <= MOST_TOGETHER:
+        known = f"1 to {settings.animal_count}" + (f", or {', '.join(named)}" if named else "")
+        raise ConfigError(f"--animal: there is no animal {animal!r}; expected {known}")
+    return number
 
 
 def _span(settings: Settings, since: str | None, until: str | None) -> tuple[int, int]:

@@ -171,6 +171,16 @@ def test_the_rhythm_says_what_can_be_told(config: Path, tmp_path: Path) -> None:
     assert "1 of 24" in result.output
 
 
+def test_an_animal_is_chosen_by_its_name_too(config: Path, tmp_path: Path) -> None:
+    named = tmp_path / "named.toml"
+    animals = '[[animal]]\nname = "anna"\n[[animal]]\nname = "bela"\n'
+    named.write_text(config.read_text().replace("animals = 2\n", "") + animals)
+    rows = table(named, tmp_path, "--measure", "skin_max_celsius", "--animal", "bela")
+    assert {row["animal"] for row in rows} == {"2"}
+    nobody = CliRunner().invoke(measures_app, ["--animal", "bella", "-o", str(tmp_path / "x.csv"), "-c", str(named)])
+    assert "there is no animal 'bella'; expected 1 to 2, or anna, bela" in str(nobody.exception)
+
+
 def test_the_map_counts_the_seconds_of_each_cell(config: Path, tmp_path: Path) -> None:
     rows = table(config, tmp_path, "map", "--animal", "2", "--cell", "8")
     assert rows == [{"x_px": "27.5", "y_px": "27.5", "seconds": "119.000", "px_per_s": "0"}]
