@@ -83,6 +83,8 @@ def pin(
             ) from error
     kept = [each for each in recordings if names_of(new, each.day, each.block_key)]
     _console().print(f"{len(kept)} recordings are kept by {escape(name)}, {_sum(kept)}")
+    for key in sorted({each.block_key for each in new if each.block_key} - {each.block_key for each in kept}):
+        _console().print(f"there is no recording of {escape(key)} yet; `vivarium recordings list` prints the keys")
 
 
 @recordings_app.command()

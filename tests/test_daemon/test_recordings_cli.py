@@ -105,6 +105,15 @@ def test_a_mark_that_cannot_be_read_keeps_its_recording(settings: Settings, run:
     assert old.exists()
 
 
+def test_a_pin_of_a_block_without_a_recording_says_so(settings: Settings, run: Run) -> None:
+    make(settings, 9)
+    said = run("pin", "A", "--block", "2026-11-17/night-1", "--block", "2026-11-17/nigth-2")
+    assert "1 recordings are kept by A" in said
+    assert said.splitlines()[1:] == [
+        "there is no recording of 2026-11-17/nigth-2 yet; `vivarium recordings list` prints the keys"
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
