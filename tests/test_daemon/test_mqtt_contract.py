@@ -158,6 +158,14 @@ def test_a_verb_without_anybody_to_carry_it_out_stops_the_start() -> None:
         make_verbs({"calibrate": lambda _payload, _order: None}, lambda _key, _value, _order: None)
 
 
+def test_the_documents_name_every_verb() -> None:
+    root = Path(__file__).parents[2]
+    contract, overview = (root / "docs" / "mqtt.md").read_text(), (root / "README.md").read_text()
+    for verb in VERBS:
+        assert f"\n| `{verb}` |" in contract
+        assert f"`{verb}`" in overview.partition("| `command/<verb>` |")[2].partition("\n")[0]
+
+
 @pytest.mark.parametrize("key", SETTABLE)
 def test_a_setting_that_may_be_changed_is_one_and_takes_its_own_value(key: str) -> None:
     settings = Settings()
