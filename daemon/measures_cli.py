@@ -29,7 +29,7 @@ from daemon.minute_tables import (
     minute_rows,
     unit_of,
 )
-from daemon.minute_value import Measure
+from daemon.minute_value import Measure, Scope
 from daemon.minute_values import MINUTE_NS
 from daemon.moments import moment_of
 from daemon.settings import Settings, load_settings
@@ -146,6 +146,8 @@ def rhythm_command(
     with _opened(config) as (settings, store):
         name = in_units_of_box(measure, settings.measure.mm_per_px)
         units = _measures(settings, [name])
+        if units[name].scope is not Scope.ANIMAL:
+            raise ConfigError(f"--measure: {name!r} is of the {units[name].scope.value}, expected one of an animal")
         first, last = _span(settings, since, until)
         wanted = list(dict.fromkeys((name, "rest_share", "rest_endings")))
         rhythms = animal_rhythms(

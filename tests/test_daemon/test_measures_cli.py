@@ -206,6 +206,11 @@ def test_what_cannot_be_is_refused_with_a_reason(
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_there_is_no_rhythm_of_what_no_animal_has(config: Path) -> None:
+    result = CliRunner().invoke(measures_app, ["rhythm", "--measure", "ambient_celsius", "-c", str(config)])
+    assert "'ambient_celsius' is of the cage, expected one of an animal" in str(result.exception)
+
+
 def test_the_list_tells_formula_source_and_validity() -> None:
     output = CliRunner().invoke(measures_app, ["list"]).output
     assert "skin_max_30min_celsius" in output
