@@ -44,18 +44,23 @@ def judge(
     """
     settings = Settings() if config is None else load_settings(config)
     seen = SHIPPED_ERRORS if errors is None else read_errors(errors)
+    numbers, illnesses = seeds_of(seeds), _named(scripts)
     weeks: list[TriedWeek] = []
-    for seed in seeds_of(seeds):
-        weeks += tried(
-            with_animals(settings, seed=seed, animals=animals),
-            seen,
-            scripts=_named(scripts),
-            first_day=FIRST_DAY,
-            days=days,
-            every_s=every_s,
-            folder=output,
-            on_day=lambda script, day, seed=seed: typer.echo(f"seed {seed}, {script}, day {day + 1}", err=True),  # type: ignore[misc]
-        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for seed in numbers:
+            weeks += tried(
+                with_animals(settings, seed=seed, animals=animals),
+                seen,
+                scripts=illnesses,
+                first_day=FIRST_DAY,
+                days=days,
+                every_s=every_s,
+                folder=output,
+                on_day=lambda script, day, seed=seed: typer.echo(f"seed {seed}, {script}, day {day + 1}", err=True),  # type: ignore[misc]
+            )
+    except OSError as error:
+        raise ConfigError(f"--output: {output} cannot be written: {error.strerror or error}") from error
     typer.echo(f"errors: {seen.source}")
     _print(weeks, settings.zone)
     for line in _summary(weeks, settings):

@@ -4,7 +4,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from daemon.cli import app
 from daemon.events import Severity
 from daemon.illness_script import NONE
 from daemon.rules_replay import TrueIllness
@@ -174,3 +176,12 @@ def test_seeds_areseeds_of_and_ranges() -> None:
     for wrong in ("", "a", "3-", "-3", "5-4"):
         with pytest.raises(ConfigError, match="--seeds"):
             seeds_of(wrong)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_worked_out(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    result = CliRunner().invoke(app, ["rules", "judge", "--seeds", "1", "-o", str(file)])
+    assert isinstance(result.exception, ConfigError)
+    assert f"--output: {file} cannot be written: File exists" in str(result.exception)
+    assert "day 1" not in result.output
