@@ -395,7 +395,10 @@ def checked(verb: Verb, payload: bytes) -> CommandPayload:
     try:
         return verb.model.model_validate_json(payload)
     except ValidationError as error:
+        known = f"unknown key; known here: {', '.join(sorted(verb.model.model_fields))}"
         problems = [
-            f"{'.'.join(str(step) for step in each['loc'])[:80]}: {each['msg']}" for each in error.errors()[:10]
+            f"{'.'.join(str(step) for step in each['loc'])[:80]}: "
+            + (known if each["type"] == "extra_forbidden" else each["msg"])
+            for each in error.errors()[:10]
         ]
         raise Refusal("invalid", "; ".join(problems)) from None

@@ -147,7 +147,9 @@ NESTED = b'{"request_id": ' + b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1) + b"}"
         pytest.param(b" " * (MOST_PAYLOAD_BYTES + 1), {}, "too_large", "got 4097", id="too large"),
         pytest.param(b"{}", {"retained": True}, "retained", "without the retain flag", id="retained"),
         pytest.param(b"{}", {"topic": "fly"}, "unknown_verb", "expected one of act, got fly", id="unknown"),
-        pytest.param(b'{"now": true}', {}, "invalid", "now: Extra inputs", id="unknown key"),
+        pytest.param(
+            b'{"now": true}', {}, "invalid", "now: unknown key; known here: issued_utc, request_id", id="unknown key"
+        ),
         pytest.param(b'{"request_id": 5}', {}, "invalid", "request_id: Input should be a valid string", id="number"),
         pytest.param(b'{"request_id": ""}', {}, "invalid", "request_id", id="no characters"),
         pytest.param(b'{"request_id": "a b"}', {}, "invalid", "request_id", id="a blank"),
