@@ -105,8 +105,8 @@ class AnimalSettings(_Section):
     """How people call it."""
     sex: Literal["female", "male"] | None = None
     """Its sex; left out where nobody has told."""
-    weight_g: float | None = Field(None, gt=0, le=5000)
-    """What it weighs."""
+    weight_g: float | None = Field(None, ge=1, le=5000)
+    """What it weighs, in grams."""
     marks: Address = ""
     """What people know it by."""
 

@@ -212,10 +212,14 @@ def test_without_animals_measure_says_how_many_there_are(tmp_path: Path) -> None
         ('[[animal]]\nname = "not good"\n', "animal.0.name"),
         ('[[animal]]\nname = "2"\n[[animal]]\nname = "1"\n', "animal 1 is called '2', which is the number of another"),
         ('[[animal]]\nname = "unknown"\n', "animal 1 is called 'unknown'"),
+        (
+            '[[animal]]\nname = "Ada"\nweight_g = 0.31\n',
+            "animal.0.weight_g: Input should be greater than or equal to 1",
+        ),
         ('[[animal]]\nname = "João"\n', "expected 1 to 64 letters (A to Z), digits, _ and -, got 'João'"),
         ("".join(f'[[animal]]\nname = "a{number}"\n' for number in range(7)), "at most 6"),
     ],
-    ids=["counted otherwise", "same name", "name", "another's number", "nobody", "accent", "too many"],
+    ids=["counted otherwise", "same name", "name", "another's number", "nobody", "kilograms", "accent", "too many"],
 )
 def test_animals_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.toml"
