@@ -1,6 +1,6 @@
 """A small broker inside the service, so that the demo needs nothing installed. In production use Mosquitto.
 
-It is amqtt: MQTT 3.1.1 over TCP, nothing kept on disk, retained messages delivered twice to a new subscriber.
+It is amqtt: MQTT 3.1.1 over TCP, nothing kept on disk.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ class EmbeddedBroker:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         for name in _NOISY_LOGGERS:  # it tells of every client, and of its own start what we raise
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        broker = Broker(self._config())
+        broker = _Broker(self._config())
         await broker.start()
         server = await asyncio.start_server(_Reception(broker), self._host, self._port)
         started.set_result(None)
@@ -162,6 +162,16 @@ class EmbeddedBroker:
             case errno.EADDRNOTAVAIL:
                 return f"{where}: this machine does not have that address; set mqtt.host to one of its own"
         return f"{where}: {error.strerror or error}"
+
+
+class _Broker(Broker):  # type: ignore[misc]  # amqtt carries no types
+    """amqtt 0.12 gives each client that connects the retained messages of what others have subscribed to."""
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        if any(each is session for each, _qos in self._subscriptions.get(subscription[0], ())):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
 class _Reception:

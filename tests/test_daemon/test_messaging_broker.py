@@ -57,6 +57,37 @@ def test_it_carries_the_publishers_messages(free_port: int, subscribe: "Subscrib
         subscriber.close()
 
 
+def heard(port: int, topic: str) -> list[str]:
+    """Topics that a new client hears that subscribes to one and, when that is granted, publishes to it."""
+    topics_heard: list[str] = []
+    client = paho.Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
+    client.on_connect = lambda client, userdata, flags, reason, properties: client.subscribe(topic)
+    client.on_subscribe = lambda client, userdata, mid, reasons, properties: client.publish(topic, b"last")
+    client.on_message = lambda client, userdata, message: topics_heard.append(
+        "last" if message.payload == b"last" else message.topic
+    )
+    client.connect("127.0.0.1", port)
+    while "last" not in topics_heard:
+        assert client.loop(DEADLINE_S) == paho.MQTT_ERR_SUCCESS
+    client.disconnect()
+    return topics_heard
+
+
+def test_a_client_hears_what_is_retained_of_its_own_subscriptions_only_and_once(
+    free_port: int, subscribe: "Subscribe", outbox: "ListOutbox"
+) -> None:
+    with (
+        EmbeddedBroker("127.0.0.1", free_port),
+        Publisher(MqttSettings(port=free_port), box="box1", store=outbox) as publisher,
+    ):
+        subscriber = subscribe(free_port)
+        publisher.set_retained(topics.INFO, b"info")
+        subscriber.wait_for(lambda messages: any(m[0].endswith("/info") for m in messages), "info")
+        assert heard(free_port, "elsewhere") == ["last"]
+        assert heard(free_port, "vivarium/box1/info") == ["vivarium/box1/info", "last"]
+        subscriber.close()
+
+
 def test_it_can_be_stopped_and_started_on_the_same_port(free_port: int) -> None:
     for _ in range(2):
         with EmbeddedBroker("127.0.0.1", free_port):
