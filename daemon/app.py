@@ -195,7 +195,7 @@ class Service:
 
     @property
     def web_port(self) -> int | None:
-        """Where the status page is; None when it is off."""
+        """Where the status page is, or is to be; None when it is off."""
         return None if self._web is None else self._web.port
 
     def __enter__(self) -> Self:
@@ -260,6 +260,7 @@ class Service:
             config_problem=self._config_problem,
             segmenter=self._segmenter,
             watching=self._watching,
+            no_page=self._no_page,
         )
         self._start_web()
         self._reloader = self._stack.enter_context(self._make_reloader(first))
@@ -583,6 +584,9 @@ class Service:
                 WebServer(api, host=self.settings.web.host, port=self.settings.web.port)
             )
 
+    def _no_page(self) -> str | None:
+        return None if self._web is None else self._web.why_none
+
     def _thread(self, name: str, work: Callable[[], None], stop: Callable[[], None]) -> None:
         """Run a part in its own thread; on exit it is asked to stop and waited for."""
         self._stack.callback(self._threads.start(name, work, stop))
@@ -699,6 +703,7 @@ class Service:
                     outbox_dropped=outbox_dropped,
                     observations_dropped=self._publisher.state.dropped,
                     commands=self._commands(),
+                    no_page=self._no_page(),
                 ),
             )
 
@@ -759,7 +764,7 @@ def run_service(
                         logger.error("%s; strong-vivarium %s runs with %s", problem, VERSION, last_good)
                     fallback = networks = networks_before = None
                     outcome, new = service.supervise(signals, lambda: load_settings(config))
-            except VivariumError as error:  # also a port that is taken, or a database that cannot be opened
+            except VivariumError as error:  # also a broker's port that is taken, or a database that cannot be opened
                 if fallback is None and problem is None and isinstance(error, ConfigError):
                     fallback = _other(kept.settings(), settings)
                 if fallback is None:

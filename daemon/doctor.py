@@ -29,7 +29,8 @@ from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import current_revision, head_revision, is_known
 from daemon.vision.onnx_file import ModelError
 from daemon.vision.segmenter import missing_gpu
-from daemon.web.server import why_not
+from daemon.web.probe import box_served
+from daemon.web.server import RETRY_S, why_not
 from drivers.clock import SystemClock
 from drivers.errors import CameraError, CameraLostError, ConfigError, MaterialError, VivariumError
 from drivers.frame import ThermalFrame
@@ -75,6 +76,7 @@ def examine(config: Path, environment: Mapping[str, str]) -> list[Finding]:
             findings.append(
                 Finding(subject="service", good=None, found="running: camera and ports are its own, not examined")
             )
+            findings += _page(settings)
         else:
             findings += _camera(settings)
             findings += _ports(settings)
@@ -403,6 +405,24 @@ def _ports(settings: Settings) -> Iterator[Finding]:
                 )
             else:
                 yield Finding(subject=key, good=True, found=f"{host}:{port} is free")
+
+
+def _page(settings: Settings) -> Iterator[Finding]:
+    """Whether the service that runs has its page, or waits for a port that another program has."""
+    web = settings.web
+    if not web.enabled or not web.port:
+        return
+    where = f"{web.host}:{web.port}"
+    if box_served(web.host, web.port) == settings.box.name:
+        yield Finding(subject="page", good=True, found=f"http://{where}/ answers")
+    else:
+        yield Finding(
+            subject="page",
+            good=False,
+            found=f"{where} does not answer as the page of {settings.box.name}",
+            remedy="the log says why; stop what else listens there, and the page is there "
+            f"{RETRY_S:g} s later, or choose another web.port",
+        )
 
 
 def _broker(settings: Settings, password: str | None) -> Iterator[Finding]:

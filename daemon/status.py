@@ -44,6 +44,7 @@ ReasonCode = Literal[
     "model_refused",
     "change_waits",
     "no_broker",
+    "no_page",
 ]
 
 
@@ -81,6 +82,7 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "model_refused": "the networks of the config are refused, the old ones stay in force: {}",
     "change_waits": "other networks or alert rules wait for the database: {}",
     "no_broker": "the broker is not reached",
+    "no_page": "there is no status page: {}",
 }
 
 
@@ -297,7 +299,7 @@ def judge(
 ) -> tuple[Verdict, tuple[Reason, ...]]:
     """Fine, look or act, with the reasons, worst first.
 
-    `notices` are of the start of the service, `watched` is what is open or going on and needs no act.
+    `notices` are of the service itself, `watched` is what is open or going on and needs no act.
     """
     said = {EventKind.CAMERA_LOST.value} if camera.state == "lost" else set()
     said |= {EventKind.DISK_LOW.value} if disk.low else set()

@@ -1,7 +1,7 @@
 """Reads the state of the running parts into one value."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from daemon.capture import CaptureLoop
 from daemon.caretaker import Caretaker
@@ -65,6 +65,7 @@ class StatusBoard:
         config_problem: str | None,
         segmenter: ResilientSegmenter,
         watching: Watching,
+        no_page: Callable[[], str | None],
     ) -> None:
         self.settings = settings
         self._version = version
@@ -81,6 +82,7 @@ class StatusBoard:
         self._caretaker = caretaker
         self._segmenter = segmenter
         self._watching = watching
+        self._no_page = no_page
         self.config_problem = config_problem
         """Why the last good config is in force; None when it is the one that was asked for."""
         self.model_refused: str | None = None
@@ -178,13 +180,15 @@ class StatusBoard:
             yield Reason(code="maintenance", detail=each.reason)
 
     def _notices(self) -> tuple[Reason, ...]:
-        """What a start found damaged; what was set aside is said for a day, the event of it stays."""
+        """What was found at the start or since; what was set aside is said for a day, the event of it stays."""
         problem = self.config_problem
         notices = [] if problem is None else [Reason(code="config_damaged", detail=problem)]
         if self.model_refused is not None:
             notices.append(Reason(code="model_refused", detail=self.model_refused))
         if self.change_waits is not None:
             notices.append(Reason(code="change_waits", detail=self.change_waits))
+        if (why := self._no_page()) is not None:
+            notices.append(Reason(code="no_page", detail=why))
         if self._clock.monotonic_ns() - self._started_monotonic_ns < _DAY_NS:
             notices += [Reason(code="set_aside", detail=each) for each in self._caretaker.set_aside]
         return tuple(notices)

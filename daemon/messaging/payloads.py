@@ -326,6 +326,8 @@ class HealthPayload(Payload):
     """Observations that no broker took in time."""
     commands: dict[str, int]
     """Commands that came since the start, and what became of them; see `daemon.messaging.commands.CommandCounts`."""
+    no_page: str | None
+    """Why there is no status page; null while it is served, or switched off."""
 
 
 class CommandResultPayload(Payload):
@@ -561,6 +563,7 @@ def health_payload(
     outbox_dropped: int,
     observations_dropped: int,
     commands: Mapping[str, int],
+    no_page: str | None,
 ) -> bytes:
     """For the topic `health`."""
     return HealthPayload(
@@ -576,6 +579,7 @@ def health_payload(
         outbox_dropped=outbox_dropped,
         observations_dropped=observations_dropped,
         commands=dict(sorted(commands.items())),
+        no_page=no_page,
     ).to_json()
 
 

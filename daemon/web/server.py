@@ -1,6 +1,7 @@
 """uvicorn in a thread of its own, with as many visitors as it can serve."""
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -13,8 +14,6 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from drivers.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,9 @@ WORKERS = 4
 """Threads that make answers: more would only stand in the way of the capture thread."""
 
 COME_AGAIN_S = 5
+
+RETRY_S = 30.0
+"""How often a port is tried that cannot be listened on."""
 
 _STOP_S = 3
 
@@ -114,19 +116,21 @@ class _Door:
 
 
 class WebServer:
-    """Serves an application from enter to exit.
+    """Serves an application from enter to exit, and waits for its port as long as another program has it.
 
     Parameters
     ----------
     host, port : str, int
         Where to listen; port 0 takes a free one, see `port` once entered.
-    stalled_s : float, optional
-        In place of `STALLED_S`.
+    stalled_s, retry_s : float, optional
+        In place of `STALLED_S` and `RETRY_S`.
     """
 
-    def __init__(self, api: FastAPI, *, host: str, port: int, stalled_s: float = STALLED_S) -> None:
+    def __init__(
+        self, api: FastAPI, *, host: str, port: int, stalled_s: float = STALLED_S, retry_s: float = RETRY_S
+    ) -> None:
         self._host, self._wanted_port = host, port
-        self._stalled_s = stalled_s
+        self._stalled_s, self._retry_s = stalled_s, retry_s
         config = uvicorn.Config(
             _Door(api),
             http=_Visitor,
@@ -139,6 +143,8 @@ class WebServer:
         )
         self._server = uvicorn.Server(config)
         self._socket: socket.socket | None = None
+        self._why_none: str | None = None
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
@@ -148,31 +154,51 @@ class WebServer:
 
     @property
     def port(self) -> int:
-        """The port in use."""
+        """The port in use, or the one that is waited for."""
         return self._wanted_port if self._socket is None else int(self._socket.getsockname()[1])
+
+    @property
+    def why_none(self) -> str | None:
+        """Why nobody is served; None while all is well."""
+        return self._why_none
 
     def __enter__(self) -> Self:
         logging.getLogger(_QUIET_LOGGER).setLevel(logging.ERROR)  # it warns of each visitor who talks nonsense
-        try:
-            self._socket = socket.create_server((self._host, self._wanted_port))
-        except OSError as error:
-            raise ConfigError(
-                f"web.port: cannot listen on {self._host}:{self._wanted_port}: {why_not(error)}; "
-                "stop the other program or choose another port"
-            ) from error
-        # Inherited by each connection: what is taken by nobody ends it, also when the other machine is asleep.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._stalled_s * 1000))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="web", daemon=True
-        )
+        first = self._listen()
+        self._thread = threading.Thread(target=self._serve, args=(first,), name="web", daemon=True)
         self._thread.start()
-        logger.info("status page at http://%s:%d/", self._host, self.port)
         return self
+
+    def _serve(self, listening: socket.socket | None) -> None:
+        while listening is None:
+            if self._stopping.wait(self._retry_s):
+                return
+            listening = self._listen()
+        self._server.run(sockets=[listening])
+
+    def _listen(self) -> socket.socket | None:
+        """Take the port; None when it cannot be had, which is said once for each reason."""
+        try:
+            listening = socket.create_server((self._host, self._wanted_port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            remedy = "stop the other program or choose another port" if taken else "see web.host and web.port"
+            why = f"web.port: cannot listen on {self._host}:{self._wanted_port}: {why_not(error)}; {remedy}"
+            if why != self._why_none:
+                logger.error("there is no status page, all else goes on: %s; tried every %g s", why, self._retry_s)
+            self._why_none = why
+            return None
+        # Inherited by each connection: what is taken by nobody ends it, also when the other machine is asleep.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._stalled_s * 1000))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket, self._why_none = listening, None
+        logger.info("status page at http://%s:%d/", self._host, self.port)
+        return listening
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stopping.set()
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(timeout=_STOP_S + 1)

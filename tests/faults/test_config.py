@@ -222,8 +222,6 @@ def test_the_command_refuses_a_malformed_config_in_one_line_of_words(
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        pytest.param({"web": {"host": "no such host"}}, r"web\.port: cannot listen on no such host", id="web host"),
-        pytest.param({"web": {"host": "a" * 70 + ".x"}}, r"web\.port: cannot listen", id="a label that is too long"),
         pytest.param({"database": {"url": "sqlite:///"}}, r"database\.url", id="no file"),
         pytest.param({"database": {"url": "x" * 300}}, r"database\.url", id="no URL"),
         pytest.param(
@@ -236,3 +234,16 @@ def test_what_is_wrong_only_on_this_machine_is_refused_at_the_start_in_words(
 ) -> None:
     with pytest.raises(VivariumError, match=key), Service(make_settings(**changes)):
         pass
+
+
+@pytest.mark.parametrize(
+    "host",
+    [pytest.param("no such host", id="web host"), pytest.param("a" * 70 + ".x", id="a label that is too long")],
+)
+def test_a_web_host_that_is_not_of_this_machine_costs_the_page_alone(
+    make_service: "MakeService", make_settings: "MakeSettings", eventually: "Eventually", host: str
+) -> None:
+    with make_service(make_settings(web={"host": host})) as running:
+        eventually(lambda: running.evidence.rows("SELECT 1 FROM frame"), "rows")
+        (why,) = [each.detail for each in running.service.status().reasons if each.code == "no_page"]
+    assert why == f"web.port: cannot listen on {host}:8080: Name or service not known; see web.host and web.port"

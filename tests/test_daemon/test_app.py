@@ -22,13 +22,15 @@ import cv2
 import numpy as np
 import pytest
 
+from daemon import app
 from daemon.app import Outcome, Service, ServiceError, run_service
 from daemon.health import ServiceManager
 from daemon.messaging.broker import EmbeddedBroker
 from daemon.messaging.probe import probe_broker
 from daemon.settings import Settings
 from daemon.signals import Signals
-from daemon.status import Verdict
+from daemon.status import Verdict, status_line
+from daemon.web.server import WebServer
 from drivers.camera import ThermalCamera
 from drivers.clock import SystemClock
 from drivers.errors import ConfigError, VivariumError
@@ -300,11 +302,25 @@ def test_what_cannot_work_is_refused_at_the_start(
         pass
 
 
-def test_a_web_port_that_is_taken_is_told_and_nothing_is_left_running(make_settings: MakeSettings) -> None:
+def test_a_web_port_that_is_taken_is_told_and_the_animals_are_watched_all_the_same(
+    make_settings: MakeSettings, free_port: int, subscribe: "Subscribe", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "WebServer", partial(WebServer, retry_s=0.05))
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"web\.port: cannot listen on 127\.0\.0\.1:{port}"):
-            Service(make_settings(web={"port": port})).__enter__()
+        why = f"web.port: cannot listen on 127.0.0.1:{port}: Address already in use"
+        with Running(make_settings(web={"port": port}, mqtt={"port": free_port})) as running:
+            health = partial(subscribe(free_port).payloads, "vivarium/box1/health")
+            eventually(lambda: running.rows("SELECT 1 FROM part_observation"), "measurements")
+            eventually(health, "the health")
+            assert json.loads(health()[0])["no_page"].startswith(why)
+            eventually(lambda: running.service.status().mqtt.state == "connected", "the broker")
+            status = running.service.status()
+            assert status.verdict is Verdict.LOOK
+            assert f"there is no status page: {why}" in status_line(status)
+            other.close()
+            eventually(lambda: "status page" not in status_line(running.service.status()), "the page")
+            assert running.get("/api/status")[0] == 200
 
 
 def test_the_embedded_broker_asks_for_the_configured_password(make_settings: MakeSettings, free_port: int) -> None:
@@ -530,8 +546,7 @@ enabled = false
 
 def test_the_command_starts_reloads_and_stops_as_systemd_wants_it(tmp_path: Path) -> None:
     text = CONFIG.format(begin=started_a_moment_ago())
-    with socket.create_server(("127.0.0.1", 0)) as other, Command(tmp_path, text) as command:
-        taken = other.getsockname()[1]
+    with Command(tmp_path, text) as command:
         command.systemd.wait_for("READY=1")
         command.systemd.wait_for("WATCHDOG=1")
         eventually(lambda: rows(command.data_dir, "SELECT 1 FROM frame"), "rows")
@@ -542,7 +557,7 @@ def test_the_command_starts_reloads_and_stops_as_systemd_wants_it(tmp_path: Path
         command.hang_up(text + "[measure]\noutside_rate_hz = 1\n", "needs a restart of the parts")
         eventually(lambda: rows(command.data_dir, "SELECT count(*) FROM run") == [(3,)], "a new run")
         ready = command.systemd.count("READY=1")
-        unusable = text.replace("[web]\nenabled = false", f"[web]\nport = {taken}")
+        unusable = text.replace("[mqtt]\nenabled = false", '[mqtt]\nhost = "0.0.0.0"')
         command.hang_up(unusable, "the new config does not start, back to the old one")
         eventually(lambda: command.systemd.count("READY=1") > ready, "ready with the old config")
         frames = rows(command.data_dir, "SELECT max(id) FROM frame")

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import time_machine
+from fastapi import FastAPI
 from sqlalchemy import make_url, text
 
 import daemon.doctor
@@ -28,6 +30,7 @@ from daemon.service_status import ServiceState
 from daemon.settings import MQTT_PASSWORD_VARIABLE
 from daemon.store.engine import migration_engine
 from daemon.store.repository import open_store
+from daemon.web.server import WebServer
 from drivers.usb import UsbBus
 from tests.databases import Server
 
@@ -328,6 +331,24 @@ def test_a_running_service_keeps_its_camera_and_ports(
     assert subjects["service"].found.startswith("running")
     assert {"camera", "web.port"}.isdisjoint(subjects)
     assert "service" not in {each.subject for each in examine(path, {})}, "it has stopped"
+
+
+def test_a_running_service_without_its_page_is_found(
+    config: Callable[..., Path], tmp_path: Path, free_port: int
+) -> None:
+    path = config(web=f"port = {free_port}")
+    (tmp_path / "data").mkdir()
+    server = partial(WebServer, host="127.0.0.1", port=free_port)
+    api = FastAPI()
+    box = ["box1"]
+    api.get("/api/status")(lambda: {"box": box[0]})
+    with DataDirectoryLock(tmp_path / "data"):
+        assert found(path, "page").good is False
+        with server(api):
+            assert found(path, "page").good is True
+            box[0] = "box2"
+            other = found(path, "page")
+    assert (other.good, other.found) == (False, f"127.0.0.1:{free_port} does not answer as the page of box1")
 
 
 def test_a_service_cannot_start_while_the_doctor_has_its_camera(

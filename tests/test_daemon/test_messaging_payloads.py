@@ -282,8 +282,10 @@ def test_health_counts_what_gave_way() -> None:
             outbox_dropped=4,
             observations_dropped=5,
             commands={"received": 2, "accepted": 2},
+            no_page="web.port: cannot listen",
         )
     )
+    assert payload["no_page"] == "web.port: cannot listen"
     assert (payload["last_frame_age_s"], payload["coverage"]) == (None, 0.3333)
     assert (payload["outbox_depth"], payload["outbox_dropped"], payload["observations_dropped"]) == (3, 4, 5)
     assert (payload["vision"], payload["vision_degraded"]) == ("thinned", True)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import logging
 import re
 import shutil
 import socket
@@ -41,7 +42,7 @@ from daemon.web import server
 from daemon.web.api import STATUS_AGE_S, SharedStatus, create_api
 from daemon.web.server import MOST_CONNECTIONS, MOST_TOLD, WebServer
 from drivers.clock import NS_PER_S, SimulatedClock
-from drivers.errors import ConfigError, StoreError
+from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 from drivers.simulated import SimulatedCamera
 
@@ -444,17 +445,43 @@ def test_the_server_listens_from_enter_to_exit(live: LiveView) -> None:
         pass  # free again
 
 
-def test_a_port_that_is_taken_is_named(served: tuple[str, list[Status]]) -> None:
-    port = int(served[0].rstrip("/").rpartition(":")[2])
-    with (
-        pytest.raises(ConfigError) as error,
-        WebServer(create_api(a_status, lambda: None, no_events), host="127.0.0.1", port=port),
-    ):
-        pass
-    assert str(error.value) == (
-        f"web.port: cannot listen on 127.0.0.1:{port}: Address already in use; "
-        "stop the other program or choose another port"
-    )
+def test_a_port_that_is_taken_is_named_once_and_tried_until_it_is_free(
+    live: LiveView, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, server.__name__)
+    api = create_api(a_status, live.picture, no_events)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        why = (
+            f"web.port: cannot listen on 127.0.0.1:{port}: Address already in use; "
+            "stop the other program or choose another port"
+        )
+        with WebServer(api, host="127.0.0.1", port=port, retry_s=0.01) as waiting:
+            threading.Event().wait(0.1)  # some more attempts
+            assert (waiting.why_none, waiting.alive) == (why, True)
+            assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+                ("ERROR", f"there is no status page, all else goes on: {why}; tried every 0.01 s")
+            ]
+            other.close()
+            deadline_s = time.monotonic() + DEADLINE_S
+            while waiting.why_none is not None:
+                assert time.monotonic() < deadline_s
+                threading.Event().wait(0.01)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=DEADLINE_S) as answer:
+                assert json.load(answer)["box"] == "box1"
+    assert [each.getMessage() for each in caplog.records[1:]] == [f"status page at http://127.0.0.1:{port}/"]
+
+
+def test_who_waits_for_a_port_ends_at_once_when_asked_to(live: LiveView) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        waiting = WebServer(
+            create_api(a_status, live.picture, no_events), host="127.0.0.1", port=other.getsockname()[1]
+        )
+        start_s = time.monotonic()
+        with waiting:
+            pass
+        assert not waiting.alive
+        assert time.monotonic() - start_s < server.RETRY_S / 2
 
 
 @pytest.fixture
