@@ -58,7 +58,8 @@ def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> Al
     Raises
     ------
     ValueError
-        If both say something of the same, or a rule has keys or values that do not apply to each frame.
+        If both say something of the same, a rule has keys or values that do not apply to each frame, or every animal
+        would be too hot or too cold.
     """
     names = {key: name for name, key in _FRAME_RULES.items()}
     changed: dict[str, object] = {}
@@ -84,10 +85,8 @@ def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> Al
         changed[key] = getattr(alerts, key).model_dump() | {
             name: value for name, value in new.items() if value is not None
         }
-    if not changed:
-        return alerts
     try:
-        return AlertSettings.model_validate(alerts.model_dump() | changed)
+        return _some_are_well(AlertSettings.model_validate(alerts.model_dump() | changed) if changed else alerts)
     except ValidationError as error:
         problems = [
             f"rule {names[str(each['loc'][0])]}: alerts.{'.'.join(map(str, each['loc']))} would be {each['input']:g}: "
@@ -95,3 +94,13 @@ def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> Al
             for each in error.errors()
         ]
         raise ValueError("; ".join(problems)) from None
+
+
+def _some_are_well(alerts: AlertSettings) -> AlertSettings:
+    hot, cold = alerts.too_hot.celsius, alerts.too_cold.celsius
+    if hot <= cold:
+        raise ValueError(
+            f"expected alerts.too_hot.celsius above alerts.too_cold.celsius, got {hot:g} and {cold:g}: "
+            "every animal would be too hot or too cold; raise the one or lower the other"
+        )
+    return alerts

@@ -337,7 +337,7 @@ def test_a_new_limit_is_in_force_without_interruption_and_belongs_to_a_run_of_it
 ) -> None:
     with Running(make_settings()) as running:
         eventually(lambda: running.rows("SELECT 1 FROM frame"), "rows")
-        new = make_settings(alerts={"too_hot": {"celsius": 25, "duration_s": 0}})
+        new = make_settings(alerts={"too_hot": {"celsius": 25, "duration_s": 0}, "too_cold": {"celsius": 20}})
         running.reload(lambda: new)
         eventually(
             lambda: running.rows("SELECT 1 FROM event WHERE kind = 'animal_too_hot'"), "an alert by the new limit"
@@ -551,7 +551,8 @@ def test_the_command_starts_reloads_and_stops_as_systemd_wants_it(tmp_path: Path
         command.systemd.wait_for("WATCHDOG=1")
         eventually(lambda: rows(command.data_dir, "SELECT 1 FROM frame"), "rows")
         command.hang_up(text + "[camara]\n", "did you mean 'camera'")
-        command.hang_up(text + "[alerts.too_hot]\ncelsius = 25\nduration_s = 0\n", "the config was read again")
+        limits = "[alerts.too_hot]\ncelsius = 25\nduration_s = 0\n[alerts.too_cold]\ncelsius = 20\n"
+        command.hang_up(text + limits, "the config was read again")
         eventually(lambda: rows(command.data_dir, "SELECT 1 FROM event WHERE kind = 'animal_too_hot'"), "the alert")
         assert rows(command.data_dir, "SELECT count(*) FROM run") == [(2,)]
         command.hang_up(text + "[measure]\noutside_rate_hz = 1\n", "needs a restart of the parts")

@@ -191,6 +191,7 @@ def test_a_setting_can_be_changed_beside_one_that_a_rule_of_the_config_says() ->
     [
         ("alerts.too_hot.celsius", 900, "alerts.too_hot.celsius: Input should be less than or equal to 120; got 900"),
         ("alerts.too_hot.celsius", "warm", "valid number"),
+        ("alerts.too_hot.celsius", 26, "got 26 and 26: every animal would be too hot or too cold"),
         ("log.level", "loud", "Input should be 'debug'"),
         ("mqtt.host", "elsewhere", "cannot be set by command; these can: alerts.not_seen_after_s"),
         ("schedule", 1, "cannot be set by command"),

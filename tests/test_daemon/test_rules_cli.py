@@ -78,6 +78,13 @@ def test_a_rule_of_the_config_changes_what_it_says_and_no_more() -> None:
             "rule animal_not_seen: alerts.not_seen_after_s would be 120000: Input should be less",
             id="frame rule's value",
         ),
+        pytest.param(
+            "[alerts.too_hot]\ncelsius = 25",
+            "expected alerts.too_hot.celsius above alerts.too_cold.celsius, got 25 and 26: every animal",
+            id="all too hot",
+        ),
+        pytest.param("[alerts.too_cold]\ncelsius = 39", "got 39 and 39", id="none well"),
+        pytest.param('[[rule]]\nname = "animal_too_cold"\nvalue = 40', "got 39 and 40", id="all too cold by a rule"),
         pytest.param('[rules]\nquiet_hours = ["22:00", "22:00"]', "the same", id="quiet"),
         pytest.param('[[maintenance]]\nreason = "dosing"\nat = "9:00"\nminutes = 5', "maintenance", id="time of day"),
     ],
