@@ -255,6 +255,10 @@ class Status(_Part):
     camera: CameraStatus
     block: BlockStatus
     animals: tuple[AnimalStatus, ...]
+    in_groups: int = 0
+    """Animals that lie so closely that they cannot be told apart; none of them is among `animals`."""
+    unnamed: int = 0
+    """Animals that are told apart, and it is not known which they are; none of them is among `animals`."""
     animal_names: dict[int, str] = {}
     """By number; empty where the config has none."""
     background_celsius: float | None
@@ -341,7 +345,22 @@ def judge(
 
 def status_line(status: Status) -> str:
     """One line for the terminal."""
-    animals = "; ".join(
+    block = (
+        "no block"
+        if status.block.key is None
+        else (f"block {status.block.key} {status.block.accounted}/{status.block.planned}")
+    )
+    return (
+        f"{status.verdict} | camera {status.camera.state} {status.camera.frames_per_second:.1f} fps | "
+        f"{_vision_words(status.vision)} | {_animal_words(status)} | {block} | "
+        f"{status.store.frames} frames stored | mqtt {status.mqtt.state}"
+        + ("" if status.disk.full_in_days is None else f" | disk full in {status.disk.full_in_days:.0f} days")
+        + (f" | {'; '.join(map(str, status.reasons))}" if status.reasons else "")
+    )
+
+
+def _animal_words(status: Status) -> str:
+    words = [
         f"animal {animal.animal}{_named(animal.animal, status)}: "
         + ", ".join(
             f"{name} {celsius:.1f}"
@@ -354,19 +373,12 @@ def status_line(status: Status) -> str:
         )
         + " °C"
         for animal in status.animals
-    )
-    block = (
-        "no block"
-        if status.block.key is None
-        else (f"block {status.block.key} {status.block.accounted}/{status.block.planned}")
-    )
-    return (
-        f"{status.verdict} | camera {status.camera.state} {status.camera.frames_per_second:.1f} fps | "
-        f"{_vision_words(status.vision)} | {animals or 'no animal'} | {block} | "
-        f"{status.store.frames} frames stored | mqtt {status.mqtt.state}"
-        + ("" if status.disk.full_in_days is None else f" | disk full in {status.disk.full_in_days:.0f} days")
-        + (f" | {'; '.join(map(str, status.reasons))}" if status.reasons else "")
-    )
+    ]
+    if status.in_groups:
+        words.append(f"{status.in_groups} in a group")
+    if status.unnamed:
+        words.append(f"{status.unnamed} not known which")
+    return "; ".join(words) or "no animal"
 
 
 def _named(animal: int, status: Status) -> str:

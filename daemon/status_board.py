@@ -137,6 +137,8 @@ class StatusBoard:
             camera=camera,
             block=block,
             animals=() if observation is None else animal_statuses(observation, self._clock.monotonic_ns()),
+            in_groups=0 if observation is None else sum(group.size for group in observation.groups),
+            unnamed=0 if observation is None else unnamed_animals(observation),
             animal_names=self.settings.animal_names,
             background_celsius=None if observation is None else observation.background_celsius,
             store=store,
@@ -306,3 +308,8 @@ def animal_statuses(observation: FrameObservation, now_monotonic_ns: int) -> tup
             )
         )
     return tuple(statuses)
+
+
+def unnamed_animals(observation: FrameObservation) -> int:
+    """How many of a frame are told apart, and it is not known which they are."""
+    return sum(animal.animal is None and animal.group is None for animal in observation.animals)

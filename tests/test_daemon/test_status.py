@@ -1,5 +1,6 @@
 """What a technician is told: fine, look or act, and why."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -21,6 +22,8 @@ from daemon.status import (
     judge,
     status_line,
 )
+from daemon.status_board import unnamed_animals
+from tests.observations import frame, rat
 
 FREE_BYTES = 50_000_000_000
 
@@ -220,6 +223,25 @@ def test_the_line_ends_with_what_is_wrong() -> None:
         "mqtt connected | "
         "the camera is lost; only 1.5 GiB of disk are free, and nothing more may give way"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"in_groups": 2}, "2 in a group", id="a group"),
+        pytest.param({"in_groups": 2, "unnamed": 1}, "2 in a group; 1 not known which", id="one beside a group"),
+        pytest.param({}, "no animal", id="none"),
+    ],
+)
+def test_animals_that_are_not_told_apart_are_not_absent(changes: dict[str, int], words: str) -> None:
+    assert status_line(a_status(animals=(), **changes)).split(" | ")[3] == words
+
+
+def test_an_animal_without_a_name_is_not_one_of_a_group() -> None:
+    named = rat(1)
+    unnamed = replace(rat(2, at=(50.0, 50.0)), animal=None, track=7)
+    group = replace(rat(3, at=(150.0, 150.0)), animal=None, track=8, group=8)
+    assert unnamed_animals(frame(0, named, unnamed, group)) == 1
 
 
 def test_the_line_says_when_the_disk_will_be_full() -> None:

@@ -92,6 +92,8 @@ def a_status(**changes: Any) -> Status:
 
 ALARMING = a_status(
     verdict=Verdict.ACT,
+    in_groups=2,
+    unnamed=1,
     reasons=(
         Reason(code="open_alert", detail="animal_too_hot (animal 1)"),
         Reason(code="open_alert", detail="animal_too_cold (animal 2)"),
@@ -528,7 +530,7 @@ def test_a_browser_says_in_portuguese_what_has_to_be_done(
         "o último quadro bom tem 12 s", "4 observações não puderam ser gravadas",
         "nada está sendo gravado: &lt;b&gt;disk full&lt;/b&gt;", "apenas 1.5 GiB de disco livres",
         "o broker não responde", "cabeça", "32,6 °C", "nenhuma regra é julgada: outro trabalho",
-        "por João: outro trabalho. O que se mede agora não entra",
+        "por João: outro trabalho. O que se mede agora não entra", "em grupo, sem distinção", "não se sabe qual",
     ):  # fmt: skip
         assert text in shown
 
