@@ -141,7 +141,7 @@ def rules_in_force(
     own: dict[str, Rule] = {}
     problems: list[str] = []
     seen: set[str] = set()
-    for place, each in enumerate(settings):
+    for number, each in enumerate(settings, start=1):
         if each.name in elsewhere:
             continue
         try:
@@ -152,7 +152,7 @@ def rules_in_force(
             if each.joins and (missing := [name for name in each.joins if name not in names]):
                 raise ValueError(f"joins: there is no rule {', '.join(missing)}")
         except ValueError as error:
-            problems.append(f"rule.{place} ({each.name}): {error}")
+            problems.append(f"rule number {number} ({each.name}): {error}")
             continue
         (by_name if each.name in by_name else own)[each.name] = rule
         if each.enabled is False:

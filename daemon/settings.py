@@ -8,16 +8,16 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import tzlocal
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from daemon.alert_settings import AlertSettings, LimitSettings, TooColdSettings, TooHotSettings, with_frame_rules
 from daemon.camera_settings import CameraSettings, EnvironmentSettings, ReadingSettings, ReplaySettings, T2SPlusSettings
+from daemon.config_problem import in_words
 from daemon.default_rules import in_force
 from daemon.mqtt_settings import MqttSettings
 from daemon.place_settings import ReferenceSettings, ZoneSettings
@@ -25,8 +25,7 @@ from daemon.rule import Rule
 from daemon.rule_settings import MaintenanceSettings, RuleSettings, RulesSettings
 from daemon.schedule_settings import ScheduleSettings
 from daemon.section import Section as _Section
-from daemon.section import fields_of, section_of
-from daemon.setting_kinds import LONGEST_VALUE, NO_MODEL, SHIPPED_MODEL, Address, FilePath, ModelChoice, written_as
+from daemon.setting_kinds import NO_MODEL, SHIPPED_MODEL, Address, FilePath, ModelChoice, written_as
 from drivers.errors import ConfigError
 
 __all__ = (
@@ -425,35 +424,6 @@ def parse_settings(text: str, *, origin: str) -> Settings:
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        problems = [_problem(details["loc"], details) for details in error.errors()]
+        problems = [in_words(details, Settings) for details in error.errors()]
         raise ConfigError(f"{origin}:\n  " + "\n  ".join(problems)) from error
     return settings
-
-
-def _problem(location: tuple[int | str, ...], details: Mapping[str, Any]) -> str:
-    key = ".".join(str(step) for step in location) or "the whole file"
-    if details["type"] != "extra_forbidden":
-        came = "" if details["type"] in ("missing", "value_error") else f", got {_shorten(details['input'])}"
-        return f"{key}: {details['msg'].removeprefix('Value error, ')}{came}"
-    known = _known_keys(location[:-1])
-    nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(sorted(known))}"
-    return f"{key}: unknown key; {hint}"
-
-
-def _shorten(value: object) -> str:
-    """A value as it stands in a message: never longer than a few lines."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... ({len(text)} characters)"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Settings
-    for step in location:
-        if isinstance(step, int):
-            continue
-        found = section_of(fields_of(model)[step].annotation)
-        if found is None:
-            return []
-        model = found
-    return list(fields_of(model))

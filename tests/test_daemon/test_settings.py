@@ -26,27 +26,53 @@ from drivers.errors import ConfigError
         pytest.param('[schedule]\nlights_on = "7"', r"schedule\.lights_on: expected a time of day", id="time"),
         pytest.param(
             '[rules]\nquiet_hours = ["22", "6"]',
-            r"quiet_hours\.0: expected a time of day like 07:30, got '22'",
+            r"rules.quiet_hours number 1: expected a time of day like 07:30, got '22'",
             id="hours",
         ),
         pytest.param(
             '[[maintenance]]\nreason = "other"\nat = "9:00"\nminutes = 5',
-            r"maintenance\.0\.at: expected a time of day like 07:30, got '9:00'",
+            r"maintenance number 1, at: expected a time of day like 07:30, got '9:00'",
             id="at",
         ),
         pytest.param(
-            '[[zone]]\nname = "Nest"', r"zone\.0\.name: expected up to 32 small letters, digits", id="letters"
+            '[[zone]]\nname = "Nest"', r"zone number 1, name: expected up to 32 small letters, digits", id="letters"
         ),
         pytest.param("[mqtt]\nport = 70000", r"mqtt\.port: .*65535, got 70000", id="range"),
         pytest.param('[box]\ntime_zone = "Europe/Berln"', r"did you mean Europe/Berlin", id="zone"),
         pytest.param('[box]\nname = "a/b"', r"box\.name", id="name that makes no topic"),
         pytest.param("[alerts.too_hot]\ncelsius = nan", r"alerts\.too_hot\.celsius", id="nan"),
-        pytest.param("[[camera.replay.readings]]\nx = 1\ny = 2", r"readings\.0\.celsius: Field required", id="missing"),
+        pytest.param(
+            "[[camera.replay.readings]]\nx = 1\ny = 2",
+            r"  camera\.replay\.readings number 1, celsius: Field required",
+            id="missing",
+        ),
         pytest.param("box = ", r"not valid TOML", id="no toml"),
     ],
 )
 def test_a_wrong_config_is_refused_with_the_path_of_the_key(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
+        parse_settings(text, origin="config.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        pytest.param(
+            '[[animal]]\nname = "Ada"\n[[animal]]\nname = "B b"', "animal number 2, name: expected", id="table"
+        ),
+        pytest.param(
+            '[[rule]]\nname = "a"\nalso = [{ measure = "curl", comparison = "over" }]',
+            "rule number 1, also number 1, comparison: Input",
+            id="table in a table",
+        ),
+        pytest.param('[[rule]]\nname = "a"\nweight = 1', "rule number 1, weight: unknown key", id="unknown key"),
+        pytest.param(
+            '[[rule]]\nname = "fever"\n[[rule]]\nname = "mine"', "rule number 2 (mine): no rule", id="what it lacks"
+        ),
+    ],
+)
+def test_tables_are_counted_from_one_as_people_do(text: str, where: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"  {where}")):
         parse_settings(text, origin="config.toml")
 
 
@@ -164,14 +190,14 @@ def test_zones_and_references_are_lists_of_tables() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f'[[zone]]\nname = "Nest 1"\n{CORNERS}\n', "zone.0.name"),
+        (f'[[zone]]\nname = "Nest 1"\n{CORNERS}\n', "zone number 1, name: "),
         ('[[zone]]\nname = "a"\npolygon = [[1, 1], [9, 9]]\n', "at least three corners"),
         ('[[zone]]\nname = "a"\npolygon = [[1, 1], [9, 9], [5, 5]]\n', "got a line"),
         ('[[zone]]\nname = "a"\npolygon = [[1, 1], [9, 9], [5, 300]]\n', "expected corners from"),
         (f'[[zone]]\nname = "a"\n{CORNERS}\n[[zone]]\nname = "a"\n{CORNERS}\n', "a name of its own"),
         (f"[[reference]]\n{CORNERS}\n", "either celsius or topic"),
         (f'[[reference]]\n{CORNERS}\ntopic = "a"\ncelsius = 20\n', "either celsius or topic"),
-        (f'[[reference]]\n{CORNERS}\ntopic = "a/#"\n', "reference.0.topic"),
+        (f'[[reference]]\n{CORNERS}\ntopic = "a/#"\n', "reference number 1, topic: "),
         ("[[zones]]\n", "did you mean 'zone'?"),
     ],
 )
@@ -209,12 +235,12 @@ def test_without_animals_measure_says_how_many_there_are(tmp_path: Path) -> None
     [
         ('[measure]\nanimals = 3\n[[animal]]\nname = "Ada"\n', "leave measure.animals out"),
         ('[[animal]]\nname = "Ada"\n[[animal]]\nname = "Ada"\n', "a name of its own"),
-        ('[[animal]]\nname = "not good"\n', "animal.0.name"),
+        ('[[animal]]\nname = "not good"\n', "animal number 1, name: "),
         ('[[animal]]\nname = "2"\n[[animal]]\nname = "1"\n', "animal 1 is called '2', which is the number of another"),
         ('[[animal]]\nname = "unknown"\n', "animal 1 is called 'unknown'"),
         (
             '[[animal]]\nname = "Ada"\nweight_g = 0.31\n',
-            "animal.0.weight_g: Input should be greater than or equal to 1",
+            "animal number 1, weight_g: Input should be greater than or equal to 1",
         ),
         ('[[animal]]\nname = "João"\n', "expected 1 to 64 letters (A to Z), digits, _ and -, got 'João'"),
         ("".join(f'[[animal]]\nname = "a{number}"\n' for number in range(7)), "at most 6"),
