@@ -1,6 +1,5 @@
 """What is wrong in config.toml, in words for whoever wrote it."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +7,14 @@ from pydantic import BaseModel
 
 from daemon.section import fields_of, section_of
 from daemon.setting_kinds import LONGEST_VALUE
+from daemon.spelling import did_you_mean
 
 Location = tuple[int | str, ...]
 """Keys from the outermost table on; a number, from 0, is a place in a list."""
+
+
+_IN_WORDS = {"tuple_type": "expected a list in brackets"}
+"""In place of what pydantic says, which is for who writes Python."""
 
 
 def in_words(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -18,14 +22,12 @@ def in_words(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     location: Location = problem["loc"]
     key = f"{_named(location)}: " if location else ""
     if problem["type"] == "extra_forbidden":
-        return f"{key}unknown key; {_hint(str(location[-1]), _known_keys(location[:-1], model))}"
+        known = _known_keys(location[:-1], model)
+        hint = did_you_mean(str(location[-1]), known) or f"known here: {', '.join(sorted(known))}"
+        return f"{key}unknown key; {hint}"
     came = "" if problem["type"] in ("missing", "value_error") else f", got {_shorten(problem['input'])}"
-    return f"{key}{problem['msg'].removeprefix('Value error, ')}{came}"
-
-
-def _hint(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(sorted(known))}"
+    said = _IN_WORDS.get(problem["type"], problem["msg"])
+    return f"{key}{said.removeprefix('Value error, ')}{came}"
 
 
 def _named(location: Location) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from daemon.events import EventKind, Severity
 from daemon.minute_value import Measure, Scope
 from daemon.rule_settings import BaselineSettings, ConditionSettings, RuleSettings
+from daemon.spelling import did_you_mean
 from drivers.errors import ConfigError
 
 Comparison = Literal["above", "below"]
@@ -93,11 +94,14 @@ def changed(shipped: Rule, settings: RuleSettings) -> Rule:
     )
 
 
-def made(settings: RuleSettings) -> Rule:
-    """A rule of the config's own."""
+def made(settings: RuleSettings, shipped: Iterable[str]) -> Rule:
+    """A rule of the config's own; of `shipped` names one may have been meant."""
     missing = [name for name in ("measure", "comparison") if getattr(settings, name) is None]
     if missing:
-        raise ValueError(f"no rule of this name is shipped, so it needs {' and '.join(missing)}")
+        meant = did_you_mean(settings.name, shipped)
+        raise ValueError(
+            f"no rule of this name is shipped, so it needs {' and '.join(missing)}" + (f"; {meant}" if meant else "")
+        )
     return Rule(
         name=settings.name,
         kind=EventKind.RULE,
@@ -148,9 +152,9 @@ def rules_in_force(
             if each.name in seen:
                 raise ValueError("the name comes twice")
             seen.add(each.name)
-            rule = changed(by_name[each.name], each) if each.name in by_name else made(each)
+            rule = changed(by_name[each.name], each) if each.name in by_name else made(each, (*by_name, *elsewhere))
             if each.joins and (missing := [name for name in each.joins if name not in names]):
-                raise ValueError(f"joins: there is no rule {', '.join(missing)}")
+                raise ValueError("; ".join(f"joins: {_there_is_no('rule', name, names)}" for name in missing))
         except ValueError as error:
             problems.append(f"rule number {number} ({each.name}): {error}")
             continue
@@ -161,6 +165,10 @@ def rules_in_force(
     if problems:
         raise ConfigError("\n  ".join(problems))
     return (*by_name.values(), *own.values())
+
+
+def _there_is_no(what: str, name: str, known: Iterable[str]) -> str:
+    return f"no {what} {name}; " + (did_you_mean(name, known) or f"there are {', '.join(known)}")
 
 
 def check_measures(rules: Iterable[Rule], measures: Mapping[str, Measure]) -> None:
@@ -176,7 +184,7 @@ def check_measures(rules: Iterable[Rule], measures: Mapping[str, Measure]) -> No
         for condition in rule.conditions:
             measure = measures.get(condition.measure)
             if measure is None:
-                problems.append(f"rule {rule.name}: no measure {condition.measure}; there are {', '.join(measures)}")
+                problems.append(f"rule {rule.name}: {_there_is_no('measure', condition.measure, measures)}")
             elif measure.scope is not rule.subject:
                 problems.append(
                     f"rule {rule.name}: {condition.measure} is of the {measure.scope.value}, not of the "

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from daemon.section import Section
-from daemon.setting_kinds import written_as
+from daemon.setting_kinds import LONGEST_VALUE, written_as
 
 RuleName = Annotated[
     str, written_as(r"[a-z][a-z0-9_]{0,39}", "up to 40 small letters, digits and _, beginning with a letter")
@@ -121,12 +121,18 @@ class RuleSettings(Section):
     this rule adds its evidence to it and opens none of its own."""
 
 
+def _two_times(value: object) -> object:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError(f'expected two times of day like ["22:00", "06:00"], got {repr(value)[:LONGEST_VALUE]}')
+    return value
+
+
 class RulesSettings(Section):
     """What holds for all rules."""
 
     defaults: bool = True
     """Whether the shipped rules are in force."""
-    quiet_hours: tuple[TimeOfDay, TimeOfDay] | None = None
+    quiet_hours: Annotated[tuple[TimeOfDay, TimeOfDay], BeforeValidator(_two_times)] | None = None
     """From and to, local time: in between what is no emergency opens as a notice, and is told when they are over."""
     evidence_mb: int = Field(200, ge=0, le=1_000_000)
     """Plots and frames of events take no more than this; the oldest give way. 0 keeps none."""

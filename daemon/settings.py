@@ -399,13 +399,19 @@ def load_settings(path: Path) -> Settings:
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-        text = data.decode()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `vivarium config --example > {path}` writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if len(data) > MOST_BYTES:
         raise ConfigError(f"{path}: expected a config of at most {MOST_BYTES} bytes, got more: is it another file?")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}: line {line}: expected UTF-8, got the byte 0x{data[error.start]:02x}; save the file as UTF-8"
+        ) from error
     return parse_settings(text, origin=str(path)).resolved(path.resolve().parent)
 
 

@@ -58,6 +58,20 @@ def test_a_rule_of_the_config_changes_what_it_says_and_no_more() -> None:
     ("text", "why"),
     [
         pytest.param('[[rule]]\nname = "mine"', "needs measure and comparison", id="incomplete"),
+        pytest.param('[[rule]]\nname = "fevr"\nfor_minutes = 45', r"did you mean 'fever'\?", id="mistyped"),
+        pytest.param(
+            '[[rule]]\nname = "animal_to_hot"\nvalue = 38', r"did you mean 'animal_too_hot'\?", id="mistyped frame rule"
+        ),
+        pytest.param(
+            '[[rule]]\nname = "mine"\nmeasure = "ambient_celcius"\ncomparison = "above"\nvalue = 3\nsubject = "cage"',
+            r"rule mine: no measure ambient_celcius; did you mean 'ambient_celsius'\?",
+            id="mistyped measure",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "fever"\njoins = ["tail_colt"]',
+            r"no rule tail_colt; did you mean 'tail_cold'\?",
+            id="joins",
+        ),
         pytest.param('[[rule]]\nname = "fever"\n[[rule]]\nname = "fever"', "comes twice", id="twice"),
         pytest.param(
             '[[rule]]\nname = "mine"\nmeasure = "curl"\ncomparison = "above"', "value or baseline", id="no threshold"
@@ -85,6 +99,13 @@ def test_a_rule_of_the_config_changes_what_it_says_and_no_more() -> None:
         ),
         pytest.param("[alerts.too_cold]\ncelsius = 39", "got 39 and 39", id="none well"),
         pytest.param('[[rule]]\nname = "animal_too_cold"\nvalue = 40', "got 39 and 40", id="all too cold by a rule"),
+        pytest.param(
+            '[rules]\nquiet_hours = "22:00-06:00"',
+            r"""quiet_hours: expected two times of day like \["22:00", "06:00"\], got '22:00-06:00'""",
+            id="quiet hours as one text",
+        ),
+        pytest.param('[rules]\nquiet_hours = ["22:00"]', "expected two times of day", id="half of the quiet hours"),
+        pytest.param('[[rule]]\nname = "fever"\njoins = "tail_cold"', "joins: expected a list in brackets", id="list"),
         pytest.param('[rules]\nquiet_hours = ["22:00", "22:00"]', "the same", id="quiet"),
         pytest.param('[[maintenance]]\nreason = "dosing"\nat = "9:00"\nminutes = 5', "maintenance", id="time of day"),
     ],

@@ -98,6 +98,14 @@ def test_a_missing_file_is_told_with_the_way_to_make_one(tmp_path: Path) -> None
         load_settings(tmp_path / "config.toml")
 
 
+def test_a_file_in_another_encoding_is_told_with_the_line_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes('[box]\nname = "box1"\n# João\n'.encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    assert str(caught.value) == f"{path}: line 3: expected UTF-8, got the byte 0xe3; save the file as UTF-8"
+
+
 def test_relative_paths_count_from_the_config_file(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[box]\ndata_dir = "data"\n[camera]\nkind = "replay"\n[camera.replay]\npath = "rat.png"\n')
