@@ -24,6 +24,7 @@ from daemon.service_status import ServiceState, deadman_watches, read_state
 from daemon.settings import Settings, load_settings
 from daemon.store.engine import checked_url, sqlite_path
 from daemon.store.repository import attach_store
+from daemon.store.retention import GB
 from daemon.store.server import look_at
 from daemon.store.sqlite_file import why_damaged
 from daemon.store.upgrade import current_revision, head_revision, is_known
@@ -31,6 +32,7 @@ from daemon.vision.onnx_file import ModelError
 from daemon.vision.segmenter import missing_gpu
 from daemon.web.probe import box_served
 from daemon.web.server import RETRY_S, why_not
+from daemon.writable import nearest_existing, obstacle_to
 from drivers.clock import SystemClock
 from drivers.errors import CameraError, CameraLostError, ConfigError, MaterialError, VivariumError
 from drivers.frame import ThermalFrame
@@ -197,30 +199,21 @@ def _clock(settings: Settings) -> Iterator[Finding]:
 
 def _disk(settings: Settings) -> Iterator[Finding]:
     directory = settings.box.data_dir
-    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
-    if not existing.is_dir():
+    if (obstacle := obstacle_to(directory)) is not None:
         yield Finding(
             subject="disk",
             good=False,
-            found=f"{existing} is a file, and should be a directory",
-            remedy=f"rename it, or change box.data_dir ({directory})",
+            found=obstacle.found,
+            remedy=f"{obstacle.remedy}, or change box.data_dir ({directory})",
         )
         return
-    if not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding(
-            subject="disk",
-            good=False,
-            found=f"{existing} cannot be written",
-            remedy=f"chown it to the service's user, or change box.data_dir ({directory})",
-        )
-        return
-    usage = shutil.disk_usage(existing)
+    usage = shutil.disk_usage(nearest_existing(directory))
     enough = usage.free >= limits_of(settings, usage.total).min_free_bytes
     yield Finding(
         subject="disk",
         good=enough,
-        found=f"{usage.free / 1024**3:.1f} GiB free for {directory}{_forecast(settings)}",
-        remedy=None if enough else "free some, or unpin studies: a day of recordings takes about 0.4 GiB",
+        found=f"{usage.free / GB:.1f} GB free for {directory}{_forecast(settings)}",
+        remedy=None if enough else "free some, or unpin studies: a day of recordings takes about 0.4 GB",
     )
 
 
@@ -310,6 +303,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
             good=False,
             found=f"{path}: {problem}",
             remedy="the next start sets the file aside and begins a new one; restore a backup to keep the history",
+        )
+    elif not path.exists() and (obstacle := obstacle_to(path.parent)) is not None:
+        yield Finding(
+            subject="database",
+            good=False,
+            found=f"{path} cannot be made: {obstacle.found}",
+            remedy=f"{obstacle.remedy}, or change database.url",
         )
     else:
         size = f"{path.stat().st_size / 1024**2:.1f} MiB, sound" if path.exists() else "will be made"

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,11 @@ def test_a_data_directory_that_is_a_file_is_found(config: Callable[..., Path], t
     finding = found(path, "disk")
     assert finding.good is False
     assert finding.found == f"{tmp_path / 'data'} is a file, and should be a directory"
+    database = found(path, "database")
+    assert (database.good, database.found) == (
+        False,
+        f"{tmp_path / 'data' / 'vivarium.db'} cannot be made: {finding.found}",
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -147,9 +153,27 @@ def test_a_data_directory_that_cannot_be_written_is_found(config: Callable[..., 
     assert finding.found.endswith("cannot be written")
 
 
+def test_a_disk_that_is_mounted_read_only_is_not_to_be_given_to_another_user(
+    config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config()
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    disk, database = found(path, "disk"), found(path, "database")
+    assert (disk.good, database.good) == (False, False)
+    assert disk.found == f"{path.parent} is on a disk that is mounted read-only"
+    assert disk.remedy is not None
+    assert "remount" in disk.remedy
+    assert "chown" not in disk.remedy
+
+
 def test_a_disk_that_is_nearly_full_is_found(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = config()
-    assert found(path, "disk").good is True
+    room = found(path, "disk")
+    assert room.good is True
+    free_gb = shutil.disk_usage(path.parent).free / 1e9
+    printed = re.match(r"([\d.]+) GB free for ", room.found)
+    assert printed is not None
+    assert float(printed[1]) == pytest.approx(free_gb, rel=0.03)  # a GiB is 7 % more
     usage = shutil.disk_usage(path.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=usage.total // 1000))
     finding = found(path, "disk")
