@@ -49,6 +49,7 @@ from daemon.messaging.ask import give_command
 from daemon.messaging.verbs import VERBS
 from daemon.messaging.watch import watch
 from daemon.model_cli import model_app
+from daemon.moments import with_local_time
 from daemon.more_commands import mount
 from daemon.mqtt_cli import mqtt_app
 from daemon.networks import open_networks
@@ -245,7 +246,7 @@ def command_command(
         why = f": {escape(result.message)}" if result.message else ""
         _console().print(f"{escape(result.verb)} {state}{why}", soft_wrap=True)
         for name, value in result.data.items():
-            _console().print(f"  {escape(name)} {escape(str(value))}", soft_wrap=True)
+            _console().print(f"  {escape(with_local_time(name, value, settings.zone))}", soft_wrap=True)
     if state != "done":
         raise typer.Exit(1)
 

@@ -4,7 +4,6 @@ import getpass
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from daemon.identity_corrector import IdentityCorrector, Made
 from daemon.installation import default_config
 from daemon.lock import is_held
 from daemon.messaging.ask import CommandError, give_command
-from daemon.moments import moment_of
+from daemon.moments import local_text, moment_of
 from daemon.settings import NOBODY, Settings, load_settings
 from daemon.store.corrections import StoredCorrection
 from daemon.store.repository import Store, attach_store
@@ -293,7 +292,7 @@ def _progress(settings: Settings) -> Callable[[int], None]:
 
 
 def _text(utc_ns: int, settings: Settings) -> str:
-    return datetime.fromtimestamp(utc_ns / NS_PER_S, settings.zone).isoformat(sep=" ", timespec="seconds")
+    return local_text(utc_ns, settings.zone)
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Moments as people write them on the command line."""
+"""Moments as people write and read them on the command line."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -21,3 +21,15 @@ def moment_of(option: str, text: str, zone: ZoneInfo) -> int:
         raise ConfigError(f"{option}: expected a time like 2026-11-26T07:00, got {text!r}") from None
     local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
     return round(local.astimezone(UTC).timestamp()) * NS_PER_S
+
+
+def local_text(utc_ns: int, zone: ZoneInfo) -> str:
+    """A moment as the clocks of the box showed it, such as `2026-11-27 07:00:00+01:00`."""
+    return datetime.fromtimestamp(utc_ns / NS_PER_S, zone).isoformat(sep=" ", timespec="seconds")
+
+
+def with_local_time(name: str, value: object, zone: ZoneInfo) -> str:
+    """A named value; one in UTC ns with its local time."""
+    if not name.endswith("_utc_ns") or not isinstance(value, int):
+        return f"{name} {value}"
+    return f"{name} {value} ({local_text(value, zone)})"

@@ -270,7 +270,7 @@ class CommandDesk:
             self._counts.add(f"refused_{outcome.reason}")
             result = self._result(verb, request_id, outcome)
         else:
-            logger.info("command %s accepted, request %s", verb, request_id)
+            logger.info("command %s accepted%s", verb, _of_request(request_id))
             self._counts.add("accepted")
             until_ns = self._clock.monotonic_ns() + round(known.within_s * NS_PER_S)
             self._under_way.append(_UnderWay(verb, request_id, correlation, order, until_ns, known.within_s))
@@ -289,7 +289,8 @@ class CommandDesk:
             if outcome is None:
                 still_under_way.append(each)
                 continue
-            logger.info("command %s %s, request %s%s", each.verb, outcome.state, each.request_id, _because(outcome))
+            request = _of_request(each.request_id)
+            logger.info("command %s %s%s%s", each.verb, outcome.state, request, _because(outcome))
             self._counts.add(f"ended_{outcome.state}")
             result = self._result(each.verb, each.request_id, outcome)
             self._remember(result)
@@ -335,6 +336,10 @@ class CommandDesk:
         else:
             until_ns = self._clock.monotonic_ns() + round(REMEMBERED_S * NS_PER_S)
             self._remembered[key] = _Remembered(result, until_ns)
+
+
+def _of_request(request_id: str | None) -> str:
+    return "" if request_id is None else f", request {request_id}"
 
 
 def _because(outcome: Outcome) -> str:

@@ -233,6 +233,11 @@ def test_a_command_is_given_on_the_command_line(
         eventually(lambda: running.service.status().mqtt.state == "connected", "a connection")
         code, out, _ = vivarium("reload")
         assert (code, out) == (0, "reload accepted\nreload done\n")
+        code, out, _ = vivarium("stop")
+        assert code == 1
+        start = re.search(r"\n  start_utc_ns (\d{19}) \((.+)\)\n", out)
+        assert start is not None, out
+        assert datetime.fromisoformat(start[2]) == datetime.fromtimestamp(int(start[1]) // NS_PER_S, UTC)
         code, out, _ = vivarium("fly")
         assert (code, out) == (
             1,

@@ -1,6 +1,7 @@
 """What becomes of a command, judged without a broker and by simulated time."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -106,6 +107,23 @@ def test_nothing_but_an_empty_object_is_needed(bench: Bench) -> None:
     bench.give(b"{}")
     assert bench.states == [("accepted", None)]
     assert bench.results[0][1]["request_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "request_words"),
+    [pytest.param({"request_id": "r-1"}, ", request r-1", id="named"), pytest.param({}, "", id="not named")],
+)
+def test_the_log_names_the_request_where_there_is_a_name(
+    bench: Bench, caplog: pytest.LogCaptureFixture, payload: dict[str, Any], request_words: str
+) -> None:
+    caplog.set_level(logging.INFO, commands.__name__)
+    bench.give(payload)
+    bench.orders[0].answer(Outcome("done"))
+    bench.desk.settle()
+    assert [each.getMessage() for each in caplog.records] == [
+        f"command act accepted{request_words}",
+        f"command act done{request_words}",
+    ]
 
 
 def test_what_cannot_be_done_is_refused_at_once_and_with_its_reason() -> None:
