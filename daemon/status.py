@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from daemon.events import EventKind
+from daemon.store.retention import GB
 from daemon.vision.resilient import MODEL_SLOW
 
 
@@ -72,7 +73,7 @@ _REASON_TEXTS: dict[ReasonCode, str] = {
     "not_recorded": "nothing is recorded: {}",
     "not_measured": "frames come but are not measured: {}",
     "low_coverage": "only {} % of the planned frames of the last 24 hours were captured",
-    "low_disk": "only {} GiB of disk are free, and nothing more may give way",
+    "low_disk": "only {} GB of disk are free, and nothing more may give way",
     "disk_filling": "the disk will be full in {} days, then the oldest recordings give way",
     "config_damaged": "the config cannot be used, the last good one is in force: {}",
     "set_aside": "damaged and set aside: {}",
@@ -333,7 +334,7 @@ def judge(
     if block.captured_24h < LOW_COVERAGE * block.expected_24h:
         look.append(Reason(code="low_coverage", detail=f"{100 * block.captured_24h / block.expected_24h:.0f}"))
     if disk.low:
-        act.append(Reason(code="low_disk", detail=f"{disk_free_bytes / 1024**3:.1f}"))
+        act.append(Reason(code="low_disk", detail=f"{disk_free_bytes / GB:.1f}"))
     elif disk.full_in_days is not None and disk.full_in_days < FILLING_DAYS and not disk.freed_recordings:
         look.append(Reason(code="disk_filling", detail=f"{disk.full_in_days:.0f}"))
     look += [Reason(code="camera_note", detail=note) for note in camera.notes]

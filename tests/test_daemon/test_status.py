@@ -42,8 +42,8 @@ VISION = VisionStatus(mode="networks", segmenter="unet-1", provider="cpu", frame
 BLOCK = BlockStatus(key=None, accounted=0, planned=0, next_start_utc_ns=None, captured_24h=14_000, expected_24h=14_400)
 
 
-def verdict_of(**changes: Any) -> tuple[Verdict, list[str]]:
-    """Of a box in order, with these changes: the verdict and the codes of its reasons."""
+def judged(**changes: Any) -> tuple[Verdict, tuple[Reason, ...]]:
+    """A box in order, with these changes."""
     values: dict[str, Any] = {
         "camera": CAMERA,
         "block": BLOCK,
@@ -56,7 +56,12 @@ def verdict_of(**changes: Any) -> tuple[Verdict, list[str]]:
         "open_alerts": (),
         "disk": DiskStatus(),
     }
-    verdict, reasons = judge(**(values | changes))
+    return judge(**(values | changes))
+
+
+def verdict_of(**changes: Any) -> tuple[Verdict, list[str]]:
+    """Of a box in order, with these changes: the verdict and the codes of its reasons."""
+    verdict, reasons = judged(**changes)
     return verdict, [reason.code for reason in reasons]
 
 
@@ -164,6 +169,12 @@ def test_the_verdict(changes: dict[str, Any], verdict: Verdict, codes: list[str]
     assert verdict_of(**changes) == (verdict, codes)
 
 
+def test_free_disk_is_told_in_the_unit_of_the_config() -> None:
+    assert [str(each) for each in judged(disk=DiskStatus(low=True), disk_free_bytes=1_500_000_000)[1]] == [
+        "only 1.5 GB of disk are free, and nothing more may give way"
+    ]
+
+
 @pytest.mark.parametrize("code", get_args(ReasonCode))
 def test_every_reason_has_a_sentence(code: ReasonCode) -> None:
     text = str(Reason(code=code, detail="DETAIL"))
@@ -221,7 +232,7 @@ def test_the_line_ends_with_what_is_wrong() -> None:
     assert status_line(status) == (
         "act | camera running 25.0 fps | networks on cpu 17 ms | no animal | no block | 60 frames stored | "
         "mqtt connected | "
-        "the camera is lost; only 1.5 GiB of disk are free, and nothing more may give way"
+        "the camera is lost; only 1.5 GB of disk are free, and nothing more may give way"
     )
 
 

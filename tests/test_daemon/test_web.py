@@ -84,7 +84,7 @@ def a_status(**changes: Any) -> Status:
         ),
         "mqtt": MqttStatus(state="connected", broker="127.0.0.1:1883", protocol="5", published=9, last_error=None),
         "recording_error": None,
-        "disk_free_bytes": 80 * 1024**3,
+        "disk_free_bytes": 80_000_000_000,
         "open_alerts": (),
     }
     return Status(**(values | changes))
@@ -510,7 +510,7 @@ def test_a_browser_shows_animal_block_and_storage(
     shown = browse(served[0], "--accept-lang=en-US", "--dump-dom").stdout.decode()
     for text in (
         'class="fine"', "Fine", "0 s ago", "32.6 °C", "30.9 °C", "22.8 °C", "night-1: 158\xa0/\xa01800", "10:44",
-        "157\xa0/\xa0158 (99.4 %)", "12,345", "connected · 127.0.0.1:1883", "refused: torn", "80.0 GiB",
+        "157\xa0/\xa0158 (99.4 %)", "12,345", "connected · 127.0.0.1:1883", "refused: torn", "80.0 GB",
         "box1 · Strong Vivarium 1.2.3 · up for 1.5 h", 'alt="newest frame with outlined parts"',
     ):  # fmt: skip
         assert text.replace("\xa0", "&nbsp;") in shown
@@ -528,7 +528,7 @@ def test_a_browser_says_in_portuguese_what_has_to_be_done(
         '<html lang="pt-BR">', 'class="act"', "Agir", "o animal 1 está quente demais", "something_new",
         "o animal Ana (2) está frio demais",
         "o último quadro bom tem 12 s", "4 observações não puderam ser gravadas",
-        "nada está sendo gravado: &lt;b&gt;disk full&lt;/b&gt;", "apenas 1.5 GiB de disco livres",
+        "nada está sendo gravado: &lt;b&gt;disk full&lt;/b&gt;", "apenas 1.5 GB de disco livres",
         "o broker não responde", "cabeça", "32,6 °C", "nenhuma regra é julgada: outro trabalho",
         "por João: outro trabalho. O que se mede agora não entra", "em grupo, sem distinção", "não se sabe qual",
     ):  # fmt: skip
