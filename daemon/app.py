@@ -211,6 +211,18 @@ class Service:
     ) -> None:
         self._stack.close()
 
+    def await_threads(self) -> None:
+        """After exit, before another service starts in this process: two at a time would be in each other's way.
+
+        Raises
+        ------
+        ServiceError
+            If threads still run: nothing but a new process ends them.
+        """
+        left = self._threads.await_end()
+        if left:
+            raise ServiceError(f"does not stop: {', '.join(left)}; start the service anew")
+
     def _start(self) -> None:
         settings, clock = self.settings, self._clock
         self._started_utc_ns = clock.utc_ns()
@@ -745,10 +757,13 @@ def run_service(
     fallback: Settings | None = None
     networks: Networks | None = None
     networks_before: Networks | None = None
+    service: Service | None = None
     with Signals() as signals:
         while True:
+            if service is not None:
+                service.await_threads()
             try:
-                with Service(
+                service = Service(
                     settings,
                     mqtt_password=mqtt_password(environment, config),
                     manager=manager,
@@ -756,7 +771,8 @@ def run_service(
                     config_problem=problem,
                     on_reloaded=kept.keep,
                     networks=networks,
-                ) as service:
+                )
+                with service:
                     if problem is None:
                         kept.keep()
                         logger.info("strong-vivarium %s runs with %s", VERSION, config)

@@ -12,6 +12,9 @@ logger = logging.getLogger(__name__)
 STOP_S = 4.0
 """How long all threads together may take to finish their work when the service stops."""
 
+LEFT_S = 10.0
+"""How much longer those are waited for that did not, before others are started in their place."""
+
 LAST_CHANCE_S = 0.2
 """What a thread is given when the others have used up the time."""
 
@@ -61,6 +64,13 @@ class ServiceThreads:
     def ended(self) -> list[str]:
         """The parts whose threads are not alive."""
         return [name for name, thread in self._threads.items() if not thread.is_alive()]
+
+    def await_end(self) -> list[str]:
+        """Wait for threads that did not stop in time; the parts whose threads still run after that."""
+        end_ns = self._clock.monotonic_ns() + round(LEFT_S * NS_PER_S)
+        for thread in self._threads.values():
+            thread.join(timeout=max(end_ns - self._clock.monotonic_ns(), 0) / NS_PER_S)
+        return [name for name, thread in self._threads.items() if thread.is_alive()]
 
     def _stop_time_left_s(self) -> float:
         now_ns = self._clock.monotonic_ns()

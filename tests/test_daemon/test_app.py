@@ -413,11 +413,12 @@ class Hanging(SimulatedCamera):
 
     def __init__(self, device: SimulatedDevice) -> None:
         super().__init__(device, clock=SystemClock())
-        self.hang, self.let_go = threading.Event(), threading.Event()
+        self.hang, self.hangs, self.let_go = threading.Event(), threading.Event(), threading.Event()
 
     def read(self, timeout_s: float) -> ThermalFrame:
         """See `ThermalCamera`."""
         if self.hang.is_set():
+            self.hangs.set()
             self.let_go.wait(DEADLINE_S)
         return super().read(timeout_s)
 
@@ -447,6 +448,23 @@ def test_systemd_hears_of_the_start_and_the_stop_and_its_watchdog_starves_while_
             systemd.wait_for("RELOADING=1")
             eventually(lambda: systemd.count("READY=1") == 2, "ready again")
         systemd.wait_for("STOPPING=1")
+
+
+def test_no_service_takes_the_place_of_one_whose_driver_does_not_return(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.threads.STOP_S", 0.5)
+    monkeypatch.setattr("daemon.threads.LEFT_S", 0.5)
+    camera = Hanging(SimulatedDevice(clock=SystemClock()))
+    with Running(make_settings(), open_camera=lambda: camera) as running:
+        eventually(lambda: running.service.status().camera.frames_per_second > 0, "frames")
+        camera.hang.set()
+        assert camera.hangs.wait(DEADLINE_S)
+    with pytest.raises(ServiceError, match="does not stop: capture; start the service anew"):
+        running.service.await_threads()
+    monkeypatch.setattr("daemon.threads.LEFT_S", DEADLINE_S)
+    camera.let_go.set()
+    running.service.await_threads()
 
 
 def test_a_part_that_fails_ends_the_service_with_its_name(make_settings: MakeSettings) -> None:
