@@ -292,7 +292,7 @@ def _progress(settings: Settings) -> Callable[[int], None]:
 
 
 def _text(utc_ns: int, settings: Settings) -> str:
-    return local_text(utc_ns, settings.zone)
+    return local_text(utc_ns, settings.zone, with_seconds=True)
 
 
 def _say(line: str) -> None:

@@ -1,10 +1,10 @@
 """What a person cannot say about who is who, and why."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from daemon.identity_correction import Correction, CorrectionKind
 from daemon.identity_replay import Stretch
+from daemon.moments import local_text
 from daemon.settings import Settings
 from daemon.store.corrections import CorrectionRows, Moment, StoredCorrection, StoredRun
 from drivers.clock import NS_PER_S
@@ -172,7 +172,7 @@ class IdentityChecks:
         )
 
     def _text(self, utc_ns: int) -> str:
-        return datetime.fromtimestamp(utc_ns / NS_PER_S, self._settings.zone).isoformat(sep=" ", timespec="seconds")
+        return local_text(utc_ns, self._settings.zone, with_seconds=True)
 
 
 def _goes_on_without(rows: CorrectionRows, made: StoredCorrection, life: tuple[StoredRun, ...]) -> bool:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,7 +16,6 @@ from daemon.rule import Condition, Rule
 from daemon.rule_settings import RulesSettings
 from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, QUIET_OVER, Look, RuleState, Scalar, Verdict
 from daemon.settings import ScheduleSettings
-from drivers.clock import NS_PER_S
 
 RAW_MINUTES = 1440
 """Minutes that are kept as they came: for means, and for the plot."""
@@ -580,8 +578,3 @@ def _evidence(rule: Rule, judged: Sequence[_Judged]) -> dict[str, Scalar]:
 def _minute_of_day(text: str) -> int:
     hours, minutes = map(int, text.split(":"))
     return hours * 60 + minutes
-
-
-def local_text(utc_ns: int, zone: ZoneInfo) -> str:
-    """A moment as people read it."""
-    return datetime.fromtimestamp(utc_ns / NS_PER_S, zone).isoformat(sep=" ", timespec="minutes")

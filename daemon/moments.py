@@ -23,13 +23,14 @@ def moment_of(option: str, text: str, zone: ZoneInfo) -> int:
     return round(local.astimezone(UTC).timestamp()) * NS_PER_S
 
 
-def local_text(utc_ns: int, zone: ZoneInfo) -> str:
-    """A moment as the clocks of the box showed it, such as `2026-11-27 07:00:00+01:00`."""
-    return datetime.fromtimestamp(utc_ns / NS_PER_S, zone).isoformat(sep=" ", timespec="seconds")
+def local_text(utc_ns: int, zone: ZoneInfo, *, with_seconds: bool = False) -> str:
+    """A moment as the clocks of the box showed it, such as `2026-11-27 07:00+01:00`."""
+    local = datetime.fromtimestamp(utc_ns / NS_PER_S, zone)
+    return local.isoformat(sep=" ", timespec="seconds" if with_seconds else "minutes")
 
 
 def with_local_time(name: str, value: object, zone: ZoneInfo) -> str:
     """A named value; one in UTC ns with its local time."""
     if not name.endswith("_utc_ns") or not isinstance(value, int):
         return f"{name} {value}"
-    return f"{name} {value} ({local_text(value, zone)})"
+    return f"{name} {value} ({local_text(value, zone, with_seconds=True)})"

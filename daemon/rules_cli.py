@@ -17,7 +17,7 @@ from daemon.default_rules import FRAME_RULES, SERVICE_EVENTS
 from daemon.events import Event, EventKind, EventState, correction_of
 from daemon.installation import default_config
 from daemon.messaging.ask import give_command
-from daemon.minute_rules import local_text
+from daemon.moments import local_text
 from daemon.open_events import open_now
 from daemon.rule import Condition, Rule
 from daemon.rule_settings import MaintenanceReason

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.illness_script import NAMES, NONE
-from daemon.minute_rules import local_text
+from daemon.moments import local_text
 from daemon.rules_trial import CONFIDENCE, TriedWeek, false_alerts, tried
 from daemon.scripted_run import with_animals
 from daemon.seen_errors import SHIPPED_ERRORS, read_errors

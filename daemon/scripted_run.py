@@ -8,7 +8,7 @@ from pathlib import Path
 
 from daemon.events import EventState
 from daemon.illness_script import script_of
-from daemon.minute_rules import local_text
+from daemon.moments import local_text
 from daemon.rules_replay import read_truth, score
 from daemon.scripted_days import CONFIG_NAME, TRUTH_NAME, ScriptedResult, ScriptedSimulation
 from daemon.seen_errors import SHIPPED_ERRORS, read_errors

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.evidence_plot import plot
-from daemon.minute_rules import PlotData, local_text
+from daemon.minute_rules import PlotData
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
+from daemon.moments import local_text
 from daemon.overlay import to_png
 from daemon.scripted_days import ScriptedResult
 from daemon.settings import Settings
