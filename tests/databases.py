@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, NullPool, create_engine, make_url
 
 from daemon.store.upgrade import upgrade
+from tests.ports import free_port
 
 KINDS = ("sqlite", "postgresql")
 
@@ -66,9 +66,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._programs, self._data = _programs()[-1], folder / "data"
         self._made, self._template_made = 0, False
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         # It refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user is not None:

@@ -19,9 +19,9 @@ from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging.payloads import event_message
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, JudgeGaps, MakeService, MakeSettings, RunningService
     from tests.faults.timing import Gaps, OutsidePacemaker, ReelCamera
-    from tests.test_daemon.conftest import Mosquitto
 
 FUZZED = int(os.environ.get("VIVARIUM_API_EXAMPLES", "100"))
 """Generated requests for each operation and phase."""

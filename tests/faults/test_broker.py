@@ -27,9 +27,10 @@ from daemon.store.repository import Store, open_store
 from drivers.clock import NS_PER_S
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, JudgeGaps, MakeService, MakeSettings, RunningService
     from tests.faults.timing import Gaps, Pacemaker, ReelCamera
-    from tests.test_daemon.conftest import FaultProxy, Mosquitto, Subscriber
+    from tests.test_daemon.conftest import FaultProxy, Subscriber
 
     MakeMosquitto = Callable[..., Mosquitto]
     MakeProxy = Callable[[int], FaultProxy]

@@ -34,9 +34,10 @@ from drivers.errors import CameraLostError, ConfigError
 from drivers.simulated import SimulatedCamera, SimulatedDevice
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, JudgeGaps, MakeService, MakeSettings, RunningService
     from tests.faults.timing import Pacemaker, ReelCamera
-    from tests.test_daemon.conftest import FaultProxy, Mosquitto, Subscriber
+    from tests.test_daemon.conftest import FaultProxy, Subscriber
 
     MakeProxy = Callable[[int], FaultProxy]
     Subscribe = Callable[[int], Subscriber]

@@ -27,9 +27,10 @@ from daemon.messaging.schemas import message_schemas
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, MakeService, MakeSettings, RunningService
     from tests.faults.timing import ReelCamera
-    from tests.test_daemon.conftest import FaultProxy, Mosquitto
+    from tests.test_daemon.conftest import FaultProxy
 
     MakeProxy = Callable[[int], FaultProxy]
 

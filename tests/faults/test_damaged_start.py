@@ -19,8 +19,9 @@ from drivers.gain_map import GainMaps
 from drivers.simulated import SimulatedCamera, SimulatedDevice
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, MakeDaemon, MakeService, MakeSettings, RunningService
-    from tests.test_daemon.conftest import Mosquitto, Subscriber
+    from tests.test_daemon.conftest import Subscriber
 
     Subscribe = Callable[[int], Subscriber]
 

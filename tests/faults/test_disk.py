@@ -27,8 +27,9 @@ from drivers.recording import RecordingHeader, RecordingWriter
 from drivers.simulated import SimulatedCamera, SimulatedDevice
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, Evidence, MakeDaemon, MakeService, MakeSettings
-    from tests.test_daemon.conftest import Mosquitto, Subscriber
+    from tests.test_daemon.conftest import Subscriber
 
     Subscribe = Callable[[int], Subscriber]
 

@@ -14,8 +14,9 @@ import pytest
 from drivers.clock import NS_PER_S, Clock
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, Evidence, MakeDaemon, MakeService, MakeSettings
-    from tests.test_daemon.conftest import FaultProxy, Mosquitto, Subscriber
+    from tests.test_daemon.conftest import FaultProxy, Subscriber
 
 KILLS = int(os.environ.get("VIVARIUM_KILLS", "20"))
 """200 in the night."""

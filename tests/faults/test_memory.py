@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, MakeDaemon, MakeSettings
-    from tests.test_daemon.conftest import Mosquitto
 
 LIMIT_MB = 350
 FRAMES = 50

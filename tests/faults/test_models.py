@@ -24,8 +24,8 @@ from drivers.errors import StoreError
 from tests.models import BrokenGpu, write_model
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, MakeService, MakeSettings, RunningService
-    from tests.test_daemon.conftest import Mosquitto
 
 SLOW_S = 0.5
 """At five samples a second three to ten times too slow for all, on this machine or one three times as fast or slow."""

@@ -22,8 +22,9 @@ from drivers.simulated import Fault, SimulatedCamera, SimulatedDevice
 from drivers.vivarium.incidents import Incident, IncidentKind
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, MakeDaemon, MakeService, MakeSettings, RunningService
-    from tests.test_daemon.conftest import FaultProxy, Mosquitto, Subscriber
+    from tests.test_daemon.conftest import FaultProxy, Subscriber
 
     MakeProxy = Callable[[int], FaultProxy]
     Subscribe = Callable[[int], Subscriber]

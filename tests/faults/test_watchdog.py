@@ -24,8 +24,8 @@ from daemon.settings import MqttSettings
 from daemon.store.repository import open_store
 
 if TYPE_CHECKING:
+    from tests.brokers import Mosquitto
     from tests.faults.conftest import Eventually, MakeSettings
-    from tests.test_daemon.conftest import Mosquitto
 
 VICTIM = Path(__file__).with_name("watchdog_victim.py")
 UNIT = Path(__file__).parents[2] / "systemd" / "strong-vivarium.service"

@@ -22,6 +22,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.brokers import Mosquitto, mosquitto_program
+from tests.ports import free_port
 from tests.soak.judgement import RATE_HZ, judge
 from tests.soak.plot import draw
 from tests.soak.sampling import LookFile, look, read_looks
@@ -96,26 +98,23 @@ def void(_value: object) -> None:
 
 @contextmanager
 def _broker(output: Path) -> Iterator[int]:
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    program = mosquitto_program()
     if program is None:
         sys.exit("mosquitto is needed: apt-get install mosquitto")
-    port = _free_port()
-    config = output / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n", encoding="utf-8")
-    process = subprocess.Popen([program, "-c", config], stderr=subprocess.DEVNULL)
+    port = free_port()
+    broker = Mosquitto(program, output, port, f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root")
+    broker.start()
     try:
-        _await_port(port)
         yield port
     finally:
-        process.terminate()
-        process.wait(STOP_S)
+        broker.stop()
 
 
 @contextmanager
 def _service(output: Path, broker_port: int) -> Iterator[tuple[int, str]]:
     data = output / "data"
     shutil.rmtree(data, ignore_errors=True)
-    port = _free_port()
+    port = free_port()
     config = output / "config.toml"
     config.write_text(_config(data, broker_port, port), encoding="utf-8")
     with (output / "service.log").open("wb") as log:
@@ -160,13 +159,6 @@ def _await_port(port: int) -> None:
             time.sleep(0.1)
         else:
             return
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ import logging
 import queue
 import selectors
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -20,81 +19,38 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from daemon.messaging.outbox import QueuedMessage
 from drivers.errors import StoreError
+from tests import ports
+from tests.brokers import Mosquitto, mosquitto_program
 
 DEADLINE_S = 15.0
 """No test waits longer for anything; it is no measurement."""
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def free_port() -> int:
     """A loopback port that nobody listens on."""
-    return _free_port()
-
-
-class Mosquitto:
-    """Mosquitto on a loopback port; may be stopped, killed and started again there."""
-
-    def __init__(self, program: str, folder: Path, options: str) -> None:
-        self.port = _free_port()
-        self._program = program
-        self._process: subprocess.Popen[str] | None = None
-        self._config = folder / f"mosquitto-{self.port}.conf"
-        lines = [
-            f"listener {self.port} 127.0.0.1",
-            "user root",
-            "persistence false",
-            "max_queued_messages 1000000",  # by default 1000: the rest is dropped for a subscriber that reads slowly
-            "log_dest stderr",
-            "log_type information",
-            options or "allow_anonymous true",
-        ]
-        self._config.write_text("\n".join(lines) + "\n")
-
-    def start(self) -> None:
-        """Return when it takes connections."""
-        self._process = subprocess.Popen([self._program, "-c", self._config], stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if "running" in line:
-                return
-        raise AssertionError(f"mosquitto did not start with {self._config.read_text()}")
-
-    @property
-    def pid(self) -> int:
-        """Of the running broker."""
-        assert self._process is not None
-        return self._process.pid
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Return when it is gone; asked repeatedly: it forgets what comes between its `running` and its loop."""
-        if self._process is not None:
-            end = time.monotonic() + DEADLINE_S
-            while self._process.poll() is None:
-                assert time.monotonic() < end, f"mosquitto does not end on {how.name}"
-                self._process.send_signal(how)
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(0.5)
-            assert self._process.stderr is not None
-            self._process.stderr.close()
-            self._process = None
+    return ports.free_port()
 
 
 @pytest.fixture
 def make_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     """Start a Mosquitto with these lines of configuration in place of `allow_anonymous true`."""
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    program = mosquitto_program()
     if program is None:
         pytest.skip("mosquitto is not installed (Debian: apt install mosquitto)")
     with ExitStack() as running:
 
         def make(options: str = "") -> Mosquitto:
-            broker = Mosquitto(program, tmp_path, options)
+            port = ports.free_port()
+            lines = [
+                f"listener {port} 127.0.0.1",
+                "user root",
+                "persistence false",
+                "max_queued_messages 1000000",  # by default 1000: what a slow subscriber has not read yet is dropped
+                "log_type information",
+                options or "allow_anonymous true",
+            ]
+            broker = Mosquitto(program, tmp_path, port, "\n".join(lines))
             broker.start()
             running.callback(broker.stop)
             return broker
@@ -179,7 +135,7 @@ class FaultProxy:
     """TCP between client and broker, with faults: refuse, cut, hang, half-open."""
 
     def __init__(self, upstream_port: int) -> None:
-        self.port = _free_port()
+        self.port = ports.free_port()
         self.accepted = 0
         self._upstream_port = upstream_port
         self._selector = selectors.DefaultSelector()

@@ -40,7 +40,8 @@ from drivers.simulated import SimulatedCamera, SimulatedDevice
 from tests.models import write_model
 
 if TYPE_CHECKING:
-    from tests.test_daemon.conftest import Mosquitto, Subscriber
+    from tests.brokers import Mosquitto
+    from tests.test_daemon.conftest import Subscriber
 
     Subscribe = Callable[[int], Subscriber]
 

@@ -21,7 +21,8 @@ from daemon.messaging.publisher import Publisher
 from daemon.settings import MqttSettings
 
 if TYPE_CHECKING:
-    from tests.test_daemon.conftest import FaultProxy, ListOutbox, LogWatch, Mosquitto
+    from tests.brokers import Mosquitto
+    from tests.test_daemon.conftest import FaultProxy, ListOutbox, LogWatch
 
     MakeProxy = Callable[[int], FaultProxy]
 

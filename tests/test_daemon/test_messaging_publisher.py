@@ -26,7 +26,8 @@ from drivers.clock import NS_PER_S, SystemClock
 from drivers.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tests.test_daemon.conftest import FaultProxy, ListOutbox, LogWatch, Mosquitto, Subscriber
+    from tests.brokers import Mosquitto
+    from tests.test_daemon.conftest import FaultProxy, ListOutbox, LogWatch, Subscriber
 
     MakeMosquitto = Callable[..., Mosquitto]
     MakePublisher = Callable[..., Publisher]

@@ -1,9 +1,7 @@
 """The files of containers/ fit each other and the program. Nothing is built: no container engine is needed."""
 
 import re
-import shutil
-import socket
-import subprocess
+import signal
 import tempfile
 import threading
 import time
@@ -17,6 +15,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from daemon.settings import parse_settings
+from tests.brokers import DEADLINE_S, Mosquitto, mosquitto_program
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
@@ -24,7 +24,6 @@ COMPOSE = (CONTAINERS / "compose.yaml").read_text()
 CONTAINERFILE = (CONTAINERS / "Containerfile").read_text()
 CHANGES_BETWEEN_SAVES = 60
 RETAINED = 300
-DEADLINE_S = 20
 LAST = "vivarium/last"
 
 
@@ -64,19 +63,15 @@ def broker_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def connected(port: int) -> Iterator[mqtt.Client]:
-    """A client of the broker, once that accepts it."""
+def connected(broker: Mosquitto) -> Iterator[mqtt.Client]:
+    """A client that the broker has accepted."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            client.connect("127.0.0.1", port)
-            break
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline, "the broker does not start"
-            time.sleep(0.05)  # another process is waited for
+    accepted = threading.Event()
+    client.on_connect = lambda *_: accepted.set()
+    client.connect("127.0.0.1", broker.port)
     client.loop_start()
     try:
+        assert accepted.wait(DEADLINE_S), broker.log()
         yield client
     finally:
         client.disconnect()
@@ -84,32 +79,30 @@ def connected(port: int) -> Iterator[mqtt.Client]:
 
 
 def test_a_broker_that_is_killed_forgets_no_more_than_its_file_says(broker_folder: Path) -> None:
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    program = mosquitto_program()
     if program is None:
         pytest.skip("mosquitto is not installed (Debian: apt install mosquitto)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = broker_folder / "mosquitto.conf"
+    port = free_port()
     text = (CONTAINERS / "mosquitto" / "mosquitto.conf").read_text()
     text = text.replace("listener 1883", f"listener {port} 127.0.0.1").replace("/mosquitto/data/", f"{broker_folder}/")
-    config.write_text(text)
+    broker = Mosquitto(program, broker_folder, port, text)
 
-    first = subprocess.Popen([program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    broker.start()
     try:
-        with connected(port) as client:
-            for number in range(RETAINED):
-                client.publish(f"vivarium/box1/animal/{number}", b"{}", qos=1, retain=True).wait_for_publish(DEADLINE_S)
-            first.kill()
-            first.wait()
+        with connected(broker) as client:
+            unacknowledged = [
+                client.publish(f"vivarium/box1/animal/{number}", b"{}", qos=1, retain=True)
+                for number in range(RETAINED)
+            ]
+            wait_until_all_are_published(unacknowledged, broker)
+            broker.stop(signal.SIGKILL)
     finally:
-        first.kill()
-        first.wait()
+        broker.stop(signal.SIGKILL)
 
     seen: set[str] = set()
-    second = subprocess.Popen([program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    broker.start()
     try:
-        with connected(port) as client:
+        with connected(broker) as client:
             everything = threading.Event()
 
             def note(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
@@ -121,9 +114,16 @@ def test_a_broker_that_is_killed_forgets_no_more_than_its_file_says(broker_folde
             client.on_message = note
             client.on_subscribe = lambda client, *_: client.publish(LAST, b"", qos=1)  # comes after all retained ones
             client.subscribe("vivarium/#", qos=1)
-            assert everything.wait(DEADLINE_S)
+            assert everything.wait(DEADLINE_S), broker.log()
     finally:
-        second.kill()
-        second.wait()
+        broker.stop(signal.SIGKILL)
     print(f"{RETAINED - len(seen)} of {RETAINED} retained messages forgotten on kill -9")  # noqa: T201  # the figure
     assert RETAINED - len(seen) <= CHANGES_BETWEEN_SAVES
+
+
+def wait_until_all_are_published(messages: list[mqtt.MQTTMessageInfo], broker: Mosquitto) -> None:
+    """Until the broker has acknowledged each; where its connection breaks, they are sent again on a new one."""
+    end = time.monotonic() + DEADLINE_S
+    while missing := sum(not message.is_published() for message in messages):
+        assert time.monotonic() < end, f"{missing} of {len(messages)} not acknowledged: {broker.log()}"
+        time.sleep(0.01)  # another process is waited for
