@@ -21,9 +21,11 @@ RECORDER_STALLED_AFTER_S = 120.0
 PUBLISHER_STALLED_AFTER_S = 120.0
 """The same for the publisher: it pauses for 30 s, and a name server that does not answer keeps it for a minute."""
 
-
 CARETAKER_STALLED_AFTER_S = 900.0
 """The same for the caretaker, which looks at every recording in turn and removes many at once, on slow disks too."""
+
+TELL_S = 1.0
+"""So long the service manager has to take a message: one that has stopped reading would keep the sender for ever."""
 
 
 class Heartbeats:
@@ -86,6 +88,7 @@ class ServiceManager:
         message = "\n".join(f"{name}={value}" for name, value in states.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+                connection.settimeout(TELL_S)
                 connection.connect(self._address)
                 connection.sendall(message.encode())
         except OSError as error:

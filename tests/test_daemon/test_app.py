@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -183,8 +183,8 @@ def test_what_the_camera_sees_is_stored_published_recorded_and_shown(
         eventually(lambda: part.stat().st_size > size_bytes, "the recording grows")
 
         status = running.service.status()
-        # The service came into a block that had begun without it, and says so.
-        assert [reason.code for reason in status.reasons] == ["low_coverage"]
+        # The service came into a block that had begun without it, and says so. A busy machine is slow besides.
+        assert {reason.code for reason in status.reasons} - {"networks_slow"} == {"low_coverage"}
         assert (status.verdict, status.camera.state, status.mqtt.state) == (Verdict.LOOK, "running", "connected")
         assert 5 < status.camera.frames_per_second < 26
         assert status.animals[0].head_celsius is not None
@@ -427,7 +427,7 @@ class Hanging(SimulatedCamera):
 def test_systemd_hears_of_the_start_and_the_stop_and_its_watchdog_starves_while_a_thread_hangs(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("daemon.health.STALLED_AFTER_S", 2.0)
+    monkeypatch.setattr("daemon.app.STALLED_AFTER_S", 5.0)
     camera = Hanging(SimulatedDevice(clock=SystemClock()))
     opened: list[ThermalCamera] = [camera]
     with NotifySocket(tmp_path / "notify") as systemd:
@@ -483,23 +483,29 @@ class NotifySocket:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._heard: list[str] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._hear, name="notify-socket")
 
     def __enter__(self) -> "NotifySocket":
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
-        self._socket.setblocking(False)
+        self._socket.settimeout(0.1)
+        self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._closing.set()
+        self._thread.join()
         self._socket.close()
+
+    def _hear(self) -> None:
+        while not self._closing.is_set():
+            with suppress(TimeoutError):
+                self._heard += self._socket.recv(8192).decode().split("\n")
 
     def count(self, start: str) -> int:
         """How many messages so far have a line that begins so."""
-        while True:
-            try:
-                self._heard += self._socket.recv(8192).decode().split("\n")
-            except BlockingIOError:
-                return sum(line.startswith(start) for line in self._heard)
+        return sum(line.startswith(start) for line in list(self._heard))
 
     def wait_for(self, start: str, times: int = 1) -> None:
         """Until so many came."""

@@ -45,6 +45,28 @@ def test_nobody_to_tell_is_no_error(name: str | None) -> None:
     ServiceManager(name).tell(READY=1)
 
 
+def test_a_service_manager_that_reads_no_more_keeps_nobody(
+    systemd: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.health.TELL_S", 0.02)
+    name, listener = systemd
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
+        full.setblocking(False)
+        full.connect(name.replace("@", "\0"))
+        with pytest.raises(BlockingIOError):
+            while True:
+                full.send(b"WATCHDOG=1")
+    ServiceManager(name).tell(STATUS="lost")
+    heard = listener.recv(4096)
+    ServiceManager(name).tell(STATUS="heard")
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            heard = listener.recv(4096)
+            assert heard != b"STATUS=lost"
+    assert heard == b"STATUS=heard"
+
+
 def test_a_thread_is_stalled_when_it_has_not_beaten_for_long(clock: SimulatedClock) -> None:
     beats = Heartbeats({"capture": STALLED_AFTER_S, "worker": STALLED_AFTER_S}, clock)
     clock.advance(STALLED_AFTER_S)
