@@ -1,6 +1,7 @@
 """How each animal looks: size and warmth, by each way to name the bodies, and how far that can be trusted."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ _SPREAD_LOOKS = 6.0
 """So many looks the first guess of it is worth."""
 _MOST_SPREAD_LOOKS = 300.0
 """So many looks the measured spread remembers."""
-_LEARNS_S = np.array([1800.0, 600.0, 600.0, 60.0, 1800.0])
-"""What was seen so long ago counts for little: a build stays, the blood in a tail changes within minutes."""
+_LEARNS_S = np.array([7200.0, 600.0, 2400.0, 60.0, 7200.0])
+"""What was seen before so many seconds of seeing counts for little: a build stays, the blood in a tail does not."""
 _DRIFT = np.array([0.05, 0.2, 0.2, 1.2, 0.003])
 """So far an animal comes from what was learnt of it in the long run ..."""
 _DRIFT_S = np.array([3600.0, 3600.0, 3600.0, 400.0, 3600.0])
@@ -29,9 +30,12 @@ _AMONG = np.array([0.2, 0.6, 0.6, 1.2, 0.03])
 """So far an animal of which nothing is known lies from the mean of the others."""
 _LEAST_S = 3.0
 """Before an animal has been seen alone for so long nothing is known of it."""
-_SAME_AGAIN_S = np.array([60.0, 60.0, 50.0, 120.0, 20.0])
-"""For about so long looks say the same again, as what is odd about a posture lasts; by the variance of means over one
-minute, and over five, against that of single looks. With these what is said to be known with 0.99 is right as often."""
+_SAME_RESTING_S = np.array([120.0, 90.0, 90.0, 150.0, 60.0])
+"""For about so long looks of an animal that rests say the same again, as what is odd about a posture lasts."""
+_SAME_GOING_S = np.array([3.0, 30.0, 4.0, 100.0, 2.0])
+"""Of one that goes about: outline and head change with each step, the warmth of body and tail does not."""
+_USUAL_S = 60.0
+"""Looks of so many seconds that say the same again count as so many seconds of seeing."""
 _LOOK_S = 10.0
 """Looks nearer in time than this say the same again."""
 _POSTURE_S = 20.0
@@ -48,6 +52,22 @@ _KEPT_SPREAD = 0.92
 """Of the variance of a normal density that leaves so much."""
 
 _Vector = NDArray[np.float64]
+_BODY = FEATURES.index("body")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """How one animal looks in one frame."""
+
+    features: _Vector
+    """In the order of `FEATURES`; NaN for what is not seen."""
+    goes: bool = False
+    """Whether it goes about: looks of one that rests say the same again for longer."""
+
+    @property
+    def same_s(self) -> _Vector:
+        """By feature: for about so long looks like this say the same again."""
+        return _SAME_GOING_S if self.goes else _SAME_RESTING_S
 
 
 def features(seen: Sighting, surroundings_celsius: float) -> _Vector:
@@ -122,15 +142,15 @@ class Appearances:
         self._at_s = np.where(some, at_s / np.where(some, known, 1), self._at_s)
 
     def seen_s(self, way: int, animal: int) -> float:
-        """For how long it has been learnt from."""
-        return float(self._seconds[way, animal].max())
+        """For how long it has been learnt from, in seconds of seeing."""
+        return float(self._seconds[way, animal, _BODY])
 
     def forget(self, animal: int) -> None:
         """Nothing is known of it any more."""
         self._seconds[:, animal] = 0.0
 
     def log_likelihoods(
-        self, ways: NDArray[np.intp], animals: NDArray[np.intp], seen: _Vector, at_s: float, elapsed_s: float
+        self, ways: NDArray[np.intp], animals: NDArray[np.intp], look: Look, at_s: float, elapsed_s: float
     ) -> _Vector:
         """Natural logarithm of how well one look fits, by each of these ways, up to a constant.
 
@@ -138,8 +158,8 @@ class Appearances:
         ----------
         ways, animals : (ways,) int
             By each way, which animal the body is.
-        seen : (features,) float64
-            The look, NaN for what is not seen.
+        look : Look
+            What is seen of it.
         at_s, elapsed_s : float
             Now, as the animals were learnt, and since the last look, of which it is a part.
 
@@ -150,6 +170,7 @@ class Appearances:
         nothing is known yet.
         """
         learnt = self._seconds[ways] >= _LEAST_S
+        seen = look.features
         told = np.isfinite(seen) & learnt.any(axis=1).all(axis=0)
         if not told.any():
             return np.zeros(len(ways))
@@ -165,13 +186,13 @@ class Appearances:
         speaks = np.where(
             known, np.logaddexp(math.log(1 - _ODD_SHARE) + as_learnt, math.log(_ODD_SHARE) + any_of_them), any_of_them
         )
-        return np.asarray((min(elapsed_s, 1.0) / _SAME_AGAIN_S[told] * speaks).sum(axis=1))
+        return np.asarray((min(elapsed_s, 1.0) / look.same_s[told] * speaks).sum(axis=1))
 
     def learn(
         self,
         ways: NDArray[np.intp],
         animals: NDArray[np.intp],
-        seen: _Vector,
+        look: Look,
         at_s: float,
         elapsed_s: float,
         *,
@@ -185,17 +206,18 @@ class Appearances:
             Place of the likeliest of these ways: it tells how far looks lie from what was learnt.
         """
         step_s = min(max(elapsed_s, 1e-3), 1.0)
-        known = np.isfinite(seen)
+        seeing_s = step_s * _USUAL_S / look.same_s
+        seen, known = look.features, np.isfinite(look.features)
         means, seconds = self._means[ways, animals], self._seconds[ways, animals]
         passed_s = np.minimum(at_s - self._at_s[ways, animals], _LEARNS_S)
         off = np.where(known & (seconds > 0), seen - means, 0.0)
         self._spread(np.where(known & (seconds[likeliest] >= 2 * _POSTURE_S), off[likeliest], np.nan), step_s)
         most = _MOST * np.sqrt(np.maximum(self._variance, _LEAST_SPREAD**2))
         off = np.where(seconds >= _POSTURE_S, np.clip(off, -most, most), off)
-        fading = 1 - np.exp(-np.maximum(np.minimum(passed_s, _LOOK_S), step_s) / _LEARNS_S)
-        weight = np.maximum(fading, step_s / np.maximum(seconds + step_s, step_s))
+        passed_s = np.maximum(np.minimum(passed_s, _LOOK_S), step_s) * _USUAL_S / look.same_s
+        weight = np.maximum(1 - np.exp(-passed_s / _LEARNS_S), seeing_s / (seconds + seeing_s))
         self._means[ways, animals] = np.where(known, np.where(seconds > 0, means + weight * off, seen), means)
-        self._seconds[ways, animals] = seconds + np.where(known, step_s, 0.0)
+        self._seconds[ways, animals] = seconds + np.where(known, seeing_s, 0.0)
         self._at_s[ways, animals] = np.where(known, at_s, self._at_s[ways, animals])
 
     def _spread(self, off: _Vector, step_s: float) -> None:

@@ -18,6 +18,13 @@ RESTING_SD_PX = 4.0
 """An animal that stays turns and stretches by so much."""
 _STAYING = math.log(2 * math.pi * RESTING_SD_PX**2)
 
+GOES_PX_S = 1.5
+"""An animal whose centre moves faster goes about; at rest it moves by 0.2 px in a second (median, networks' masks)."""
+_STEP_S = 0.9
+"""Whether it does is seen over about a second, ..."""
+_MOST_STEP_S = 5.0
+"""... and unknown after longer."""
+
 
 @dataclass(slots=True)
 class Motion:
@@ -109,3 +116,22 @@ class Motion:
                 likelier, other = other, likelier
             found.append(likelier + math.log1p(math.exp(other - likelier)))
         return found
+
+
+@dataclass(slots=True)
+class Gait:
+    """Whether an animal goes about, in which case it changes its posture all the time, or rests."""
+
+    goes: bool = False
+    """As of the last time it was seen; False where it is not known."""
+    _x_px: float = math.nan
+    _y_px: float = math.nan
+    _at_s: float = -math.inf
+
+    def see(self, x_px: float, y_px: float, at_s: float) -> None:
+        """Its centre is here now."""
+        step_s = at_s - self._at_s
+        if step_s < _STEP_S:
+            return
+        self.goes = step_s <= _MOST_STEP_S and math.hypot(x_px - self._x_px, y_px - self._y_px) > GOES_PX_S * step_s
+        self._x_px, self._y_px, self._at_s = x_px, y_px, at_s

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.appearance import Appearances
+from daemon.appearance import Appearances, Look
 from daemon.candidates import CONFIDENT, Candidates, Way
 
 _VOID = 0.05
@@ -58,14 +58,13 @@ class Naming:
             for animal in np.flatnonzero(posterior[body] >= _MAYBE).tolist():
                 self._looks.forget(animal)
 
-    def see(self, bodies: Mapping[int, NDArray[np.float64] | None], at_s: float, elapsed_s: float) -> _Matrix:
+    def see(self, bodies: Mapping[int, Look | None], at_s: float, elapsed_s: float) -> _Matrix:
         """Take in how bodies look.
 
         Parameters
         ----------
-        bodies : mapping of int to array or None
-            Each that is seen apart from the others -> its features (see `daemon.appearance`); None if another lies
-            against it.
+        bodies : mapping of int to Look or None
+            Each that is seen apart from the others -> how it looks; None if another lies against it.
         at_s, elapsed_s : float
             Now, and since the last frame.
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from daemon.appearance import features
+from daemon.appearance import Look, features
 from daemon.candidates import CONFIDENT, MOST_TOGETHER, UNLIKELY, Way, may_have_moved, only
 from daemon.heading import Heading
 from daemon.medians import median_of
-from daemon.motion import Motion
+from daemon.motion import Gait, Motion
 from daemon.naming import Naming
 from daemon.sighting import Sighting, sightings
 from daemon.vision.parts import BodyPart, Segmentation
@@ -22,9 +22,8 @@ from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
 _NS_PER_S = 1_000_000_000
 
 _GATE = 16.0
-"""Squared distance in variances beyond which a sighting is no continuation, unless the masks overlap."""
-_CAP = 30.0
-"""What one pair costs at most in one respect."""
+"""Squared distance in variances beyond which a sighting is no continuation, unless the masks overlap: it came from
+somewhere, and may be any that is not in sight."""
 _OVERLAP = 8.0
 """What full overlap of the masks speaks for a pair, as long as no time has passed."""
 _OVERLAP_S = 2.5
@@ -35,17 +34,17 @@ _CLOSE_CHANGE = 2.0
 """So many times more where another lies against it or on it."""
 _MOST_CHANGE = 4.0
 """One feature's change never costs more."""
-_IMPOSSIBLE = 60.0
-"""What a pair costs of which nothing speaks."""
 _UNSURE = 0.02
 """If one that comes into sight may be another with more than this probability, this is weighed."""
-_SURETY_LOST_S = 1.5
+_SURETY_LOST_S = 0.8
 """What speaks against another way counts half after so long: at one frame a second animals were found to have changed
 places more often than the costs say, above all by networks' masks."""
 _LEAST_SWAPPED = 1e-6
 """Ways to go on that are less likely are not weighed."""
 _CLOSE_PX = 3
 """An animal is seen alone if no other is so near."""
+_HARDLY_TOUCHED = 1.0
+"""With no more pixels near another, as a multiple of the root of all, an animal looks as it does alone."""
 _MERGED_OVERLAP = 0.35
 """Share of an animal's pixels that the instance covers in which it went up."""
 _MERGED_SIZE = 0.15
@@ -55,10 +54,12 @@ _GROWN_SIZE = 0.5
 _REACH_PX = 20.0
 _REACH_PX_S = 150.0
 """A running rat comes no farther in a picture of a housing box."""
-_REMEMBERS_S = 4.0
+_REMEMBERS_S = 60.0
 """Where animals went before they met says nothing after so long."""
-_STRAIGHT_SHARE = 0.7
-"""So often animals that meet go on as they came; else they come out anywhere."""
+_STRAIGHT_SHARE = 0.97
+"""So often animals that meet come out where they were expected; else they come out anywhere."""
+_STRAIGHT_SURETY = 0.7
+"""So much of what the places say then is to be believed."""
 _SIZE_FOLLOWS = 0.1
 _ANYWHERE = -5.0
 """Natural logarithm of how often an animal turns up where it could not be expected."""
@@ -127,6 +128,7 @@ class _Track:
     """Whether another lay against it when it was last seen."""
     seen_s: float
     hidden: bool = False
+    gait: Gait = field(default_factory=Gait)
     heading: Heading = field(default_factory=Heading)
 
     @property
@@ -148,8 +150,18 @@ class _Seen:
 
     sighting: Sighting
     features: NDArray[np.float64]
-    close: bool
-    """Whether another lies against it."""
+    touched: float
+    """Pixels near another, as a multiple of the square root of all."""
+
+    @property
+    def close(self) -> bool:
+        """Whether another lies against it."""
+        return self.touched > 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it looks as it does where no other is near."""
+        return self.touched <= _HARDLY_TOUCHED
 
 
 class Tracker:
@@ -203,8 +215,7 @@ class Tracker:
         self._area_px, self._width_px = float(segmentation.instances.size), segmentation.instances.shape[1]
         regions = Regions.of(segmentation)
         found = _seen(segmentation, regions, celsius)
-        pairs = self._continued(found, segmentation, elapsed_s)
-        self._merge(found, pairs, segmentation, at_s)
+        pairs = self._continued(found, segmentation, elapsed_s, at_s)
         self._exchange(found, pairs, elapsed_s, at_s)
         for index in sorted(set(range(len(found))) - set(pairs), key=lambda each: -found[each].sighting.trunk_px):
             newcomer = self._newcomer(found[index], pairs, found, at_s)
@@ -217,7 +228,7 @@ class Tracker:
         for track in self._tracks:
             track.hidden = id(track) not in seen
         apart = {
-            track.bodies[0]: None if found[index].close else found[index].features
+            track.bodies[0]: Look(found[index].features, track.gait.goes) if found[index].alone else None
             for index, track in pairs.items()
             if track.size == 1
         }
@@ -236,9 +247,10 @@ class Tracker:
         for each in known:
             elapsed_s = 0.0 if self._at_s is None else max(each.at_s - self._at_s, 0.0)
             body, self._at_s = each.animal - 1, each.at_s
-            self._naming.see({body: each.features if each.apart else None}, each.at_s, elapsed_s or _RESTORED_STEP_S)
+            look = Look(each.features) if each.apart else None
+            self._naming.see({body: look}, each.at_s, elapsed_s or _RESTORED_STEP_S)
         for each in {each.animal: each for each in known}.values():
-            seen = _Seen(sighting=each.sighting, features=each.features, close=not each.apart)
+            seen = _Seen(sighting=each.sighting, features=each.features, touched=0.0 if each.apart else math.inf)
             track = self._begin(seen, each.at_s, [each.animal - 1])
             track.hidden = True
             track.motion.predict(max((self._at_s or 0.0) - each.at_s, 0.0))
@@ -247,31 +259,39 @@ class Tracker:
 
     # From frame to frame
 
-    def _continued(self, found: Sequence[_Seen], segmentation: Segmentation, elapsed_s: float) -> dict[int, _Track]:
-        """Sightings that go on from tracks that were in sight."""
+    def _continued(
+        self, found: Sequence[_Seen], segmentation: Segmentation, elapsed_s: float, at_s: float
+    ) -> dict[int, _Track]:
+        """Sightings that go on from tracks that were in sight, some of which have gone up in another."""
         tracks = [track for track in self._tracks if not track.hidden]
         if not tracks or not found:
             return {}
         weight = math.exp(-elapsed_s / _OVERLAP_S)
-        costs = _costs(tracks, found, _overlaps(tracks, found, segmentation), weight)
-        impossible = ~np.isfinite(costs)
-        finite = np.where(impossible, 0, costs)
-        rows, columns = linear_sum_assignment(np.where(impossible, np.abs(finite).sum() + 1e6, costs))
-        taken = {
-            int(row): int(column) for row, column in zip(rows, columns, strict=True) if not impossible[row, column]
+        overlaps = _overlaps(tracks, found, segmentation)
+        costs = _costs(tracks, found, overlaps, weight, self._anywhere)
+        taken = {int(row): int(column) for row, column in zip(*linear_sum_assignment(costs), strict=True)}
+        pairs = {
+            column: tracks[row]
+            for row, column in taken.items()
+            if overlaps[row][column] > 0 or _within_reach(tracks[row].motion, found[column].sighting)
         }
+        self._merge(found, pairs, segmentation, at_s)
         self._other_ways(tracks, costs * _surety(elapsed_s), taken)
-        return {column: tracks[row] for row, column in taken.items()}
+        return pairs
 
     def _other_ways(self, tracks: Sequence[_Track], costs: NDArray[np.float64], taken: dict[int, int]) -> None:
-        """Weigh all other ways in which those in sight may have gone on, or out of sight, instead."""
-        rows = [row for row, track in enumerate(tracks) if track.size == 1]
+        """Weigh all other ways in which those in sight may have gone on, or out of sight, instead.
+
+        Of those that have gone up in one instance it is the same which of them goes on as that.
+        """
+        still = set(map(id, self._tracks))
+        rows = [row for row, track in enumerate(tracks) if track.size == 1 and id(track) in still]
         if len(rows) < 2 or not any(row in taken for row in rows):
             return
         square = np.zeros((len(rows), len(rows)))
         for place, row in enumerate(rows):
             if row in taken:
-                square[:, place] = np.minimum(costs[rows, taken[row]], _IMPOSSIBLE)
+                square[:, place] = costs[rows, taken[row]]
         ways = may_have_moved(square, least=_LEAST_SWAPPED)
         if len(ways) > 1:
             self._naming.move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
@@ -350,19 +370,17 @@ class Tracker:
 
     def _may_be(self, sighting: Sighting, taken: set[int]) -> list[tuple[float, _Track | None]]:
         """Tracks that one that came into sight may be or part from, None for one never seen, and what speaks for it."""
-        uniform = -math.log(self._area_px)
         options: list[tuple[float, _Track | None]] = []
         for track in self._tracks:
             if track.size > 1:
                 reach = math.sqrt(sighting.pixels.size / math.pi)
                 away = max(0.0, _distance_px(sighting, track.pixels, self._width_px) - reach)
                 near = -((away / _NOT_SPLIT_PX) ** 2) / 2 - math.log(2 * math.pi * _NOT_SPLIT_PX**2)
-                options.append((float(np.logaddexp(near, uniform + _ANYWHERE)), track))
+                options.append((float(np.logaddexp(near, self._anywhere)), track))
             elif id(track) not in taken:
-                place = track.motion.log_density(sighting.x_px, sighting.y_px)
-                options.append((float(np.logaddexp(place, uniform + _ANYWHERE)), track))
+                options.append((self._may_be_at(track.motion, sighting), track))
         if self._bodies < self._animals:
-            options.append((uniform, None))
+            options.append((self._anywhere - _ANYWHERE, None))
         return options
 
     def _taken_out(
@@ -409,17 +427,26 @@ class Tracker:
             ahead[body].predict(at_s - each.at_s)
         totals = {}
         for body in track.bodies:
-            totals[body] = ahead[body].log_density(seen.sighting.x_px, seen.sighting.y_px)
+            totals[body] = self._may_be_at(ahead[body], seen.sighting)
             if track.size == 2 and rest is not None:
                 other = next(each for each in track.bodies if each != body)
-                totals[body] += ahead[other].log_density(rest.sighting.x_px, rest.sighting.y_px)
+                totals[body] += self._may_be_at(ahead[other], rest.sighting)
         best = max(totals.values())
-        weights = {body: math.exp(total - best) for body, total in totals.items()}
+        weights = {body: math.exp(_STRAIGHT_SURETY * (total - best)) for body, total in totals.items()}
         whole = sum(weights.values())
         return {
             body: _STRAIGHT_SHARE * weight / whole + (1 - _STRAIGHT_SHARE) * even[body]
             for body, weight in weights.items()
         }
+
+    def _may_be_at(self, motion: Motion, sighting: Sighting) -> float:
+        """What speaks for one being there, where it was expected or anywhere else; a natural logarithm."""
+        return float(np.logaddexp(motion.log_density(sighting.x_px, sighting.y_px), self._anywhere))
+
+    @property
+    def _anywhere(self) -> float:
+        """What speaks for an animal at a place where it could not be expected; a natural logarithm of 1/px²."""
+        return _ANYWHERE - math.log(self._area_px)
 
     def _begin(self, seen: _Seen, at_s: float, bodies: list[int]) -> _Track:
         self._begun += 1
@@ -444,6 +471,7 @@ class Tracker:
         elapsed_s = at_s - track.seen_s
         sighting = seen.sighting
         track.motion.update(sighting.x_px, sighting.y_px)
+        track.gait.see(sighting.x_px, sighting.y_px, at_s)
         track.pixels, track.features, track.seen_s = sighting.pixels, seen.features, at_s
         track.close = seen.close
         if track.hidden or track.size > 1:
@@ -487,8 +515,9 @@ def _seen(segmentation: Segmentation, regions: Regions, celsius: NDArray[np.floa
         _Seen(
             sighting=sighting,
             features=features(sighting, surroundings),
-            close=any(_near(boxes[index], other) for place, other in enumerate(boxes) if place != index)
-            and _touched(sighting, flat, width),
+            touched=_touched(sighting, flat, width)
+            if any(_near(boxes[index], other) for place, other in enumerate(boxes) if place != index)
+            else 0.0,
         )
         for index, sighting in enumerate(found)
     ]
@@ -512,12 +541,13 @@ def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
     )
 
 
-def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> bool:
-    """Whether another instance is as near as `_CLOSE_PX`, in a row, a column or cornerwise."""
+def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> float:
+    """Pixels with another instance as near as `_CLOSE_PX`, in a row, a column or cornerwise, by the root of all."""
     steps = _CLOSE_PX * np.array([1, width, width + 1, width - 1])
     around = seen.pixels + np.concatenate((steps, -steps))[:, np.newaxis]
     there = flat.take(around, mode="clip")
-    return bool(((there != 0) & (there != seen.instance)).any())
+    near = ((there != 0) & (there != seen.instance)).any(axis=0)
+    return float(np.count_nonzero(near) / math.sqrt(seen.pixels.size))
 
 
 def _overlaps(tracks: Sequence[_Track], found: Sequence[_Seen], segmentation: Segmentation) -> list[list[float]]:
@@ -534,22 +564,30 @@ def _overlaps(tracks: Sequence[_Track], found: Sequence[_Seen], segmentation: Se
 
 
 def _costs(
-    tracks: Sequence[_Track], found: Sequence[_Seen], overlaps: Sequence[Sequence[float]], overlap_weight: float
+    tracks: Sequence[_Track],
+    found: Sequence[_Seen],
+    overlaps: Sequence[Sequence[float]],
+    overlap_weight: float,
+    anywhere: float,
 ) -> NDArray[np.float64]:
-    """Negative logarithm of what speaks for each sighting, the column, being each track; inf where nothing does."""
+    """Negative logarithm of what speaks for each sighting, the column, being each track."""
     places = [(seen.sighting.x_px, seen.sighting.y_px) for seen in found]
     looks = np.array([seen.features for seen in found]) - np.array([track.features for track in tracks])[:, np.newaxis]
     close = np.logical_or.outer([track.close for track in tracks], [seen.close for seen in found])
     changes = looks / (_CHANGE * np.where(close, _CLOSE_CHANGE, 1.0)[..., np.newaxis])
-    odd = np.nansum(np.minimum(changes**2 / 2, _MOST_CHANGE), axis=-1).tolist()
-    costs = np.full((len(tracks), len(found)), np.inf)
-    for row, track in enumerate(tracks):
-        densities = track.motion.log_densities(places)
-        for column, (place, overlap) in enumerate(zip(places, overlaps[row], strict=True)):
-            if overlap > 0 or track.motion.squared_distance(*place) <= _GATE:
-                cost = min(-densities[column], _CAP) - overlap_weight * _OVERLAP * overlap
-                costs[row, column] = cost + odd[row][column] if track.size == 1 else cost
+    odd = np.nansum(np.minimum(changes**2 / 2, _MOST_CHANGE), axis=-1)
+    alone = np.array([track.size == 1 for track in tracks])
+    expected = np.array([track.motion.log_densities(places) for track in tracks])
+    costs: NDArray[np.float64] = (
+        np.where(alone[:, np.newaxis], odd, 0.0)
+        - np.logaddexp(expected, anywhere)
+        - overlap_weight * _OVERLAP * np.array(overlaps)
+    )
     return costs
+
+
+def _within_reach(motion: Motion, sighting: Sighting) -> bool:
+    return motion.squared_distance(sighting.x_px, sighting.y_px) <= _GATE
 
 
 def _surety(elapsed_s: float) -> float:

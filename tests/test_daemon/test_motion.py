@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from daemon.motion import KEEPS_S, PLACE_SD_PX, RESTING_SD_PX, SPEED_SD_PX_S, Motion
+from daemon.motion import KEEPS_S, PLACE_SD_PX, RESTING_SD_PX, SPEED_SD_PX_S, Gait, Motion
 
 
 def moving() -> Motion:
@@ -52,3 +53,24 @@ def test_an_animal_is_where_it_was_or_where_it_went() -> None:
     went = (1 - math.exp(-30 / 1800) / 2) / (2 * math.pi * motion.variance)
     assert motion.log_density(100.0, 100.0) == pytest.approx(math.log(stayed + went))
     assert motion.variance == pytest.approx(motion.place + PLACE_SD_PX**2)
+
+
+@pytest.mark.parametrize("period_s", [0.04, 1.0], ids=["25 fps", "1 fps"])
+@pytest.mark.parametrize(("speed_px_s", "goes"), [(0.2, False), (1.0, False), (2.0, True), (30.0, True)])
+def test_an_animal_goes_about_that_is_elsewhere_a_second_later(
+    period_s: float, speed_px_s: float, *, goes: bool
+) -> None:
+    gait, dice = Gait(), np.random.default_rng(1)
+    for step in range(1 + round(5 / period_s)):
+        at_s = step * period_s
+        gait.see(100 + speed_px_s * at_s + dice.normal(0, 0.05), 80, at_s)
+    assert gait.goes == goes
+
+
+def test_whether_one_goes_about_that_was_not_seen_for_long_is_not_known() -> None:
+    gait = Gait()
+    for second, x_px in ((0, 10.0), (1, 40.0)):
+        gait.see(x_px, 80, second)
+    assert gait.goes
+    gait.see(200, 80, 30)
+    assert not gait.goes
