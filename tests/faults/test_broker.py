@@ -476,6 +476,7 @@ def test_a_full_outbox_drops_the_oldest_notices_tells_how_many_and_keeps_every_a
     settings = make_settings(
         mqtt={"broker": "external", "port": network.port, "outbox_limit": limit},
         recording={"enabled": False},
+        vision={"unet": "off", "panoptic": "off"},  # on a busy machine they tell that they are slow
         web={"port": 0},
     )
     with make_service(settings, open_camera=lambda: reel) as running:

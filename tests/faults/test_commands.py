@@ -110,7 +110,8 @@ def test_a_command_closes_the_shutter_and_says_when_it_is_open_again(
         eventually(lambda: is_capturing(running), "a frame")
         eventually(lambda: running.service.status().mqtt.state == "connected", "a connection")
         calibrates(settings, eventually)
-        assert running.evidence.rows("SELECT count(*) FROM planned_sample WHERE missing_reason = 'shutter'")[0][0] > 0
+        missed = "SELECT count(*) FROM planned_sample WHERE missing_reason = 'shutter'"
+        eventually(lambda: running.evidence.rows(missed)[0][0] > 0, "the second in which the shutter was closed")
         monkeypatch.setattr("daemon.calibration.MIN_RECALIBRATION_INTERVAL_S", 60.0)
         assert command(settings, "calibrate") == [("refused", "too_soon")]
         assert command(settings, "fly") == [("refused", "unknown_verb")]
