@@ -29,17 +29,20 @@ _DRIFT_S = np.array([3600.0, 3600.0, 3600.0, 400.0, 3600.0])
 _AMONG = np.array([0.2, 0.6, 0.6, 1.2, 0.03])
 """So far an animal of which nothing is known lies from the mean of the others."""
 _LEAST_S = 3.0
-"""Before an animal has been seen alone for so long nothing is known of it."""
-_SAME_RESTING_S = np.array([120.0, 90.0, 90.0, 150.0, 60.0])
-"""For about so long looks of an animal that rests say the same again, as what is odd about a posture lasts."""
+"""Before an animal has been seen alone for so many seconds of seeing nothing is known of it."""
 _SAME_GOING_S = np.array([3.0, 30.0, 4.0, 100.0, 2.0])
-"""Of one that goes about: outline and head change with each step, the warmth of body and tail does not."""
+"""For about so long looks of an animal that goes about say the same again: outline and head change with each step, the
+warmth of body and tail does not."""
+_SAME_RESTING_S = np.array([60.0, 60.0, 60.0, 100.0, 40.0])
+"""Of one that has just come to rest. What is odd about a posture lasts: all looks of one rest are worth one."""
+_MOST_RESTED = 20.0
+"""After so many times that, a look is worth nothing."""
 _USUAL_S = 60.0
 """Looks of so many seconds that say the same again count as so many seconds of seeing."""
 _LOOK_S = 10.0
-"""Looks nearer in time than this say the same again."""
+"""What passed since the last look counts for no more, and the spread of looks is measured by one in so long."""
 _POSTURE_S = 20.0
-"""An animal that has been seen for less has shown one posture only."""
+"""An animal that has been seen for fewer seconds of seeing has shown one posture only."""
 _MANY_S = 60.0
 """A mean over three times as many seconds varies half as much as one look does: what is odd about a posture lasts."""
 _ODD_SHARE = 0.05
@@ -62,12 +65,16 @@ class Look:
     features: _Vector
     """In the order of `FEATURES`; NaN for what is not seen."""
     goes: bool = False
-    """Whether it goes about: looks of one that rests say the same again for longer."""
+    """Whether it goes about, and so changes its posture."""
+    rested_s: float = 0.0
+    """Else, for how long it has not: the longer, the less is new in a look."""
 
     @property
     def same_s(self) -> _Vector:
         """By feature: for about so long looks like this say the same again."""
-        return _SAME_GOING_S if self.goes else _SAME_RESTING_S
+        if self.goes:
+            return _SAME_GOING_S
+        return np.asarray(_SAME_RESTING_S * np.exp(np.minimum(self.rested_s / _SAME_RESTING_S, _MOST_RESTED)))
 
 
 def features(seen: Sighting, surroundings_celsius: float) -> _Vector:
@@ -209,13 +216,13 @@ class Appearances:
         seeing_s = step_s * _USUAL_S / look.same_s
         seen, known = look.features, np.isfinite(look.features)
         means, seconds = self._means[ways, animals], self._seconds[ways, animals]
-        passed_s = np.minimum(at_s - self._at_s[ways, animals], _LEARNS_S)
+        passed_s = np.clip(at_s - self._at_s[ways, animals], step_s, _LOOK_S)
         off = np.where(known & (seconds > 0), seen - means, 0.0)
         self._spread(np.where(known & (seconds[likeliest] >= 2 * _POSTURE_S), off[likeliest], np.nan), step_s)
         most = _MOST * np.sqrt(np.maximum(self._variance, _LEAST_SPREAD**2))
         off = np.where(seconds >= _POSTURE_S, np.clip(off, -most, most), off)
-        passed_s = np.maximum(np.minimum(passed_s, _LOOK_S), step_s) * _USUAL_S / look.same_s
-        weight = np.maximum(1 - np.exp(-passed_s / _LEARNS_S), seeing_s / (seconds + seeing_s))
+        fading = 1 - np.exp(-passed_s * _USUAL_S / look.same_s / _LEARNS_S)
+        weight = np.maximum(fading, seeing_s / (seconds + seeing_s))
         self._means[ways, animals] = np.where(known, np.where(seconds > 0, means + weight * off, seen), means)
         self._seconds[ways, animals] = seconds + np.where(known, seeing_s, 0.0)
         self._at_s[ways, animals] = np.where(known, at_s, self._at_s[ways, animals])

@@ -16,6 +16,8 @@ MOST_TOGETHER = 6
 
 _LEAST = 1e-8
 """No way that was ever weighed is ruled out for good: what speaks against a name later can still be heard."""
+_DOUBTED = 10.0
+"""Natural logarithm: what speaks more than so much against a way is certain, however long no frame was seen."""
 _KEPT = 1024
 
 Way = tuple[int, ...]
@@ -128,7 +130,9 @@ class Candidates:
         return (self.shares @ _held(self.count)).reshape(self.count, self.count)
 
 
-def may_have_moved(costs: NDArray[np.float64], *, least: float) -> dict[Way, float]:
+def may_have_moved(
+    costs: NDArray[np.float64], *, least: float, surety: float = 1.0, together: Sequence[Collection[int]] = ()
+) -> dict[Way, float]:
     """How likely bodies went to which places, from what it costs each to be at each.
 
     Parameters
@@ -137,6 +141,10 @@ def may_have_moved(costs: NDArray[np.float64], *, least: float) -> dict[Way, flo
         Square, at most six; negative natural logarithms of what speaks for it, up to constants per row and column.
     least : float
         Ways that are less likely are left out.
+    surety : float
+        How much of the first `_DOUBTED` that speaks against a way is to be believed, 0..1; the rest always is.
+    together : sequence of collections of int
+        Places that are one: which of its bodies is at which of them is the same.
 
     Returns
     -------
@@ -145,11 +153,26 @@ def may_have_moved(costs: NDArray[np.float64], *, least: float) -> dict[Way, flo
     """
     orders = _orders(len(costs))
     totals = costs[orders, np.arange(len(costs))].sum(axis=1)
-    shares = np.exp(totals.min() - totals)
+    against = totals - totals.min()
+    shares = np.exp(-(surety * np.minimum(against, _DOUBTED) + np.maximum(against - _DOUBTED, 0.0)))
     shares /= shares.sum()
     kept = np.flatnonzero(shares >= least)
     whole = shares[kept].sum()
-    return {tuple(orders[row].tolist()): float(shares[row] / whole) for row in kept}
+    ways: dict[Way, float] = {}
+    for row in kept:
+        way = _where_they_were(orders[row].tolist(), together)
+        ways[way] = ways.get(way, 0.0) + float(shares[row] / whole)
+    return ways
+
+
+def _where_they_were(way: list[int], together: Sequence[Collection[int]]) -> Way:
+    """The same way with each body at its own place, of places that are one."""
+    for places in together:
+        bodies = [way[place] for place in places]
+        others = iter([body for body in bodies if body not in places])
+        for place in places:
+            way[place] = place if place in bodies else next(others)
+    return tuple(way)
 
 
 def only(count: int, bodies: Sequence[int], ways: Mapping[Way, float]) -> dict[Way, float]:

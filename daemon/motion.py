@@ -120,10 +120,12 @@ class Motion:
 
 @dataclass(slots=True)
 class Gait:
-    """Whether an animal goes about, in which case it changes its posture all the time, or rests."""
+    """Whether an animal goes about, in which case it changes its posture all the time, or how long it has rested."""
 
     goes: bool = False
     """As of the last time it was seen; False where it is not known."""
+    rested_s: float = 0.0
+    """Since it went about, or was first seen."""
     _x_px: float = math.nan
     _y_px: float = math.nan
     _at_s: float = -math.inf
@@ -133,5 +135,7 @@ class Gait:
         step_s = at_s - self._at_s
         if step_s < _STEP_S:
             return
-        self.goes = step_s <= _MOST_STEP_S and math.hypot(x_px - self._x_px, y_px - self._y_px) > GOES_PX_S * step_s
+        known = step_s <= _MOST_STEP_S
+        self.goes = known and math.hypot(x_px - self._x_px, y_px - self._y_px) > GOES_PX_S * step_s
+        self.rested_s = self.rested_s + step_s if known and not self.goes else 0.0
         self._x_px, self._y_px, self._at_s = x_px, y_px, at_s

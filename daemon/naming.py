@@ -13,7 +13,7 @@ _VOID = 0.05
 _POSSIBLE = 1e-9
 """Ways that have never been likelier are not weighed, and by them nothing is learnt."""
 _FIRST_S = 30.0
-"""An animal has its number for good once it has been seen alone for so long."""
+"""An animal has its number for good once it has been seen alone for so many seconds of seeing (`Appearances`)."""
 _MAYBE = 0.1
 """What was learnt of an animal that is as likely may be wrong."""
 
@@ -33,9 +33,10 @@ class Naming:
     A filter over all ways to name the bodies, each with what the animals look like by it (as in interacting multiple
     models, Blom and Bar-Shalom, IEEE Trans. Automatic Control 33 (1988) 780): where bodies may have changed places what
     is known goes on by the ways before and after, mixed by their probability; what is seen speaks for the ways by
-    which it fits, and teaches by each of them. As looks are alike for minutes, each counts for a part of one.
+    which it fits, and teaches by each of them. As looks are alike for seconds, or for as long as an animal rests, each
+    counts for a part of one.
 
-    An animal has its number for good once it has been seen alone for half a minute: what was learnt before is too
+    An animal has its number for good once it has been seen alone for long enough: what was learnt before is too
     little to know it again. Where others may have changed places the likeliest way is taken, nobody is called by their
     numbers from then on until they have been seen for so long, and what was learnt in great doubt is forgotten.
     """

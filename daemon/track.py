@@ -1,8 +1,9 @@
 """Which animal is which over time: what is followed, what has met, and how sure it is who came out of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ _LEAST_SWAPPED = 1e-6
 """Ways to go on that are less likely are not weighed."""
 _CLOSE_PX = 3
 """An animal is seen alone if no other is so near."""
+_AROUND = (
+    _CLOSE_PX * np.array([(0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1)]).T[..., np.newaxis]
+)
+"""Rows and columns that many pixels away, in a row, a column or cornerwise."""
 _HARDLY_TOUCHED = 1.0
 """With no more pixels near another, as a multiple of the root of all, an animal looks as it does alone."""
 _MERGED_OVERLAP = 0.35
@@ -60,13 +65,18 @@ _STRAIGHT_SHARE = 0.97
 """So often animals that meet come out where they were expected; else they come out anywhere."""
 _STRAIGHT_SURETY = 0.7
 """So much of what the places say then is to be believed."""
-_SIZE_FOLLOWS = 0.1
+_SIZE_FOLLOWS_S = 10.0
+"""The size of an animal that is in sight follows what is seen of it within about so long."""
 _ANYWHERE = -5.0
-"""Natural logarithm of how often an animal turns up where it could not be expected."""
+"""Natural logarithm of how often an animal turns up where it could not be expected, ..."""
+_FAR_AWAY = -15.0
+"""... and of how often it, or what is taken for it, is farther away than a rat runs."""
+_RUNS_PX_S = 100.0
+"""In ten thousand seconds of three simulated rats one went faster."""
 _NOT_SPLIT_PX = 12.0
 """A group's new instance appears within about so many pixels of it."""
 _RESTORED_STEP_S = 0.04
-"""Several animals of one frame follow one another with no time between them."""
+"""The first frame that is known of the last run stands for so long."""
 _SPLIT_REACH_PX = 60.0
 """The centre of an animal that was taken for a part of another is about so near to this one's mask, once they part."""
 _SURROUNDINGS_STEP = 8
@@ -228,7 +238,7 @@ class Tracker:
         for track in self._tracks:
             track.hidden = id(track) not in seen
         apart = {
-            track.bodies[0]: Look(found[index].features, track.gait.goes) if found[index].alone else None
+            track.bodies[0]: _look(track, found[index]) if found[index].alone else None
             for index, track in pairs.items()
             if track.size == 1
         }
@@ -244,11 +254,11 @@ class Tracker:
 
     def restore(self, known: Sequence[KnownThen]) -> None:
         """Go on from what was known before a restart, before the first frame: all animals, by time, or nothing."""
-        for each in known:
-            elapsed_s = 0.0 if self._at_s is None else max(each.at_s - self._at_s, 0.0)
-            body, self._at_s = each.animal - 1, each.at_s
-            look = Look(each.features) if each.apart else None
-            self._naming.see({body: look}, each.at_s, elapsed_s or _RESTORED_STEP_S)
+        for at_s, together in groupby(known, key=lambda each: each.at_s):
+            elapsed_s = _RESTORED_STEP_S if self._at_s is None else max(at_s - self._at_s, 0.0)
+            looks = {each.animal - 1: Look(each.features) if each.apart else None for each in together}
+            self._at_s = at_s
+            self._naming.see(looks, at_s, elapsed_s)
         for each in {each.animal: each for each in known}.values():
             seen = _Seen(sighting=each.sighting, features=each.features, touched=0.0 if each.apart else math.inf)
             track = self._begin(seen, each.at_s, [each.animal - 1])
@@ -268,7 +278,7 @@ class Tracker:
             return {}
         weight = math.exp(-elapsed_s / _OVERLAP_S)
         overlaps = _overlaps(tracks, found, segmentation)
-        costs = _costs(tracks, found, overlaps, weight, self._anywhere)
+        costs = _costs(tracks, found, overlaps, weight, self._unexpected(tracks, found, elapsed_s))
         taken = {int(row): int(column) for row, column in zip(*linear_sum_assignment(costs), strict=True)}
         pairs = {
             column: tracks[row]
@@ -276,23 +286,29 @@ class Tracker:
             if overlaps[row][column] > 0 or _within_reach(tracks[row].motion, found[column].sighting)
         }
         self._merge(found, pairs, segmentation, at_s)
-        self._other_ways(tracks, costs * _surety(elapsed_s), taken)
+        went = {tracks[row].bodies[0]: column for row, column in taken.items()}
+        went |= {body: column for column, track in pairs.items() for body in track.bodies}
+        self._other_ways(tracks, costs, went, elapsed_s)
         return pairs
 
-    def _other_ways(self, tracks: Sequence[_Track], costs: NDArray[np.float64], taken: dict[int, int]) -> None:
+    def _other_ways(
+        self, tracks: Sequence[_Track], costs: NDArray[np.float64], went: Mapping[int, int], elapsed_s: float
+    ) -> None:
         """Weigh all other ways in which those in sight may have gone on, or out of sight, instead.
 
-        Of those that have gone up in one instance it is the same which of them goes on as that.
+        `went` is the column of each body that is seen; several that went up in one instance have the same.
         """
-        still = set(map(id, self._tracks))
-        rows = [row for row, track in enumerate(tracks) if track.size == 1 and id(track) in still]
-        if len(rows) < 2 or not any(row in taken for row in rows):
+        rows = [row for row, track in enumerate(tracks) if track.size == 1]
+        columns = [went.get(tracks[row].bodies[0]) for row in rows]
+        seen = {column for column in columns if column is not None}
+        if len(rows) < 2 or not seen:
             return
         square = np.zeros((len(rows), len(rows)))
-        for place, row in enumerate(rows):
-            if row in taken:
-                square[:, place] = costs[rows, taken[row]]
-        ways = may_have_moved(square, least=_LEAST_SWAPPED)
+        for place, column in enumerate(columns):
+            if column is not None:
+                square[:, place] = costs[rows, column]
+        together = [[place for place, each in enumerate(columns) if each == column] for column in seen]
+        ways = may_have_moved(square, least=_LEAST_SWAPPED, surety=_surety(elapsed_s), together=together)
         if len(ways) > 1:
             self._naming.move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
 
@@ -443,6 +459,14 @@ class Tracker:
         """What speaks for one being there, where it was expected or anywhere else; a natural logarithm."""
         return float(np.logaddexp(motion.log_density(sighting.x_px, sighting.y_px), self._anywhere))
 
+    def _unexpected(self, tracks: Sequence[_Track], found: Sequence[_Seen], elapsed_s: float) -> NDArray[np.float64]:
+        """What speaks for each sighting, the column, being each track that was not expected there."""
+        were = np.array([(track.motion.seen_x_px, track.motion.seen_y_px) for track in tracks])
+        are = np.array([(seen.sighting.x_px, seen.sighting.y_px) for seen in found])
+        away_px = np.linalg.norm(are - were[:, np.newaxis], axis=-1)
+        far = away_px > _REACH_PX + _RUNS_PX_S * elapsed_s
+        return np.where(far, self._anywhere + _FAR_AWAY - _ANYWHERE, self._anywhere)
+
     @property
     def _anywhere(self) -> float:
         """What speaks for an animal at a place where it could not be expected; a natural logarithm of 1/px²."""
@@ -471,15 +495,16 @@ class Tracker:
         elapsed_s = at_s - track.seen_s
         sighting = seen.sighting
         track.motion.update(sighting.x_px, sighting.y_px)
-        track.gait.see(sighting.x_px, sighting.y_px, at_s)
         track.pixels, track.features, track.seen_s = sighting.pixels, seen.features, at_s
         track.close = seen.close
         if track.hidden or track.size > 1:
             track.trunk_px = float(sighting.trunk_px)
         else:
-            track.trunk_px += _SIZE_FOLLOWS * (sighting.trunk_px - track.trunk_px)
+            track.trunk_px += (1 - math.exp(-elapsed_s / _SIZE_FOLLOWS_S)) * (sighting.trunk_px - track.trunk_px)
         if track.size > 1:
+            track.gait = Gait()
             return False
+        track.gait.see(sighting.x_px, sighting.y_px, at_s)
         velocity = track.motion.x_px_s, track.motion.y_px_s
         return track.heading.look(sighting, velocity, elapsed_s)
 
@@ -499,6 +524,10 @@ class Tracker:
             candidates=tuple(sorted(each + 1 for each in may_be)),
             size=track.size,
         )
+
+
+def _look(track: _Track, seen: _Seen) -> Look:
+    return Look(seen.features, goes=track.gait.goes, rested_s=track.gait.rested_s)
 
 
 def _seen(segmentation: Segmentation, regions: Regions, celsius: NDArray[np.float32]) -> list[_Seen]:
@@ -543,9 +572,10 @@ def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
 
 def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> float:
     """Pixels with another instance as near as `_CLOSE_PX`, in a row, a column or cornerwise, by the root of all."""
-    steps = _CLOSE_PX * np.array([1, width, width + 1, width - 1])
-    around = seen.pixels + np.concatenate((steps, -steps))[:, np.newaxis]
-    there = flat.take(around, mode="clip")
+    rows, columns = np.divmod(seen.pixels, width)
+    y, x = rows + _AROUND[0], columns + _AROUND[1]
+    inside = (y >= 0) & (y < flat.size // width) & (x >= 0) & (x < width)
+    there = flat[np.where(inside, y * width + x, seen.pixels)]
     near = ((there != 0) & (there != seen.instance)).any(axis=0)
     return float(np.count_nonzero(near) / math.sqrt(seen.pixels.size))
 
@@ -568,7 +598,7 @@ def _costs(
     found: Sequence[_Seen],
     overlaps: Sequence[Sequence[float]],
     overlap_weight: float,
-    anywhere: float,
+    unexpected: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Negative logarithm of what speaks for each sighting, the column, being each track."""
     places = [(seen.sighting.x_px, seen.sighting.y_px) for seen in found]
@@ -580,7 +610,7 @@ def _costs(
     expected = np.array([track.motion.log_densities(places) for track in tracks])
     costs: NDArray[np.float64] = (
         np.where(alone[:, np.newaxis], odd, 0.0)
-        - np.logaddexp(expected, anywhere)
+        - np.logaddexp(expected, unexpected)
         - overlap_weight * _OVERLAP * np.array(overlaps)
     )
     return costs

@@ -13,9 +13,9 @@ from daemon.vision.parts import BodyPart
 NAN = math.nan
 
 
-def warm(celsius: float, *, goes: bool = False) -> Look:
+def warm(celsius: float, *, goes: bool = False, rested_s: float = 0.0) -> Look:
     """Only a body is seen, so much above its surroundings."""
-    return Look(np.array([NAN, celsius, NAN, NAN, NAN]), goes)
+    return Look(np.array([NAN, celsius, NAN, NAN, NAN]), goes=goes, rested_s=rested_s)
 
 
 def learn(looks: Appearances, animal: int, celsius: float, at_s: float) -> None:
@@ -61,18 +61,17 @@ def normal(off: float, variance: float) -> float:
 
 
 def test_the_nearer_is_the_likelier_by_the_normal_density() -> None:
-    # Steady animals: the least spread of 0.06 °C, and what is left of it in a mean over 400 s, 1 / sqrt(1 + 400 / 60):
-    # 600 s of rest, in which looks say the same again for 90 s, count as 400 s in which they do for 60 s.
-    own = 0.06**2 * (1 + 1 / math.sqrt(1 + 400 / 60))
+    # Steady animals: the least spread of 0.06 °C, and what is left of it in a mean over 600 s, 1 / sqrt(1 + 600 / 60).
+    own = 0.06**2 * (1 + 1 / math.sqrt(11))
     odd = 0.05 * normal(-0.05, 0.06**2 + 0.6**2)
     near, far = (0.95 * normal(off, own) + odd for off in (0.05, 0.15))
-    # A second of 90 in which looks say the same again.
-    assert speaks(learnt(8.0, 8.2), 8.05) == pytest.approx([0, math.log(far / near) / 90], rel=1e-2)
+    # A second of 60 in which looks say the same again.
+    assert speaks(learnt(8.0, 8.2), 8.05) == pytest.approx([0, math.log(far / near) / 60], rel=1e-2)
 
 
 def test_one_feature_is_never_proof_and_what_fits_none_tells_nothing() -> None:
     looks = learnt(8.0, 9.0)
-    assert -7 < 90 * speaks(looks, 8.0)[1] < -3
+    assert -7 < 60 * speaks(looks, 8.0)[1] < -3
     assert speaks(looks, 8.5) == pytest.approx([0, 0], abs=1e-3)
 
 
@@ -90,13 +89,24 @@ def test_looks_count_by_the_time_that_they_take() -> None:
 def test_looks_of_one_that_goes_about_say_more_and_teach_more() -> None:
     looks = learnt(8.0, 8.2)
     one, both = np.array([0, 0]), np.array([0, 1])
-    resting, going = (looks.log_likelihoods(one, both, warm(8.0, goes=goes), 599.0, 1.0) for goes in (False, True))
-    assert going == pytest.approx(3 * resting)
+    came, going = (looks.log_likelihoods(one, both, warm(8.0, goes=goes), 599.0, 1.0) for goes in (False, True))
+    assert going == pytest.approx(2 * came)
     walked = Appearances(1, 1)
     for second in range(10):
         walked.learn(np.array([0]), np.array([0]), warm(8.0, goes=True), float(second), 1.0, likeliest=0)
     assert walked.seen_s(0, 0) == pytest.approx(20)
-    assert learnt(8.0, seconds=10).seen_s(0, 0) == pytest.approx(20 / 3)
+    assert learnt(8.0, seconds=10).seen_s(0, 0) == pytest.approx(10)
+
+
+def test_all_looks_of_one_rest_together_are_worth_one_and_a_minute_of_seeing() -> None:
+    looks, rested = learnt(8.0, 8.2), Appearances(1, 1)
+    one, both = np.array([0, 0]), np.array([0, 1])
+    whole = np.zeros(2)
+    for second in range(3600):
+        whole += looks.log_likelihoods(one, both, warm(8.0, rested_s=second), 599.0, 1.0)
+        rested.learn(np.array([0]), np.array([0]), warm(8.0, rested_s=second), float(second), 1.0, likeliest=0)
+    assert whole == pytest.approx(60 * looks.log_likelihoods(one, both, warm(8.0), 599.0, 1.0), rel=0.02)
+    assert rested.seen_s(0, 0) == pytest.approx(60, rel=0.02)
 
 
 def test_animals_that_change_their_look_are_told_apart_by_less() -> None:
@@ -113,8 +123,8 @@ def test_one_that_does_not_look_like_those_that_are_known_is_the_one_that_is_not
     looks = Appearances(1, 2)
     for second in range(600):
         learn(looks, 0, 8.0, float(second))
-    assert 90 * speaks(looks, 9.0)[0] < -2
-    assert 90 * speaks(looks, 8.0)[1] < -1
+    assert 60 * speaks(looks, 9.0)[0] < -2
+    assert 60 * speaks(looks, 8.0)[1] < -1
 
 
 def test_nothing_is_told_while_nothing_is_known_or_seen() -> None:
@@ -124,7 +134,7 @@ def test_nothing_is_told_while_nothing_is_known_or_seen() -> None:
 
 def test_what_was_learnt_can_be_forgotten() -> None:
     looks = learnt(8.0, 9.0)
-    assert looks.seen_s(0, 1) == pytest.approx(400)
+    assert looks.seen_s(0, 1) == pytest.approx(600)
     looks.forget(0)
     looks.forget(1)
     assert looks.seen_s(0, 1) == 0

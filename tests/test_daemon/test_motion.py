@@ -65,6 +65,7 @@ def test_an_animal_goes_about_that_is_elsewhere_a_second_later(
         at_s = step * period_s
         gait.see(100 + speed_px_s * at_s + dice.normal(0, 0.05), 80, at_s)
     assert gait.goes == goes
+    assert gait.rested_s == pytest.approx(0 if goes else 5, abs=0.5)
 
 
 def test_whether_one_goes_about_that_was_not_seen_for_long_is_not_known() -> None:
@@ -72,5 +73,5 @@ def test_whether_one_goes_about_that_was_not_seen_for_long_is_not_known() -> Non
     for second, x_px in ((0, 10.0), (1, 40.0)):
         gait.see(x_px, 80, second)
     assert gait.goes
-    gait.see(200, 80, 30)
-    assert not gait.goes
+    gait.see(40, 80, 30)
+    assert (gait.goes, gait.rested_s) == (False, 0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from daemon.motion import Motion
 from daemon.sighting import Sighting
-from daemon.track import Followed, Tracker, _costs, _Seen, _seen, _Track
+from daemon.track import Followed, KnownThen, Tracker, _costs, _Seen, _seen, _Track
 from daemon.vision.parts import BodyPart, Segmentation
 from daemon.vision.regions import Regions
 
@@ -113,7 +113,7 @@ def test_one_that_runs_past_another_is_not_taken_for_it() -> None:
     for second in range(60):
         follow(tracker, second, animal(40, 100), animal(100, 100))
     # The second stays; that the first is in its place and the second ran instead takes less of a leap of each.
-    found = follow(tracker, 60, animal(100, 100), animal(190, 100))
+    found = follow(tracker, 60, animal(100, 100), animal(165, 100))
     assert found[1].animal != 1
     assert found[2].animal != 2
     assert 2 in (found[1].animal, *found[1].candidates)
@@ -124,6 +124,27 @@ def test_one_that_comes_from_nowhere_while_another_goes_may_be_one_never_seen() 
     for second in range(60):
         follow(tracker, second, animal(20, 20))
     assert names(follow(tracker, 60, animal(230, 170))) == {1: 2}
+
+
+@pytest.mark.parametrize(("x", "y"), [(60, 79), (60, 80), (62, 82)])
+def test_which_of_two_went_up_in_a_third_is_open_where_the_one_that_is_left_may_be_either(x: int, y: int) -> None:
+    tracker = Tracker(3)
+    for second in range(120):
+        follow(tracker, second, animal(60, 100), animal(100, 100), animal(60, 60))
+    found = follow(tracker, 120, animal(92, 85, half=12), animal(x, y))
+    assert [each.size for each in found.values()] == [2, 1]
+    assert found[2].animal is None
+    assert {1, 3} <= set(found[2].candidates)
+
+
+@pytest.mark.parametrize(("apart_px", "speed_px_s"), [(40, 0), (150, 0), (150, 10), (150, 20)])
+def test_animals_that_look_alike_and_do_not_meet_keep_their_numbers(apart_px: int, speed_px_s: float) -> None:
+    tracker = Tracker(2)
+    for second in range(600):
+        turn = speed_px_s * second / 15
+        x, y = round(15 * math.cos(turn)), round(15 * math.sin(turn))
+        found = follow(tracker, second, animal(50 + x, 90 + y), animal(50 + apart_px + x, 90 - y))
+        assert names(found) == {1: 1, 2: 2}, second
 
 
 def test_animals_that_hardly_touch_are_learnt_as_if_they_were_alone() -> None:
@@ -145,6 +166,13 @@ def test_how_much_of_an_animal_is_near_another_is_by_the_root_of_its_pixels(down
     assert (one.alone, one.close) == (touched <= 1, touched > 0)
 
 
+def test_what_lies_at_the_other_edge_of_the_picture_is_not_near() -> None:
+    corner = animal(8, 100), animal(8, 119), animal(247, 100)
+    segmentation, celsius = picture(*corner)
+    touched = [each.touched for each in _seen(segmentation, Regions.of(segmentation), celsius)]
+    assert touched == pytest.approx([1, 1, 0])
+
+
 @pytest.mark.parametrize("seconds", [2, 40])
 def test_two_that_part_where_they_were_before_they_met_are_those_that_met(seconds: int) -> None:
     tracker = Tracker(2)
@@ -157,6 +185,57 @@ def test_two_that_part_where_they_were_before_they_met_are_those_that_met(second
     found = follow(tracker, 61 + seconds, animal(60, 60, half=10), animal(82, 60, half=10))
     assert found[1].candidates == found[2].candidates == (1, 2), "which is which is likely, not known"
     assert found[1].probability == found[2].probability == pytest.approx(0.985, abs=0.01)
+
+
+def test_the_first_look_of_animals_that_part_is_not_that_of_one_that_goes_about() -> None:
+    tracker = Tracker(2)
+    for second in range(120):
+        follow(tracker, second, animal(60, 60, celsius=32), animal(140, 60, celsius=32.6))
+    for second in range(120, 200):
+        follow(tracker, second, animal(100, 120, half=12))
+    found = follow(tracker, 200, animal(88, 120), animal(112, 120, celsius=32.6))
+    assert found[1].probability == pytest.approx(0.5, abs=0.05), "one second says little"
+
+
+@pytest.mark.parametrize("period_s", [0.04, 1.0], ids=["25 fps", "1 fps"])
+def test_one_that_slowly_goes_up_in_another_makes_a_group_with_it(period_s: float) -> None:
+    tracker, steps = Tracker(2), round(3 / period_s)
+    for step in range(round(60 / period_s)):
+        follow(tracker, step * period_s, animal(60, 60, half=10), animal(90, 60, half=10))
+    for step in range(steps):
+        grown = round(4 * step / steps)
+        found = follow(
+            tracker, 60 + step * period_s, animal(60 + grown, 60, half=10 + grown), animal(90, 60, half=10 - 2 * grown)
+        )
+    found = follow(tracker, 63, animal(64, 60, half=14))
+    assert [each.size for each in found.values()] == [2]
+
+
+def test_all_animals_of_the_last_run_are_learnt_alike() -> None:
+    usual, then = Tracker(3), Tracker(3)
+    known = []
+    for second in range(60):
+        step = 3 * (second % 2)
+        places = [animal(40 + 80 * each + step, 40, celsius=32 + each) for each in range(3)]
+        follow(usual, second, *places)
+        segmentation, celsius = picture(*places)
+        known += [
+            KnownThen(
+                animal=each.sighting.instance, at_s=second, sighting=each.sighting, features=each.features, apart=True
+            )
+            for each in _seen(segmentation, Regions.of(segmentation), celsius)
+        ]
+    then.restore(known)
+    for tracker in (usual, then):
+        for second in range(60, 130):
+            follow(tracker, second, animal(120, 100, half=16))
+        for second in range(130, 230):
+            step = 3 * (second % 2)
+            warmth = (34, 32, 33)
+            found = follow(
+                tracker, second, *(animal(40 + 80 * each + step, 160, celsius=warmth[each]) for each in range(3))
+            )
+        assert names(found) == {1: 3, 2: 1, 3: 2}
 
 
 def test_out_of_a_huddle_a_warmer_animal_is_known_again() -> None:
@@ -300,4 +379,6 @@ def test_all_pairs_together_cost_what_each_costs_alone(seed: int) -> None:
     ).tolist()
     costs = [[plain_cost(track, seen, overlaps[row][column], 0.7) for column, seen in enumerate(found)]
              for row, track in enumerate(tracks)]  # fmt: skip
-    np.testing.assert_allclose(_costs(tracks, found, overlaps, 0.7, ANYWHERE), costs, rtol=1e-12)
+    np.testing.assert_allclose(
+        _costs(tracks, found, overlaps, 0.7, np.full((len(tracks), len(found)), ANYWHERE)), costs, rtol=1e-12
+    )
