@@ -20,19 +20,33 @@ from drivers.camera import CameraInfo
 BLIND_AFTER_S = 120
 """Temperatures are unavailable when the last good frame is older."""
 
+EXPIRES_S = 300
+"""A reading of an animal is unavailable after so long without a message about it, as between two blocks."""
+
 PARTS = ("head", "body", "tail")
 
 ANIMAL_CONDITIONS = {
     EventKind.ANIMAL_TOO_HOT: "too hot",
     EventKind.ANIMAL_TOO_COLD: "too cold",
     EventKind.ANIMAL_NOT_SEEN: "not seen",
+    EventKind.FEVER: "fever",
+    EventKind.HYPOTHERMIA: "hypothermia",
+    EventKind.INACTIVITY: "inactive",
+    EventKind.ACTIVITY_DROP: "activity drop",
+    EventKind.TAIL_COLD: "tail cold",
 }
 
 BOX_CONDITIONS = {
     EventKind.CAMERA_LOST: "Camera lost",
+    EventKind.CAGE_TOO_HOT: "Cage too hot",
+    EventKind.CAGE_TOO_COLD: "Cage too cold",
+    EventKind.COVERAGE_LOW: "Coverage low",
     EventKind.DISK_LOW: "Disk low",
     EventKind.VISION_DEGRADED: "Networks degraded",
 }
+
+_SEEN_LATELY = "value_json.captured_utc_ns >= (value_json.measures_minute_utc_ns or 0)"
+"""The message is told again after each minute: who was not known in that minute has no temperature of now."""
 
 
 def birth_topic(settings: MqttSettings) -> str:
@@ -99,7 +113,8 @@ def _of_animal(
                 unique_id=f"{device_id}_animal_{number}_{part}",
                 name=f"{name} {part} temperature",
                 state_topic=topic,
-                value_template=f"{{{{ {of_part} | first | default(none) }}}}",
+                value_template=f"{{{{ {of_part} | first | default(none) if {_SEEN_LATELY} else none }}}}",
+                expire_after=EXPIRES_S,
                 availability=_sees(box),
                 availability_mode="all",
                 device_class="temperature",
@@ -115,6 +130,7 @@ def _of_animal(
             name=f"{name} skin maximum, mean of 30 minutes",
             state_topic=topic,
             value_template=_measure("skin_max_30min_celsius"),
+            expire_after=EXPIRES_S,
             availability=_sees(box),
             availability_mode="all",
             device_class="temperature",
@@ -131,6 +147,7 @@ def _of_animal(
             name=f"{name} activity",
             state_topic=topic,
             value_template=_measure("activity_mm_per_s" if in_mm else "activity_px_per_s"),
+            expire_after=EXPIRES_S,
             availability=_sees(box),
             availability_mode="all",
             device_class="speed" if in_mm else None,

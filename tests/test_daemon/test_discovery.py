@@ -7,13 +7,16 @@ import jinja2
 import pytest
 from pydantic import ValidationError
 
+from daemon.default_rules import DEFAULT_RULES
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging import home_assistant
 from daemon.messaging.discovery import birth_topic, discovery_payload, discovery_topic
 from daemon.messaging.home_assistant import Availability, BinarySensor, Device, DeviceDiscovery, Origin, Sensor
 from daemon.messaging.payloads import alert_payload, block_payload, status_payload
+from daemon.minute_value import Scope
 from daemon.settings import Settings
 from drivers.camera import CameraInfo
+from drivers.clock import NS_PER_S
 
 CAMERA = CameraInfo(kind="t2s_plus", product="T2S+", serial="S1", firmware="1.2", location="1-2", frame_rate_hz=25)
 
@@ -35,7 +38,8 @@ def rendered(template: str, payload: bytes | dict[str, Any]) -> str:
 
 def animal(**changes: Any) -> dict[str, Any]:
     parts = [{"part": "body", "mean_celsius": 33.25}, {"part": "tail", "mean_celsius": None}]
-    return {"animal": 1, "parts": parts, "measures": {"activity_mm_per_s": 12.5}, **changes}
+    facts = {"captured_utc_ns": 90 * NS_PER_S, "measures_minute_utc_ns": 60 * NS_PER_S}
+    return {"animal": 1, "parts": parts, "measures": {"activity_mm_per_s": 12.5}, **facts, **changes}
 
 
 def test_one_box_is_one_device_that_obeys_the_rules() -> None:
@@ -60,6 +64,14 @@ def test_each_animal_has_temperatures_activity_and_alerts() -> None:
     assert components["animal_1_body"]["unit_of_measurement"] == "°C"
     assert components["animal_1_activity"]["device_class"] == "speed"
     assert components["animal_1_body"]["state_topic"] == "vivarium/box1/animal/1"
+    assert all(components[f"animal_1_{key}"]["expire_after"] == 300 for key in ("body", "skin_max_30min", "activity"))
+
+
+def test_every_condition_of_an_animal_and_of_the_cage_has_a_sensor_of_its_own() -> None:
+    components = announced(settings_for())["components"]
+    for rule in DEFAULT_RULES:
+        key = rule.kind.value if rule.subject is Scope.CAGE else f"animal_2_{rule.kind.value}"
+        assert components[key]["device_class"] == "problem", rule.name
 
 
 def test_an_animal_with_a_name_is_called_by_it_and_stays_the_same_entity() -> None:
@@ -91,6 +103,10 @@ def test_an_animal_that_is_not_expected_any_more_is_taken_back() -> None:
         ("animal_1_body", animal(), "33.25"),
         pytest.param("animal_1_tail", animal(), "None", id="a tail without temperature is unknown"),
         pytest.param("animal_1_head", animal(), "None", id="a head that was not found is unknown"),
+        pytest.param("animal_1_body", animal(measures_minute_utc_ns=None), "33.25", id="in the first minute"),
+        pytest.param(
+            "animal_1_body", animal(measures_minute_utc_ns=120 * NS_PER_S), "None", id="not known for a whole minute"
+        ),
         ("animal_1_activity", animal(), "12.5"),
         pytest.param("animal_1_activity", animal(measures=None), "None", id="before the first minute"),
         pytest.param("animal_1_activity", animal(measures={}), "None", id="a measure that is not made"),
