@@ -72,7 +72,7 @@ _ANYWHERE = -5.0
 _FAR_AWAY = -15.0
 """... and of how often it, or what is taken for it, is farther away than a rat runs."""
 _RUNS_PX_S = 100.0
-"""In ten thousand seconds of three simulated rats one went faster."""
+"""Hardly ever is the centre of a running rat farther away a second later."""
 _NOT_SPLIT_PX = 12.0
 """A group's new instance appears within about so many pixels of it."""
 _RESTORED_STEP_S = 0.04

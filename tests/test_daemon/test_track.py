@@ -189,25 +189,25 @@ def test_two_that_part_where_they_were_before_they_met_are_those_that_met(second
 
 def test_the_first_look_of_animals_that_part_is_not_that_of_one_that_goes_about() -> None:
     tracker = Tracker(2)
-    for second in range(120):
-        follow(tracker, second, animal(60, 60, celsius=32), animal(140, 60, celsius=32.6))
-    for second in range(120, 200):
-        follow(tracker, second, animal(100, 120, half=12))
-    found = follow(tracker, 200, animal(88, 120), animal(112, 120, celsius=32.6))
-    assert found[1].probability == pytest.approx(0.5, abs=0.05), "one second says little"
+    for second in range(300):
+        follow(tracker, second, animal(60, 60), animal(120, 60, half=10))
+    follow(tracker, 300, animal(75, 60), animal(100, 60, half=10))
+    for second in range(301, 380):
+        follow(tracker, second, animal(90, 60, half=13))
+    found = follow(tracker, 380, animal(98, 60), animal(70, 60, half=10))
+    assert found[1].probability == pytest.approx(0.52, abs=0.02), "one second says little"
 
 
 @pytest.mark.parametrize("period_s", [0.04, 1.0], ids=["25 fps", "1 fps"])
 def test_one_that_slowly_goes_up_in_another_makes_a_group_with_it(period_s: float) -> None:
     tracker, steps = Tracker(2), round(3 / period_s)
-    for step in range(round(60 / period_s)):
-        follow(tracker, step * period_s, animal(60, 60, half=10), animal(90, 60, half=10))
-    for step in range(steps):
-        grown = round(4 * step / steps)
-        found = follow(
-            tracker, 60 + step * period_s, animal(60 + grown, 60, half=10 + grown), animal(90, 60, half=10 - 2 * grown)
-        )
-    found = follow(tracker, 63, animal(64, 60, half=14))
+    for step in range(60):
+        follow(tracker, step * period_s, animal(60, 60, half=10), animal(100, 60, half=10))
+    for step in range(1, steps + 1):
+        share = step / steps
+        one = animal(60 + round(18 * share), 60, half=10 + round(4 * share))
+        follow(tracker, (59 + step) * period_s, one, animal(100, 60, half=10 - round(5 * share)))
+    found = follow(tracker, (60 + steps) * period_s, animal(82, 60, half=14))
     assert [each.size for each in found.values()] == [2]
 
 
