@@ -171,11 +171,12 @@ def averaging(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Ten
 
     @torch.no_grad()
     def follow(average: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
-        count = float(updates)
-        step = 1 - min(decay, (1 + count) / (_EAGER_STEPS + count))
+        # Nothing here waits for a GPU: the count of updates may lie there, and is not read.
+        count = torch.as_tensor(updates, dtype=torch.float32)
+        step = 1 - ((1 + count) / (_EAGER_STEPS + count)).clamp(max=decay)
         for mean, value in zip(average, current, strict=True):
             if mean.is_floating_point():
-                mean.lerp_(value.to(mean.dtype), step)
+                mean.lerp_(value.to(mean.dtype), step.to(mean.dtype))
             else:
                 mean.copy_(value)
 

@@ -140,6 +140,7 @@ class Pictures(lightning.LightningDataModule):
             persistent_workers=self._workers > 0,
             multiprocessing_context="spawn" if self._workers else None,
             drop_last=True,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
@@ -274,6 +275,7 @@ def _trainer(recipe: Recipe, run: Run) -> lightning.Trainer:
         devices=run.devices,
         strategy="ddp" if run.devices > 1 else "auto",
         precision=run.precision.value,
+        benchmark=torch.cuda.is_available(),  # pictures of one size: a GPU tries once which of its ways is the fastest
         max_epochs=recipe.epochs,
         gradient_clip_val=_CLIP,
         num_sanity_val_steps=0,
@@ -288,9 +290,17 @@ def _trainer(recipe: Recipe, run: Run) -> lightning.Trainer:
     )
 
 
+class _Averaging(WeightAveraging):
+    """Averages where the network learns: Lightning asks where it is before it has moved it to the GPU."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        pl_module.to(trainer.strategy.root_device)
+        super().setup(trainer, pl_module, stage)
+
+
 def _callbacks(recipe: Recipe, run: Run) -> list[Callback]:
     callbacks: list[Callback] = [
-        WeightAveraging(multi_avg_fn=averaging(recipe.average)),
+        _Averaging(multi_avg_fn=averaging(recipe.average)),
         EpochFiles(run.folder),
         LearningRateMonitor(logging_interval="epoch"),
         ModelCheckpoint(
