@@ -202,6 +202,12 @@ def _say_made(made: Made, correction: Correction, settings: Settings) -> None:
         f"correction {made.number}: {correction.words} from {_text(made.from_utc_ns, settings)} to "
         f"{_text(made.until_utc_ns, settings)}"
     )
+    if made.doubted_utc_ns is not None:
+        _say(
+            f"from {_text(made.doubted_utc_ns, settings)} on track {correction.track} may have changed places with "
+            "another: it is not named after this correction from there on. Look at the film; --until names it up to "
+            "a time, whatever the tracker thinks"
+        )
     _say(
         f"{made.stretches} stretches of tracks are changed, {made.minute_values} values of minutes computed anew, "
         f"{made.events} events marked; `vivarium identity undo {made.number}` takes it back"

@@ -103,9 +103,12 @@ class IdentityChecks:
                     f"since with it: `vivarium identity tell {each.number}` first"
                 )
 
-    def check_not_another(self, rows: CorrectionRows, animal: int, track: int, first_id: int, last_id: int) -> None:
-        """No other track is said to be the animal while this one is seen."""
-        other = rows.also_named(animal, track, first_id, last_id)
+    def check_not_another(self, rows: CorrectionRows, correction: Correction, first_id: int, last_id: int) -> None:
+        """No other track is said to be the assigned animal while the track is seen, and the assignment holds."""
+        animal, track = correction.animal, correction.track
+        if animal is None or track is None:
+            return
+        other = rows.also_named(animal, track, correction.doubts, first_id, last_id)
         if other is not None:
             subject, first_ns, last_ns = other
             raise CorrectionError(
@@ -116,10 +119,10 @@ class IdentityChecks:
 
     def check_still_alone(self, rows: CorrectionRows, correction: Correction, stretch: Stretch, last_id: int) -> None:
         """An assigned animal is no other track in what came after a frame, while all was computed."""
-        if correction.track is not None and correction.animal is not None:
+        if correction.track is not None:
             found = rows.frames_of(correction.track, last_id, rows.last_frame_id())
             if found is not None and stretch.until_utc_ns is None:
-                self.check_not_another(rows, correction.animal, correction.track, *found)
+                self.check_not_another(rows, correction, *found)
 
     def check_newest(self, made: StoredCorrection, known: list[StoredCorrection], life: tuple[StoredRun, ...]) -> None:
         """A correction that is to be undone is in effect, and none in effect rests on it."""

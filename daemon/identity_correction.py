@@ -27,6 +27,9 @@ class Correction:
     """Of a swap the second animal."""
     track: int | None = None
     """Of an assignment what is followed, or the animal's number where nothing was followed."""
+    doubts: int | None = None
+    """Of an assignment that holds as long as the track stays the same animal: how many doubts the track has had when it
+    begins. None where it holds whatever the tracker thinks."""
 
     def __post_init__(self) -> None:
         swap = self.kind is CorrectionKind.SWAP
@@ -34,6 +37,8 @@ class Correction:
             raise ValueError(f"a swap is of two different animals, got {self.animal} and {self.other}")
         if not swap and (self.track is None or self.other is not None):
             raise ValueError("an assignment is of one track")
+        if self.doubts is not None and (swap or self.animal is None):
+            raise ValueError("only that a track is an animal can come to be doubted")
 
     @property
     def words(self) -> str:
@@ -42,7 +47,7 @@ class Correction:
             return f"animals {self.animal} and {self.other} change numbers"
         return f"track {self.track} is {'not known' if self.animal is None else f'animal {self.animal}'}"
 
-    def after(self, subject: int, said: Identity, *, group: bool, number: int | None) -> Identity | None:
+    def after(self, subject: int, said: Identity, *, group: bool, doubts: int, number: int | None) -> Identity | None:
         """Who it is after this correction.
 
         Parameters
@@ -53,6 +58,8 @@ class Correction:
             Who it is without.
         group : bool
             Whether it is several animals that cannot be told apart.
+        doubts : int
+            How often the track may have changed places with another since it began.
         number : int or None
             Of this correction, where it has one.
 
@@ -65,6 +72,8 @@ class Correction:
         if self.kind is CorrectionKind.ASSIGN:
             if subject != self.track or group:
                 return None
+            if self.doubts is not None and doubts > self.doubts:
+                return self._doubted(said, number)
             return Identity(animal=self.animal, probability=None, candidates=(), correction=number)
         if said.animal in (self.animal, self.other):
             return Identity(animal=self._swapped(said.animal), probability=None, candidates=(), correction=number)
@@ -72,6 +81,16 @@ class Correction:
         if candidates == tuple(sorted(said.candidates)):
             return None
         return replace(said, candidates=candidates, correction=number)
+
+    def _doubted(self, said: Identity, number: int | None) -> Identity | None:
+        """Who a track is that was assigned and may have changed places since: nobody's name but the assigned one stays.
+
+        The tracker has not learnt from the correction: what it calls by another name may be what was corrected.
+        """
+        if self.animal is None or said.animal in (None, self.animal):
+            return None
+        candidates = tuple(sorted((self.animal, said.animal)))
+        return Identity(animal=None, probability=None, candidates=candidates, correction=number)
 
     def _swapped(self, animal: int | None) -> int | None:
         return self.other if animal == self.animal else self.animal if animal == self.other else animal
@@ -84,9 +103,14 @@ class Correction:
         changed = {
             each.key: after
             for each in observation.animals
-            if (after := self.after(each.key, each.identity, group=each.group is not None, number=number))
+            if (
+                after := self.after(
+                    each.key, each.identity, group=each.group is not None, doubts=each.doubts, number=number
+                )
+            )
         }
-        if self.kind is CorrectionKind.ASSIGN and self.animal is not None and changed:
+        named = self.track is not None and any(after.animal is not None for after in changed.values())
+        if named:
             nobody = Identity(animal=None, probability=None, correction=number)
             others = [each.key for each in observation.animals if each.animal == self.animal and each.key != self.track]
             changed |= dict.fromkeys(others, nobody)

@@ -40,6 +40,8 @@ class Made:
     """That rest on what was changed."""
     goes_on: bool
     """Whether the tracks go on, so that a service that runs must be told."""
+    doubted_utc_ns: int | None = None
+    """From when on a track that was assigned without an end may be another animal; None where nothing says so yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,7 @@ class IdentityCorrector:
         """
         self._checks.check_times(from_utc_ns, until_utc_ns, now_utc_ns=self._clock.utc_ns())
         with self._store.correction_rows() as rows:
+            correction = self._planner.meant(rows, correction, from_utc_ns, until_utc_ns)
             plan = self._planner.of_correction(rows, correction, from_utc_ns, until_utc_ns)
         with ExitStack() as on:
             spans, minutes = on.enter_context(Spool[Span]()), on.enter_context(Spool[RunMinutes]())
@@ -140,6 +143,7 @@ class IdentityCorrector:
                     names |= {span.before.animal for span in part if span.before.animal is not None}
                 self._checks.check_still_alone(rows, correction, plan.stretch, plan.last_id)
                 written = _write_minutes(rows, new, minutes, plan)
+                doubted_utc_ns = _doubted_utc_ns(rows, correction, plan)
                 concerned = rows.concern_events(number, names, plan.stretch.from_utc_ns, plan.concerned_until_utc_ns)
                 events.append(self._event(new, events=concerned, undone=False))
         return Made(
@@ -150,6 +154,7 @@ class IdentityCorrector:
             minute_values=written,
             events=concerned,
             goes_on=plan.goes_on and plan.stretch.until_utc_ns is None,
+            doubted_utc_ns=doubted_utc_ns,
         )
 
     def undo(self, number: int, *, by: str, on_progress: Progress = lambda _utc_ns: None) -> Made:
@@ -335,6 +340,14 @@ def _found(known: list[StoredCorrection], number: int) -> StoredCorrection:
         numbers = ", ".join(str(each.number) for each in known) or "none"
         raise CorrectionError(f"there is no correction {number}; those made: {numbers}")
     return made
+
+
+def _doubted_utc_ns(rows: CorrectionRows, correction: Correction, plan: Plan) -> int | None:
+    if correction.track is None or correction.doubts is None:
+        return None
+    last_id = rows.last_frame_id() if plan.goes_on else plan.last_id
+    frame_id = rows.doubted_from(correction.track, correction.doubts, plan.first_id, last_id)
+    return None if frame_id is None else rows.captured_utc_ns(frame_id)
 
 
 def _all_until(rows: CorrectionRows) -> int:

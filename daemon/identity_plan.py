@@ -102,6 +102,16 @@ class Planner:
             )
         return self._with_minutes(rows, stretch, first, end_id, goes_on=following is None, known=rows.corrections())
 
+    def meant(
+        self, rows: CorrectionRows, correction: Correction, from_utc_ns: int, until_utc_ns: int | None
+    ) -> Correction:
+        """The correction as it is carried out: a track that is named without an end is so until it is doubted."""
+        if correction.track is None or correction.animal is None or until_utc_ns is not None:
+            return correction
+        first = rows.first_between(from_utc_ns, None)
+        found = None if first is None else rows.frames_of(correction.track, first.frame_id, rows.last_frame_id())
+        return correction if found is None else replace(correction, doubts=rows.doubts_of(correction.track, found[0]))
+
     def of_undoing(self, rows: CorrectionRows, made: StoredCorrection, known: list[StoredCorrection]) -> Plan:
         """The minutes that the service has told since a correction was made; the others are kept as they were.
 
@@ -178,9 +188,9 @@ class Planner:
         first_id = rows.first_from(lead, end_id, stretch.run_ids)
         if most is not None:
             self._checks.check_not_too_much(rows, first_id, end_id, most)
-        if _is_untold(made) and made.correction.track is not None and made.correction.animal is not None:
+        if _is_untold(made):
             since_id = rows.first_from(stretch.from_utc_ns, end_id, stretch.run_ids)
-            self._checks.check_not_another(rows, made.correction.animal, made.correction.track, since_id, end_id)
+            self._checks.check_not_another(rows, made.correction, since_id, end_id)
         stretch = replace(stretch, maintenance=tuple(rows.maintenance(lead)))
         collector = collector or collector_of_life(stretch, self._settings)
         collector.remember(earlier_minutes(rows, lead))
@@ -210,8 +220,7 @@ class Planner:
         found = rows.frames_of(track, first.frame_id, last_id)
         if found is None:
             raise self._checks.no_track(rows, track, stretch, first.frame_id, last_id)
-        if (animal := correction.animal) is not None:
-            self._checks.check_not_another(rows, animal, track, *found)
+        self._checks.check_not_another(rows, correction, *found)
         until_utc_ns = rows.captured_utc_ns(found[1]) + 1
         hidden_ns = rows.captured_utc_ns(end_id) - rows.captured_utc_ns(found[1])
         goes_on = goes_on and stretch.until_utc_ns is None and hidden_ns < _HIDDEN_MINUTES * MINUTE_NS

@@ -60,7 +60,9 @@ class Corrected:
             return []
         wanted = set(within)
         for each in rows.identities(within[0], within[-1]):
-            after = self._correction.after(each.subject, each.said, group=each.group, number=self._number)
+            after = self._correction.after(
+                each.subject, each.said, group=each.group, doubts=each.doubts, number=self._number
+            )
             if after is None or each.frame_id not in wanted:
                 self._spans.leave(each.subject, self._number)
             else:

@@ -68,6 +68,8 @@ class AnimalObservation:
     """Animals that it may be; empty where one is named."""
     group: int | None = None
     """Number of the group that this is."""
+    doubts: int = 0
+    """How often the track may have changed places with another since it began."""
     correction: int | None = None
     """Number of the newest correction by a person that changed who it is; None where it is the tracker's word."""
     before: tuple[Identity, ...] = ()

@@ -120,6 +120,7 @@ def identified(observation: FrameObservation, following: Following) -> FrameObse
                 animal=known.animal,
                 probability=known.probability,
                 candidates=known.candidates,
+                doubts=known.doubts,
                 group=group,
                 posture=each.posture if group is None else None,
             )

@@ -96,6 +96,9 @@ class Followed:
     candidates: tuple[int, ...]
     size: int
     """How many animals it is; more than one is a group."""
+    doubts: int
+    """How often the track may have changed places with another since it began, each time with a probability of more
+    than 1 - `CONFIDENT`, whether or not it was found out later who it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +141,10 @@ class _Track:
     """Whether another lay against it when it was last seen."""
     seen_s: float
     hidden: bool = False
+    stays: float = 1.0
+    """Probability that it has not changed places with another since the last doubt, or since it began..."""
+    doubts: int = 0
+    """...and how many doubts there were."""
     gait: Gait = field(default_factory=Gait)
     heading: Heading = field(default_factory=Heading)
 
@@ -310,7 +317,7 @@ class Tracker:
         together = [[place for place, each in enumerate(columns) if each == column] for column in seen]
         ways = may_have_moved(square, least=_LEAST_SWAPPED, surety=_surety(elapsed_s), together=together)
         if len(ways) > 1:
-            self._naming.move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
+            self._move(only(self._animals, [tracks[row].bodies[0] for row in rows], ways))
 
     def _merge(self, found: Sequence[_Seen], pairs: dict[int, _Track], segmentation: Segmentation, at_s: float) -> None:
         """Tracks that went up in the instance of another make a group with it."""
@@ -343,7 +350,7 @@ class Tracker:
                 if joined is group or not within or sighting.trunk_px - joined.trunk_px < _GROWN_SIZE * one_px:
                     continue
                 body = group.bodies[0]
-                self._naming.move(self._swaps(body, dict.fromkeys(group.bodies, 1 / group.size)))
+                self._move(self._swaps(body, dict.fromkeys(group.bodies, 1 / group.size)))
                 gone = replace(group, bodies=[body])
                 group.bodies = group.bodies[1:]
                 group.trunk_px = float(found[left].sighting.trunk_px)
@@ -377,12 +384,26 @@ class Tracker:
                 continue
             for body, share in self._gone_straight(option, seen, rest if option is chosen else None, at_s).items():
                 shares[body] = math.exp(weight) * share
+        begun = self._begun
         newcomer = self._taken_out(chosen, seen, rest, shares, at_s)
         if len(shares) > 1:
             whole = sum(shares.values())
             ways = self._swaps(newcomer.bodies[0], {other: share / whole for other, share in shares.items()})
-            self._naming.move(ways)
+            self._move(ways)
+        if newcomer.number > begun:  # who a new track is may be open, but it has not changed since it began
+            newcomer.stays, newcomer.doubts = 1.0, 0
         return newcomer
+
+    def _move(self, ways: Mapping[Way, float]) -> None:
+        """Bodies may have changed places."""
+        self._naming.move(ways)
+        for track in self._tracks:
+            if track.size > 1:
+                continue
+            body = track.bodies[0]
+            track.stays *= min(sum(share for way, share in ways.items() if way[body] == body), 1.0)
+            if track.stays < CONFIDENT:
+                track.stays, track.doubts = 1.0, track.doubts + 1
 
     def _may_be(self, sighting: Sighting, taken: set[int]) -> list[tuple[float, _Track | None]]:
         """Tracks that one that came into sight may be or part from, None for one never seen, and what speaks for it."""
@@ -513,7 +534,14 @@ class Tracker:
         animal = int(shares.argmax())
         probability = min(float(shares[animal]), 1.0) if track.size == 1 else None
         if probability is not None and probability >= CONFIDENT and animal not in self._naming.doubted:
-            return Followed(track=track.number, animal=animal + 1, probability=probability, candidates=(), size=1)
+            return Followed(
+                track=track.number,
+                animal=animal + 1,
+                probability=probability,
+                candidates=(),
+                size=1,
+                doubts=track.doubts,
+            )
         may_be = {each for each, share in enumerate(shares.tolist()) if share >= UNLIKELY}
         if may_be & self._naming.doubted:
             probability, may_be = None, may_be | self._naming.doubted
@@ -523,6 +551,7 @@ class Tracker:
             probability=probability,
             candidates=tuple(sorted(each + 1 for each in may_be)),
             size=track.size,
+            doubts=track.doubts,
         )
 
 

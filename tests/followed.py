@@ -10,6 +10,8 @@ from tests.observations import frame, rat
 
 NOT_KNOWN, GROUPED = (60, 110), (200, 230)
 """Seconds in which nobody knows who tracks 4 and 5 are, and in which animals 2 and 3 are track 6."""
+DOUBTED = 85
+"""From this second on tracks 4 and 5 may have changed places."""
 
 
 def followed(each: AnimalObservation, track: int, **known: object) -> AnimalObservation:
@@ -34,8 +36,9 @@ def film(seconds: int, *, every_s: float = 1, seed: int = 1) -> Iterator[FrameOb
         groups: tuple[GroupObservation, ...] = ()
         if NOT_KNOWN[0] <= second < NOT_KNOWN[1]:
             share = float(luck.uniform(0.5, 0.9))
-            animals[0] = followed(shown[0], 4, animal=None, probability=share, candidates=(1, 3))
-            animals[2] = followed(shown[2], 5, animal=None, probability=share, candidates=(1, 3))
+            unknown = {"animal": None, "probability": share, "candidates": (1, 3), "doubts": int(second >= DOUBTED)}
+            animals[0] = followed(shown[0], 4, **unknown)
+            animals[2] = followed(shown[2], 5, **unknown)
         elif GROUPED[0] <= second < GROUPED[1]:
             group = {"probability": None, "candidates": (2, 3), "group": 6, "posture": None}
             animals[1:] = [followed(shown[1], 6, animal=None, **group)]

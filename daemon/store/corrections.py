@@ -5,7 +5,21 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from daemon.identity_correction import Correction, CorrectionKind
 from daemon.maintenance import Maintenance
@@ -115,6 +129,8 @@ class StoredIdentity:
     said: Identity
     group: bool
     followed: bool
+    doubts: int = 0
+    """How often the track may have changed places with another since it began."""
 
 
 class CorrectionRows:
@@ -144,7 +160,11 @@ class CorrectionRows:
             StoredCorrection(
                 number=row.id,
                 correction=Correction(
-                    kind=CorrectionKind(row.kind), animal=row.animal, other=row.other, track=row.track
+                    kind=CorrectionKind(row.kind),
+                    animal=row.animal,
+                    other=row.other,
+                    track=row.track,
+                    doubts=row.doubts,
                 ),
                 run_id=row.run_id,
                 from_utc_ns=row.from_utc_ns,
@@ -237,7 +257,14 @@ class CorrectionRows:
         """Who the tracks are in the frames with these ids, both included, in the order of the ids."""
         of = identity_observation.c
         statement = select(
-            of.frame_id, of.track, of.animal, of.probability, of.candidates, of.group_size, of.correction_id
+            of.frame_id,
+            of.track,
+            of.animal,
+            of.probability,
+            of.candidates,
+            of.group_size,
+            of.correction_id,
+            of.doubts,
         ).where(of.frame_id.between(first_id, last_id))
         followed = [
             StoredIdentity(
@@ -251,6 +278,7 @@ class CorrectionRows:
                 ),
                 group=row.group_size is not None,
                 followed=True,
+                doubts=row.doubts or 0,
             )
             for row in self._connection.execute(statement)
         ]
@@ -293,20 +321,40 @@ class CorrectionRows:
         )
         return [(subject, animal) for subject, animal in self._connection.execute(statement)]
 
-    def also_named(self, animal: int, subject: int, first_id: int, last_id: int) -> tuple[int, int, int] | None:
-        """Another track that is said to be an animal in frames that show this one: its number, first and last time."""
+    def doubts_of(self, subject: int, frame_id: int) -> int:
+        """How often a track may have changed places with another, from its beginning to a frame that shows it."""
+        of = identity_observation.c
+        found = select(of.doubts).where(of.frame_id == frame_id, of.track == subject)
+        return self._connection.execute(found).scalar() or 0
+
+    def doubted_from(self, subject: int, doubts: int, first_id: int, last_id: int) -> int | None:
+        """The first of these frames in which a track has had more doubts; None where there is none."""
+        of = identity_observation.c
+        more = (of.frame_id.between(first_id, last_id), of.track == subject, of.doubts > doubts)
+        return self._connection.execute(select(func.min(of.frame_id)).where(*more)).scalar()
+
+    def also_named(
+        self, animal: int, subject: int, doubts: int | None, first_id: int, last_id: int
+    ) -> tuple[int, int, int] | None:
+        """Another track that is said to be an animal in frames that show this one: its number, first and last time.
+
+        Frames in which this one is a group do not count, nor those in which it has had more doubts.
+        """
         here, there = part_observation.alias(), part_observation.alias()
-        group = exists().where(
+        other_than_meant = exists().where(
             identity_observation.c.frame_id == there.c.frame_id,
             identity_observation.c.track == subject,
-            identity_observation.c.group_size.is_not(None),
+            or_(
+                identity_observation.c.group_size.is_not(None),
+                false() if doubts is None else identity_observation.c.doubts > doubts,
+            ),
         )
         statement = (
             select(here.c.subject, func.min(frame.c.captured_utc_ns), func.max(frame.c.captured_utc_ns))
             .join(there, and_(there.c.frame_id == here.c.frame_id, there.c.subject == subject))
             .join(frame, frame.c.id == here.c.frame_id)
             .where(here.c.frame_id.between(first_id, last_id), here.c.animal == animal, here.c.subject != subject)
-            .where(~group)
+            .where(~other_than_meant)
             .group_by(here.c.subject)
             .order_by(func.min(frame.c.captured_utc_ns))
             .limit(1)
@@ -352,6 +400,7 @@ class CorrectionRows:
             animal=new.correction.animal,
             other=new.correction.other,
             track=new.correction.track,
+            doubts=new.correction.doubts,
             run_id=new.run_id,
             from_utc_ns=new.from_utc_ns,
             until_utc_ns=new.until_utc_ns,

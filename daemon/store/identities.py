@@ -46,6 +46,7 @@ def _row(frame_id: int, animal: AnimalObservation, groups: Mapping[int, GroupObs
         "probability": animal.probability,
         "candidates": text_of(animal.candidates),
         "correction_id": animal.correction,
+        "doubts": animal.doubts,
         "group_size": None if group is None else group.size,
         "group_area_px": None if group is None else group.area_px,
         "group_mean_celsius": None if group is None else group.mean_celsius,

@@ -313,6 +313,7 @@ def _animals(
                 probability=None if known is None else known.probability,
                 candidates=() if known is None else numbers_of(known.candidates),
                 correction=None if known is None else known.correction_id,
+                doubts=0 if known is None else known.doubts or 0,
                 group=None if known is None or known.group_size is None else subject,
             )
         )

@@ -382,6 +382,8 @@ class _IdentityObservation(TypedColumns):
     correction_id: Named[int | None] = Column(Whole)
     """The newest correction by which a person changed this row; NULL where it is the tracker's word. No foreign key:
     a column that has one cannot be added to a large table without copying it."""
+    doubts: Named[int | None] = Column(Whole)
+    """How often the track may have changed places with another since it began; NULL where nobody counted."""
 
 
 identity_observation = Table(
@@ -426,6 +428,8 @@ class _IdentityCorrection(TypedColumns):
     """When the running service took it over; NULL where it was not told, or none ran."""
     undone_utc_ns: Named[int | None] = Column(Whole)
     undone_by: Named[str | None] = Column(Text)
+    doubts: Named[int | None] = Column(Whole)
+    """Of an assignment that holds as long as the track stays the same animal: `doubts` of the track when it begins."""
 
 
 identity_correction = Table(

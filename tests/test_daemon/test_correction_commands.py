@@ -30,7 +30,7 @@ from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 from drivers.simulated import SimulatedCamera
 from tests.databases import ON_BOTH
-from tests.followed import film
+from tests.followed import DOUBTED, film
 from tests.observations import SECOND_NS, START_UTC_NS
 
 CONFIG = """
@@ -198,6 +198,19 @@ def test_a_service_that_is_told_goes_on_and_one_that_is_told_to_forget_it_leaves
     running.stop()
     assert running.stored() == running.shown
     assert running.minutes() == running.minutes_of(running.shown)
+
+
+def test_a_service_names_a_track_as_it_was_told_until_it_is_doubted(running: Running) -> None:
+    running.go_on(70)
+    named = Correction(kind=CorrectionKind.ASSIGN, track=4, animal=1)
+    assert running.tell(running.correct(named, 62)) == Outcome("done", data={"correction": 1, "goes_on": True})
+    running.go_on(130)
+    running.stop()
+    right = running.right(replace(named, doubts=0), 62)[:130]
+    said = [next((one.animal for one in each.animals if one.track == 4), 0) for each in right]
+    assert said[61 : DOUBTED + 1] == [None, *[1] * (DOUBTED - 62), None]
+    assert bare(running.stored()) == right
+    assert running.minutes() == running.minutes_of(right)
 
 
 @pytest.mark.parametrize("correction", [pytest.param(SWAP, id="swap"), pytest.param(ASSIGNED, id="assign")])

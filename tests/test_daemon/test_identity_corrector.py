@@ -23,7 +23,7 @@ from drivers.camera import CameraInfo
 from drivers.clock import SimulatedClock
 from drivers.errors import StoreError, StoreRejectedError
 from tests.databases import ON_BOTH, Server, change, rows_of
-from tests.followed import GROUPED, film, followed
+from tests.followed import DOUBTED, GROUPED, film, followed
 from tests.observations import SECOND_NS, START_UTC_NS, frame, rat
 
 CONFIG = """
@@ -231,10 +231,55 @@ def test_who_is_assigned_is_nobody_else_at_the_same_time() -> None:
     }  # fmt: skip
 
 
-def test_an_assignment_holds_also_where_the_tracker_comes_to_doubt_its_track() -> None:
-    doubted = frame(0, followed(rat(1), 1, animal=None, probability=0.6, candidates=(1, 2)), followed(rat(3), 3))
-    corrected = assign(1, 2).corrected(doubted, 5)
-    assert {each.track: (each.animal, each.candidates) for each in corrected.animals} == {1: (2, ()), 3: (3, ())}
+@ON_BOTH
+def test_an_assignment_without_an_end_holds_until_its_track_may_have_changed_places(box: Box) -> None:
+    before = box.dump()
+    made = box.correct(assign(4, 1), 65)
+    right = box.right(replace(assign(4, 1), doubts=0), 65)
+    named = [each.captured_utc_ns for each in right if any(one.track == 4 and one.animal == 1 for one in each.animals)]
+    assert (named[0], named[-1]) == (at(65), at(DOUBTED - 1))
+    assert made.doubted_utc_ns == at(DOUBTED)
+    assert bare(box.stored()) == bare(right)
+    assert box.minutes() == set(box.minutes_of(right))
+    box.corrector.undo(made.number, by="Ana")
+    assert box.dump() == before
+    longer = box.correct(assign(4, 1), 65, 100)
+    assert longer.doubted_utc_ns is None, "a person says up to when"
+    assert bare(box.stored()) == bare(box.right(assign(4, 1), 65, 100))
+
+
+@pytest.mark.parametrize(
+    ("doubts", "said", "expected"),
+    [
+        pytest.param(3, (None, (1, 2)), (2, ()), id="as sure as it was"),
+        pytest.param(3, (1, ()), (2, ()), id="as sure, under another name"),
+        pytest.param(4, (None, (1, 2)), (None, (1, 2)), id="doubted"),
+        pytest.param(4, (2, ()), (2, ()), id="doubted, and found to be the same"),
+        pytest.param(4, (1, ()), (None, (1, 2)), id="doubted, and named as it perhaps wrongly was before"),
+    ],
+)
+def test_after_a_doubt_no_name_but_the_assigned_one_stays(
+    doubts: int, said: tuple[int | None, tuple[int, ...]], expected: tuple[int | None, tuple[int, ...]]
+) -> None:
+    known = {"animal": said[0], "candidates": said[1], "doubts": doubts}
+    shown = frame(0, followed(rat(1), 1, **known), followed(rat(3), 3))
+    corrected = replace(assign(1, 2), doubts=3).corrected(shown, 5)
+    assert {each.track: (each.animal, each.candidates) for each in corrected.animals} == {1: expected, 3: (3, ())}
+
+
+def test_what_another_track_is_said_to_be_after_the_doubt_stands_in_no_assignments_way(tmp_path: Path) -> None:
+    def shown(second: int) -> FrameObservation:
+        doubted = second >= 20
+        other = {} if doubted else {"animal": None, "candidates": (1, 2)}
+        one = followed(rat(2), 4, animal=None, candidates=(1, 2), doubts=int(doubted))
+        return frame(second, one, followed(rat(1), 7, **other))
+
+    with opened(f"sqlite:///{tmp_path / 'v.db'}", [shown(second) for second in range(40)]) as box:
+        box.keep()
+        box.correct(assign(4, 1), 5)
+        said = [{one.track: one.animal for one in each.animals} for each in box.stored()]
+    assert said[5:20] == [{4: 1, 7: None}] * 15
+    assert said[20:] == [{4: None, 7: 1}] * 20
 
 
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:

@@ -158,6 +158,28 @@ def test_animals_that_hardly_touch_are_learnt_as_if_they_were_alone() -> None:
     assert names(found) == {1: 2, 2: 1}
 
 
+def test_tracks_that_may_have_changed_places_are_counted_as_doubted_and_others_are_not() -> None:
+    tracker = Tracker(3)
+    for second in range(60):
+        found = follow(tracker, second, animal(60, 100), animal(100, 100), animal(200, 40))
+        assert [each.doubts for each in found.values()] == [0, 0, 0], second
+    found = follow(tracker, 60, animal(76, 108), animal(84, 92), animal(200, 40))
+    assert [each.doubts for each in found.values()] == [1, 1, 0]
+    for second in range(61, 90):
+        found = follow(tracker, second, animal(60, 100), animal(100, 100), animal(200, 40))
+    doubts = {each.track: each.doubts for each in found.values()}
+    assert doubts.keys() == {1, 2, 3}, "tracks go on, whoever they are"
+    assert doubts[3] == 0
+    assert min(doubts[1], doubts[2]) >= 1
+
+
+def test_a_track_that_comes_out_of_a_group_is_new_and_has_no_doubts_though_nobody_knows_who_it_is() -> None:
+    found = met(Tracker(2), (33.0, 33.0))
+    assert {each.animal for each in found.values()} == {None}
+    begun = max(found.values(), key=lambda each: each.track)
+    assert begun.doubts == 0
+
+
 @pytest.mark.parametrize(("down", "touched"), [(0, 3 * 17 / 17), (8, 3 * 12 / 17), (15, 3 * 5 / 17), (30, 0)])
 def test_how_much_of_an_animal_is_near_another_is_by_the_root_of_its_pixels(down: int, touched: float) -> None:
     segmentation, celsius = picture(animal(60, 60), animal(77, 60 + down))

@@ -30,13 +30,13 @@ STAMP = "20261118T110640Z"
 def schema_of(path: Path) -> dict[str, str]:
     """The SQL of all tables and indexes, each line alone, in any order of lines.
 
-    A column that was added to a table stands in one line with the last one before it.
+    Columns that were added to a table stand in one line with the last one before them.
     """
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     return {
         name: "\n".join(
-            sorted(line.strip().rstrip(",") for line in re.sub(r"(?m), (?=\w+ [A-Z]+, *$)", "\n", sql).splitlines())
+            sorted(line.strip().rstrip(",") for line in re.sub(r"(?m), (?=(\w+ [A-Z]+, *)+$)", "\n", sql).splitlines())
         )
         for name, sql in rows
         if name != "alembic_version"
