@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from daemon.messaging.payloads import flag_names, iso_utc
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
 from daemon.overlay import draw, draw_refused, to_png
+from daemon.part_uncertainty import part_uncertainty
+from daemon.physiology import TemperatureUncertainty
 from daemon.pipeline import Measured
 from daemon.vision.parts import BodyPart, Segmentation
 from drivers.frame import FrameFlag, ThermalFrame
@@ -50,7 +52,7 @@ _ANIMAL_COLUMNS = (
 )  # fmt: skip
 _PART_COLUMNS = (
     "frame", "source", "time_s", "captured_utc_ns", "animal", "part", *_PART_FIELDS, "source_x_px", "source_y_px",
-    "track",
+    "track", "uncertainty_celsius",
 )  # fmt: skip
 
 
@@ -110,9 +112,16 @@ class Tables:
         self._frame_rows.writerow(row)
         for animal in observation.animals:
             for part in animal.parts:
-                self._add_part(index, item, animal, part)
+                self._add_part(index, item, animal, part, part_uncertainty(part, observation))
 
-    def _add_part(self, index: int, item: MaterialFrame, animal: AnimalObservation, part: PartObservation) -> None:
+    def _add_part(
+        self,
+        index: int,
+        item: MaterialFrame,
+        animal: AnimalObservation,
+        part: PartObservation,
+        uncertainty: TemperatureUncertainty | None,
+    ) -> None:
         self.rows += 1
         source_x, source_y = item.placement.point_to_source(part.x_px, part.y_px)
         self._part_rows.writerow(
@@ -125,6 +134,7 @@ class Tables:
                 **{name: _figure(getattr(part, name)) for name in _PART_FIELDS},
                 "source_x_px": _figure(source_x),
                 "source_y_px": _figure(source_y),
+                "uncertainty_celsius": _figure(None if uncertainty is None else uncertainty.total),
             }
         )
 

@@ -72,6 +72,13 @@ _LIST: tuple[Measure, ...] = (
         OWN,
         _HEAD,
     ),
+    _animal(
+        "head_mean_celsius",
+        "Cel",
+        "mean over the samples of the head's mean",
+        OWN,
+        f"{_FIFTH}, in which the head is 5 to 30 % of the animal's pixels",
+    ),
     _animal("body_mean_celsius", "Cel", "mean over the samples of the body's mean", OWN, _FIFTH),
     _animal("tail_mean_celsius", "Cel", "mean over the samples of the tail's mean", OWN, f"{_FIFTH}, at least 12 px"),
     _animal(

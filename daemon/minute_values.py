@@ -11,12 +11,12 @@ from daemon.maintenance import Maintenance, any_between, in_minute
 from daemon.measures_list import LEAST_COVERAGE, LEAST_TEMPERATURE_COVERAGE, in_units_of_box, zone_measure
 from daemon.minute_value import MinuteValue
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.part_uncertainty import frame_drift_celsius
 from daemon.physiology import (
     LEAST_TAIL_PX,
     TemperatureUncertainty,
     Vasomotion,
     cooling,
-    drift_celsius,
     emissivity_celsius,
     fever_signature,
     heat_loss_index,
@@ -113,7 +113,7 @@ class _Part:
         self.outline_px += part.outline_px or 0
         if observation.background_celsius is not None:
             self.ambient.append(observation.background_celsius)
-        self.drift.append(_drift(observation))
+        self.drift.append(frame_drift_celsius(observation))
         environment = observation.calibration.environment
         self.emissivity, self.reflected_celsius = environment.emissivity, environment.reflected_celsius
 
@@ -129,12 +129,6 @@ class _Part:
             ),
             size=size_celsius(width_px(self.area_px, self.outline_px), contrast),
         )
-
-
-def _drift(observation: FrameObservation) -> float:
-    if observation.reference_uncertainty_celsius is not None:
-        return observation.reference_uncertainty_celsius
-    return drift_celsius(observation.fpa_celsius, observation.calibration.fpa_celsius)
 
 
 @dataclass(slots=True)
@@ -155,6 +149,7 @@ class _AnimalMinute:
     skin_drift: list[float] = field(default_factory=list)
     head_samples: int = 0
     head_max: float = -math.inf
+    head: _Part = field(default_factory=_Part)
     body: _Part = field(default_factory=_Part)
     tail: _Part = field(default_factory=_Part)
     tail_excess: list[float] = field(default_factory=list)
@@ -528,7 +523,7 @@ def _sample_temperatures(minute: _AnimalMinute, animal: AnimalObservation, obser
     skin = observation.skin_max_celsius(animal)
     if skin is not None:
         minute.warm += 1
-        minute.skin_drift.append(_drift(observation))
+        minute.skin_drift.append(frame_drift_celsius(observation))
         minute.skin_max = max(minute.skin_max, skin)
     body = tail = None
     for part in known:
@@ -538,6 +533,7 @@ def _sample_temperatures(minute: _AnimalMinute, animal: AnimalObservation, obser
             minute.head_samples += skin is not None
             if skin is not None:
                 minute.head_max = max(minute.head_max, part.max_celsius)
+                minute.head.add(part, part.mean_celsius, observation)
         elif part.part is BodyPart.BODY:
             body = part.mean_celsius
             minute.body.add(part, body, observation)
@@ -573,6 +569,9 @@ def _temperature_values(told: _Teller, gathered: _AnimalMinute) -> Iterator[Minu
                 size=0.0,
             )
             yield told.tell(name, value, samples, least=LEAST_COVERAGE, uncertainty=doubt.total)
+    if means := gathered.head.means:
+        head = gathered.head.uncertainty().total
+        yield told.tell("head_mean_celsius", fmean(means), len(means), least=least, uncertainty=head)
     body = gathered.body.uncertainty() if gathered.body.means else None
     tail = gathered.tail.uncertainty() if gathered.tail.means else None
     if body is not None:

@@ -18,6 +18,7 @@ from daemon.messaging import topics
 from daemon.messaging.outbox import OutboxMessage, Priority
 from daemon.minute_value import MinuteValue
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.part_uncertainty import part_uncertainty
 from daemon.vision.parts import BodyPart
 from drivers.camera import CameraInfo
 from drivers.clock import NS_PER_S
@@ -136,6 +137,8 @@ class PartPayload(BaseModel):
     p95_celsius: Celsius
     min_celsius: Celsius
     max_celsius: Celsius
+    uncertainty_celsius: Celsius = None
+    """Standard uncertainty of the mean: noise, drift since the calibration, emissivity, size of the part."""
 
 
 class AnimalInFramePayload(BaseModel):
@@ -193,6 +196,10 @@ class AnimalPayload(Payload):
     measures: dict[str, Number] | None = None
     """Its measures of the newest finished minute, by name (units at the end of the names); null as a value where too
     little was seen to say anything, null as a whole before the first minute is over."""
+    uncertainties: dict[str, Number] | None = None
+    """Standard uncertainty of each measure that has one, in its unit."""
+    coverages: dict[str, Number] | None = None
+    """Share of the samples due that each measure rests on."""
     measures_minute: str | None = None
     """Begin of that minute."""
     measures_minute_utc_ns: int | None = None
@@ -206,6 +213,10 @@ class CagePayload(Payload):
     minute_utc_ns: int
     measures: dict[str, Number]
     """By name; null where too little was seen to say anything."""
+    uncertainties: dict[str, Number] = {}
+    """Standard uncertainty of each measure that has one, in its unit."""
+    coverages: dict[str, Number] = {}
+    """Share of the samples due that each measure rests on."""
 
 
 class ObservationPayload(Payload):
@@ -412,7 +423,7 @@ def observation_payload(observation: FrameObservation, names: AnimalNames = NO_N
             AnimalInFramePayload(
                 animal=animal.animal,
                 name=_name(animal.animal, names),
-                parts=_parts(animal),
+                parts=_parts(animal, observation),
                 track=animal.track,
                 probability=animal.probability,
                 candidates=animal.candidates,
@@ -457,9 +468,11 @@ def animal_payload(
         captured=iso_utc(observation.captured_utc_ns),
         captured_utc_ns=observation.captured_utc_ns,
         flags=flag_names(observation.flags),
-        parts=_parts(animal),
+        parts=_parts(animal, observation),
         correction=animal.correction,
         measures={each.measure: each.value for each in minute} if minute else None,
+        uncertainties=_uncertainties(minute) if minute else None,
+        coverages=_coverages(minute) if minute else None,
         measures_minute=None if minute_utc_ns is None else iso_utc(minute_utc_ns),
         measures_minute_utc_ns=minute_utc_ns,
     ).to_json()
@@ -472,7 +485,17 @@ def cage_payload(minute: Sequence[MinuteValue]) -> bytes:
         minute=iso_utc(minute_utc_ns),
         minute_utc_ns=minute_utc_ns,
         measures={each.measure: each.value for each in minute},
+        uncertainties=_uncertainties(minute),
+        coverages=_coverages(minute),
     ).to_json()
+
+
+def _uncertainties(minute: Sequence[MinuteValue]) -> dict[str, float | None]:
+    return {each.measure: each.uncertainty for each in minute if each.uncertainty is not None}
+
+
+def _coverages(minute: Sequence[MinuteValue]) -> dict[str, float | None]:
+    return {each.measure: each.coverage for each in minute}
 
 
 def event_payload(numbered: NumberedEvent, names: AnimalNames = NO_NAMES) -> EventPayload:
@@ -587,11 +610,12 @@ def _name(animal: int | None, names: AnimalNames) -> str | None:
     return None if animal is None else names.get(animal)
 
 
-def _parts(animal: AnimalObservation) -> tuple[PartPayload, ...]:
-    return tuple(_part(part) for part in animal.parts)
+def _parts(animal: AnimalObservation, observation: FrameObservation) -> tuple[PartPayload, ...]:
+    return tuple(_part(part, observation) for part in animal.parts)
 
 
-def _part(part: PartObservation) -> PartPayload:
+def _part(part: PartObservation, observation: FrameObservation) -> PartPayload:
+    uncertainty = part_uncertainty(part, observation)
     return PartPayload(
         part=_PART_NAMES[part.part],
         x_px=part.x_px,
@@ -606,4 +630,5 @@ def _part(part: PartObservation) -> PartPayload:
         p95_celsius=part.p95_celsius,
         min_celsius=part.min_celsius,
         max_celsius=part.max_celsius,
+        uncertainty_celsius=None if uncertainty is None else uncertainty.total,
     )

@@ -19,6 +19,7 @@ from daemon.analyze import AnalysisError, AnalysisResult, AnalysisSettings, Anal
 from daemon.cli import main
 from daemon.observation import FrameObservation, PartObservation
 from daemon.overlay import draw, draw_refused
+from daemon.part_uncertainty import part_uncertainty
 from daemon.pipeline import Measured, Pipeline
 from daemon.settings import ReadingSettings, Settings
 from daemon.simulate import DaySimulation
@@ -154,6 +155,9 @@ def assert_rows_are(rows: Sequence[dict[str, str]], observations: Sequence[Frame
         assert (row["frame"], row["animal"], row["part"]) == (str(index), str(animal), part.part.name.lower())
         for name in ("x_px", "y_px", "area_px", "valid_px", *TEMPERATURES):
             assert float(row[name]) == pytest.approx(getattr(part, name), abs=FIGURE)
+        uncertainty = part_uncertainty(part, observations[index])
+        assert uncertainty is not None
+        assert float(row["uncertainty_celsius"]) == pytest.approx(uncertainty.total, abs=FIGURE)
         assert row["x_mm"] == row["y_mm"] == row["area_mm2"] == ""
 
 
@@ -272,6 +276,7 @@ def test_false_colours_with_a_range_become_degrees_at_the_pictures_own_size(
     for part in BodyPart:
         row, truth = rows[part.name.lower()], alone[part]
         assert float(row["mean_celsius"]) == pytest.approx(truth.mean_celsius, abs=0.3)
+        assert row["uncertainty_celsius"] == "", "of guessed colours nobody can say"
         # 640 pixels of the picture stand for 256 of the camera; the same point by its centre.
         assert float(row["source_x_px"]) == pytest.approx((float(row["x_px"]) + 0.5) * 2.5 - 0.5, abs=1e-3)
         assert float(row["source_y_px"]) == pytest.approx((float(row["y_px"]) + 0.5) * 2.5 - 0.5, abs=1e-3)

@@ -73,6 +73,7 @@ OBSERVATION = FrameObservation(
 
 
 def test_an_observation_reads_as_written_here() -> None:
+    """The head's uncertainty is that of 0.25 °C of the detector, 0.173, and of the emissivity, 0.147."""
     assert json.loads(observation_payload(OBSERVATION)) == {
         "schema": 1,
         "sequence": 7,
@@ -105,6 +106,7 @@ def test_an_observation_reads_as_written_here() -> None:
                         "p95_celsius": 36.0,
                         "min_celsius": 33.1,
                         "max_celsius": 36.4,
+                        "uncertainty_celsius": 0.228,
                     }
                 ],
                 "track": 4,

@@ -58,9 +58,10 @@ def test_the_hottest_pixel_is_of_the_skin_only_where_the_own_head_is_seen() -> N
     found = named(collected(collector(), [frame(k, (covered, doubled, whole)[k % 3]) for k in range(60)]))
     assert found["skin_max_celsius"].value is None
     assert found["skin_max_celsius"].samples == found["head_max_celsius"].samples == 20
+    assert (found["head_mean_celsius"].value, found["head_mean_celsius"].samples) == (34, 20)
     assert found["body_mean_celsius"].value == 32
     found = named(collected(collector(), [frame(k, covered if k % 3 else doubled) for k in range(60)]))
-    assert not {"skin_max_celsius", "head_max_celsius"} & found.keys()
+    assert not {"skin_max_celsius", "head_max_celsius", "head_mean_celsius"} & found.keys()
 
 
 def test_a_resting_rat_by_hand() -> None:
@@ -71,6 +72,7 @@ def test_a_resting_rat_by_hand() -> None:
             "seen_share": 1,
             "skin_max_celsius": 36,
             "head_max_celsius": 36,
+            "head_mean_celsius": 34,
             "body_mean_celsius": 32,
             "tail_mean_celsius": 27,
             "tail_minus_ambient_celsius": 5,

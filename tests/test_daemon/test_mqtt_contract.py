@@ -267,15 +267,20 @@ def test_an_animal_carries_its_measures_of_the_newest_minute_and_the_cage_has_it
             a_value("seen_share", 3, 1, 0.5),
             a_value("activity_px_per_s", 2, 1, 9.0),
             a_value("animals_seen", 3, None, 1),
+            replace(a_value("body_mean_celsius", 3, 1, 31.5), uncertainty=0.25, coverage=0.75),
         ]
     )
     animal = kept.retained["animal/1"]
-    assert animal["measures"] == {"activity_px_per_s": None, "seen_share": 0.5}
+    assert animal["measures"] == {"activity_px_per_s": None, "seen_share": 0.5, "body_mean_celsius": 31.5}
+    assert animal["uncertainties"] == {"body_mean_celsius": 0.25}
+    assert animal["coverages"]["body_mean_celsius"] == 0.75
+    assert animal["coverages"].keys() == animal["measures"].keys()
     assert (animal["measures_minute"], animal["measures_minute_utc_ns"]) == (
         "1970-01-01T00:03:00.000000Z",
         180 * NS_PER_S,
     )
     assert kept.retained["cage"]["measures"] == {"animals_seen": 1.0}
+    assert (kept.retained["cage"]["uncertainties"], kept.retained["cage"]["coverages"].keys()) == ({}, {"animals_seen"})
     for name, topic in (("animal", "animal/1"), ("cage", "cage")):
         jsonschema_rs.validate(message_schemas()[name], kept.retained[topic])
 
