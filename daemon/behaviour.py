@@ -24,6 +24,9 @@ Polygon = Sequence[Point]
 LONGEST_STEP_S = 2.5
 """Two samples farther apart in time are no step: of frames a second apart one may be missing."""
 
+LEAST_SEEN_SHARE = 0.5
+"""So many of a block's samples until an animal is first in a zone must show it: else it may have been there before."""
+
 SHORTEST_STEP_S = 0.5
 """A sample sooner than this after the last one is left out: its speed would be the noise of its position."""
 
@@ -145,27 +148,56 @@ def inside(polygon: Polygon, place: Point) -> bool:
     return within
 
 
+@dataclass(slots=True, kw_only=True)
+class WithinBlock:
+    """How far a block has come."""
+
+    key: str
+    since_ns: int
+    """When its first sample was captured, monotonic."""
+    samples: int = 0
+    """How many there were, the present one included."""
+
+
 class Visits:
     """One animal's visits to one zone, sample by sample."""
 
     def __init__(self) -> None:
         self._last: tuple[int, bool] | None = None
         self._block: str | None = None
+        self._seen = 0
         self._came = False
 
-    def add(self, at_ns: int, within: bool) -> bool:
-        """Whether this sample is an entry: in the zone, and the one before it, shortly before, was outside."""
-        last, self._last = self._last, (at_ns, within)
-        return last is not None and within and not last[1] and 0 <= at_ns - last[0] <= LONGEST_STEP_S * NS_PER_S
+    def add(self, at_ns: int, within: bool) -> tuple[bool, float]:
+        """Take in a sample.
 
-    def latency_s(self, at_ns: int, within: bool, block: str | None, since_ns: int | None) -> float | None:
-        """Time since the first sample of a block, at the first one that lies in the zone; otherwise None."""
+        Returns
+        -------
+        bool, float
+            Whether it is an entry: in the zone, and the one before it, shortly before, was outside; and the time since
+            that one if it was in the zone, seconds, otherwise 0.
+        """
+        last, self._last = self._last, (at_ns, within)
+        if last is None or not 0 <= at_ns - last[0] <= LONGEST_STEP_S * NS_PER_S:
+            return False, 0.0
+        return within and not last[1], (at_ns - last[0]) / NS_PER_S if last[1] else 0.0
+
+    def latency_s(self, at_ns: int, within: bool, within_block: "WithinBlock | None") -> float | None:
+        """Time since the first sample of a block, at the first one that lies in the zone; otherwise None.
+
+        None as well where less than half of the block's samples until then have shown the animal: it may have been
+        there before.
+        """
+        block = None if within_block is None else within_block.key
         if block != self._block:
-            self._block, self._came = block, False
-        if block is None or since_ns is None or not within or self._came:
+            self._block, self._seen, self._came = block, 0, False
+        self._seen += 1
+        if within_block is None or not within or self._came:
             return None
         self._came = True
-        return (at_ns - since_ns) / NS_PER_S
+        if self._seen < LEAST_SEEN_SHARE * within_block.samples:
+            return None
+        return (at_ns - within_block.since_ns) / NS_PER_S
 
 
 def nearest_px(places: Mapping[int, Point]) -> dict[int, tuple[int, float]]:

@@ -228,7 +228,7 @@ def in_units_of_box(name: str, mm_per_px: float | None) -> str:
 
 
 def zone_measure(zone: str, what: str) -> str:
-    """Name of a measure of a zone; `what` is `share`, `entries` or `latency_s`."""
+    """Name of a measure of a zone; `what` is `share`, `entries`, `dwell_s` or `latency_s`."""
     return f"zone_{zone}_{what}"
 
 
@@ -253,11 +253,18 @@ def _zone(zone: str) -> Iterator[Measure]:
         _MOVING,
     )
     yield _animal(
+        zone_measure(zone, "dwell_s"),
+        "s",
+        "sum of the times between a sample in the zone and the next one",
+        OWN,
+        _MOVING,
+    )
+    yield _animal(
         zone_measure(zone, "latency_s"),
         "s",
         "in the minute of the first sample of a block in the zone: time since the block's first sample",
         OWN,
-        "within a block, once",
+        "within a block, once, if at least half of the block's samples until then have shown the animal, resolved",
     )
 
 

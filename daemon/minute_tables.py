@@ -135,7 +135,7 @@ def figure(value: float | None) -> str:
 
 def of_minutes(measure: str) -> str:
     """How the minutes of a block become one value: their `sum`, `max`, `last` or `mean`."""
-    if measure in _SUMMED or (measure.startswith("zone_") and measure.endswith("_entries")):
+    if measure in _SUMMED or (measure.startswith("zone_") and measure.endswith(("_entries", "_dwell_s"))):
         return "sum"
     if measure in _GREATEST:
         return "max"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from zoneinfo import ZoneInfo
 
-from daemon.behaviour import Point, Step, Visits, Way, inside, nearest_px, reach_px, touching
+from daemon.behaviour import Point, Step, Visits, Way, WithinBlock, inside, nearest_px, reach_px, touching
 from daemon.maintenance import Maintenance, any_between, in_minute
 from daemon.measures_list import LEAST_COVERAGE, LEAST_TEMPERATURE_COVERAGE, in_units_of_box, zone_measure
 from daemon.minute_value import MinuteValue
@@ -135,6 +135,7 @@ class _Part:
 class _Zone:
     within: int = 0
     entries: int = 0
+    dwell_s: float = 0.0
     latency_s: float | None = None
 
 
@@ -237,7 +238,7 @@ class MinuteCollector:
         self._animals = {number: _Animal(zone.name for zone in zones) for number in range(1, animals + 1)}
         self._minute: int | None = None
         self._second: int | None = None
-        self._block: tuple[str, int] | None = None
+        self._block: WithinBlock | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -296,7 +297,7 @@ class MinuteCollector:
         cage.samples += 1
         if not observation.flags & FrameFlag.SETTLING:
             _sample_cage(cage, observation)
-        block_since_ns = self._since(observation)
+        within_block = self._in_block(observation)
         places: dict[int, Point] = {}
         lengths: dict[int, float] = {}
         for each in observation.animals:
@@ -314,16 +315,18 @@ class MinuteCollector:
             place = trunk_centre(each.parts)
             if place is not None:
                 places[each.animal] = place
-                self._sample_place(each, each.animal, place, observation, block_since_ns)
+                self._sample_place(each, each.animal, place, observation, within_block)
         self._sample_company(observation, places, lengths)
 
-    def _since(self, observation: FrameObservation) -> int | None:
-        """Monotonic time of the first sample of the present block."""
-        if observation.block_key is None:
+    def _in_block(self, observation: FrameObservation) -> WithinBlock | None:
+        """The present block, this sample counted; None outside blocks."""
+        key = observation.block_key
+        if key is None:
             return None
-        if self._block is None or self._block[0] != observation.block_key:
-            self._block = observation.block_key, observation.captured_monotonic_ns
-        return self._block[1]
+        if self._block is None or self._block.key != key:
+            self._block = WithinBlock(key=key, since_ns=observation.captured_monotonic_ns)
+        self._block.samples += 1
+        return self._block
 
     def _sample_place(
         self,
@@ -331,7 +334,7 @@ class MinuteCollector:
         number: int,
         place: Point,
         observation: FrameObservation,
-        block_since_ns: int | None,
+        within_block: WithinBlock | None,
     ) -> None:
         minute, animal, at_ns = (
             self._of_animal[number],
@@ -348,8 +351,10 @@ class MinuteCollector:
             within = inside(zone.polygon, spot)
             visits, counted = animal.visits[zone.name], minute.zones.setdefault(zone.name, _Zone())
             counted.within += within
-            counted.entries += visits.add(at_ns, within)
-            latency_s = visits.latency_s(at_ns, within, observation.block_key, block_since_ns)
+            entered, stayed_s = visits.add(at_ns, within)
+            counted.entries += entered
+            counted.dwell_s += stayed_s
+            latency_s = visits.latency_s(at_ns, within, within_block)
             if latency_s is not None:
                 counted.latency_s = latency_s
 
@@ -444,6 +449,7 @@ def _zone_values(told: "_Teller", gathered: _AnimalMinute) -> Iterator[MinuteVal
         yield told.tell(zone_measure(name, "share"), zone.within / samples, samples, least=LEAST_COVERAGE)
         if steps:
             yield told.tell(zone_measure(name, "entries"), float(zone.entries), steps, least=LEAST_COVERAGE)
+            yield told.tell(zone_measure(name, "dwell_s"), zone.dwell_s, steps, least=LEAST_COVERAGE)
         if zone.latency_s is not None:
             yield told.tell(zone_measure(name, "latency_s"), zone.latency_s, samples)
 

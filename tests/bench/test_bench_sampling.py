@@ -60,7 +60,7 @@ def sampled_sums(places: Sequence[Point], every: int) -> Sums:
     for number in range(0, len(places), every):
         at_ns = round(number * NS_PER_S / RATE_HZ)
         within = inside(ZONE, places[number])
-        found.entries += visits.add(at_ns, within)
+        found.entries += visits.add(at_ns, within)[0]
         found.within_s += within * every / RATE_HZ
         step = way.add(at_ns, places[number])
         if step is not None:

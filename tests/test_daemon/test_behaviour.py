@@ -14,6 +14,7 @@ from daemon.behaviour import (
     Step,
     Visits,
     Way,
+    WithinBlock,
     inside,
     nearest_px,
     position_maps,
@@ -141,21 +142,34 @@ def test_a_mixture_of_the_corners_of_a_triangle_is_inside(first: float, second: 
 def test_entries_need_a_sample_outside_shortly_before() -> None:
     visits = Visits()
     within = [True, True, False, True, True, False]
-    assert [visits.add(second * SECOND, each) for second, each in enumerate(within)] == [
-        False, False, False, True, False, False,
-    ]  # fmt: skip
-    assert visits.add(20 * SECOND, True) is False
+    found = [visits.add(second * SECOND, each) for second, each in enumerate(within)]
+    assert [entry for entry, _ in found] == [False, False, False, True, False, False]
+    assert [stayed_s for _, stayed_s in found] == [0, 1, 1, 0, 1, 1]
+    assert visits.add(20 * SECOND, True) == (False, 0)
+    assert visits.add(40 * SECOND, True) == (False, 0), "where it was meanwhile nobody knows"
 
 
 def test_latency_is_told_once_in_a_block() -> None:
     visits = Visits()
     told = [
-        visits.latency_s(second * SECOND, within, "day/night-1", 100 * SECOND)
-        for second, within in ((100, False), (107, True), (108, True))
+        visits.latency_s(second * SECOND, within, within_block("day/night-1", 100, samples))
+        for second, within, samples in ((100, False, 1), (107, True, 2), (108, True, 3))
     ]
     assert told == [None, 7, None]
-    assert visits.latency_s(300 * SECOND, True, "day/night-2", 300 * SECOND) == 0
-    assert visits.latency_s(301 * SECOND, True, None, None) is None
+    assert visits.latency_s(300 * SECOND, True, within_block("day/night-2", 300, 1)) == 0
+    assert visits.latency_s(301 * SECOND, True, None) is None
+
+
+@pytest.mark.parametrize(("samples", "latency_s"), [(4, 30), (5, None)])
+def test_latency_of_one_that_was_hardly_seen_before_is_not_known(samples: int, latency_s: float | None) -> None:
+    visits = Visits()
+    assert visits.latency_s(110 * SECOND, False, within_block("day/night-1", 100, 2)) is None
+    assert visits.latency_s(130 * SECOND, True, within_block("day/night-1", 100, samples)) == latency_s
+    assert visits.latency_s(131 * SECOND, True, within_block("day/night-1", 100, samples)) is None
+
+
+def within_block(key: str, since_s: int, samples: int) -> WithinBlock:
+    return WithinBlock(key=key, since_ns=since_s * SECOND, samples=samples)
 
 
 def test_nearest_neighbours_by_hand() -> None:

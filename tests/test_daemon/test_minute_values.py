@@ -222,12 +222,22 @@ def test_zones_by_trunk_and_by_nose() -> None:
         {
             "zone_nest_share": 1 / 3,
             "zone_nest_entries": 1,
+            "zone_nest_dwell_s": 20,
             "zone_nest_latency_s": 20,
             "zone_water_share": 1 / 3,
             "zone_water_entries": 1,
+            "zone_water_dwell_s": 19,
             "zone_water_latency_s": 40,
         }
     )
+
+
+def test_an_animal_that_is_first_known_when_it_lies_in_the_nest_has_no_latency() -> None:
+    nobody = replace(rat(), animal=None, track=3, candidates=(1, 2))
+    frames = [frame(second, rat(at=(30, 30)) if second >= 40 else nobody, block_key="night-1") for second in range(60)]
+    found = named(collected(collector(zones=(NEST,)), frames))
+    assert "zone_nest_latency_s" not in found
+    assert found["zone_nest_share"].samples == 20
 
 
 def test_at_one_frame_in_five_seconds_there_is_reach_but_no_way() -> None:
