@@ -25,7 +25,7 @@ class Shipment:
 
     recipe: Recipe
     """Of the panoptic network. The U-Net begins with the trunk of that at the end of its plateau, and has the same
-    recipe but for its kind and seed."""
+    recipe but for its kind, its seed, and the plateau, which is behind it: one epoch, then the decay."""
     run: Run
     """How; in its folder each network has one of its own."""
     output: Path
@@ -64,7 +64,8 @@ def make_shipped(shipment: Shipment, say: Say) -> list[Path]:
     recipe = shipment.recipe
     panoptic = _trained(recipe, shipment.run, None, say)
     start = panoptic.parent / f"epoch={recipe.epochs - recipe.decay_epochs - 1:03d}.ckpt"
-    unet = _trained(replace(recipe, kind=Kind.UNET, seed=recipe.seed + 1), shipment.run, start, say)
+    rest = replace(recipe, kind=Kind.UNET, seed=recipe.seed + 1, epochs=recipe.decay_epochs + 1)
+    unet = _trained(rest, shipment.run, start, say)
     files = []
     for kind, checkpoint in ((Kind.UNET, unet), (Kind.PANOPTIC, panoptic)):
         file = shipment.output / f"{kind}.onnx"

@@ -30,6 +30,7 @@ SHAPES = {
     "shipped": SMALL,
     "full resolution": replace(SMALL, widths=(16, 32, 64, 128, 128), stem=1),
     "narrower": replace(SMALL, widths=(24, 48, 96, 160, 192)),
+    "wider in the depth": replace(SMALL, widths=(32, 64, 128, 256, 384)),
     "two layers at the finest level": replace(SMALL, encoder_convolutions=(2,)),
     "one layer at the finest level": replace(SMALL, decoder_convolutions=(1,)),
     "transposed convolutions": replace(SMALL, enlarging=Enlarging.TRANSPOSED),
