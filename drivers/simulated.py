@@ -93,6 +93,8 @@ class SimulatedDevice:
         self._damages: deque[Fault] = deque()
         self._unplugged_at_ns = 0
         self._last_rendered: tuple[int, int, bytes] | None = None
+        self._last_seen: tuple[Scene, SceneFrame] | None = None
+        """Whoever asks for the truth of a frame mostly has just read it."""
         start = Warmth(start_rise_celsius=RISE_CELSIUS if warm else 0.0)
         self._timeline = self._power_up(0, start, warm=warm)
 
@@ -263,7 +265,13 @@ class SimulatedDevice:
         with self._lock:
             since = [scene for since_ns, scene in self._scenes if since_ns <= taken_ns]
             scene = since[-1] if since else self._scenes[0][1]
-        return scene.at(utc_s)
+            last = self._last_seen
+        if last is not None and last[0] is scene and last[1].utc_s == utc_s:
+            return last[1]
+        seen = scene.at(utc_s)
+        with self._lock:
+            self._last_seen = scene, seen
+        return seen
 
 
 class SimulatedCamera:

@@ -2,9 +2,12 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import onnx as onnx_format
+from numpy.typing import NDArray
 
 from daemon.vision.model_check import part_iou, scenes
 from daemon.vision.onnx_file import ModelError
@@ -69,7 +72,7 @@ def write_model(
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / output.name
         export_onnx(network, card, made)
-        same = parity(network, made, [each.celsius for each in scenes(PARITY_FRAMES, PARITY_SEED)])
+        same = parity(network, made, _parity_pictures())
         say(f"parity: {same}")
         if not same.good:
             raise ModelError(
@@ -81,6 +84,12 @@ def write_model(
             say(f"int8: {quantize(float_file, made, calibration=calibration, validation=snapshots)}")
         _measure(made, output, snapshots)
     return load_model(output, Hardware(provider="cpu"))
+
+
+@cache
+def _parity_pictures() -> tuple[NDArray[np.float32], ...]:
+    """Both networks that are shipped are shown the same ones: they are drawn once."""
+    return tuple(each.celsius for each in scenes(PARITY_FRAMES, PARITY_SEED))
 
 
 def _measure(made: Path, output: Path, snapshots: Sequence[Snapshot]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
+from daemon.opencv import one_thread
 from daemon.vision.segmenter import THREAD_NAME
 from drivers.virtual.reel import Reel, render
 from tests.databases import Server, why_none
@@ -27,6 +29,13 @@ def no_thread_is_left_behind() -> Iterator[None]:
         thread.join(timeout=5)
     alive = [thread.name for thread in left if thread.is_alive()]
     assert not alive, f"threads left behind: {alive}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_threads_for_small_matrices() -> Iterator[None]:
+    """As the command and the service have it: more threads wait for each other, which takes two thirds of the time."""
+    with threadpool_limits(limits=1, user_api="blas"), one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -111,12 +111,21 @@ def centre_truth(parts: NDArray[np.uint8], instances: NDArray[np.uint8], stride:
                 -((y - centre_y) ** 2)[:, None] / (2 * _CENTRE_SIGMA_PX**2)
             )
             np.maximum(centre, hill, out=centre)
-        pixels = own.reshape(rows, stride, columns, stride).sum(axis=(1, 3), dtype=np.int32)
+        pixels = _summed(own, stride)
         wins = pixels > most
         most[wins] = pixels[wins]
         offset[0][wins] = np.broadcast_to(centre_x - x[None], wins.shape)[wins]
         offset[1][wins] = np.broadcast_to(centre_y - y[:, None], wins.shape)[wins]
     return CentreTruth(centre, offset, most > 0)
+
+
+def _summed(own: NDArray[np.bool_], stride: int) -> NDArray[np.int32]:
+    """How many pixels of each cell: `stride`² sums of whole arrays take a tenth of the time of one over two axes."""
+    pixels = np.zeros((own.shape[0] // stride, own.shape[1] // stride), np.int32)
+    for row in range(stride):
+        for column in range(stride):
+            pixels += own[row::stride, column::stride]
+    return pixels
 
 
 def _centre(parts: NDArray[np.uint8], own: NDArray[np.bool_]) -> tuple[float, float, int]:

@@ -13,8 +13,11 @@ from drivers.vivarium.shapes import cloud
 
 # From nose to tail base, as shares of the head's rise above the back: the nose is cool and wet, the face is thinly
 # haired, the rump thickly.
-_PLACES = (0.0, 0.03, 0.08, 0.17, 0.27, 0.36, 0.55, 0.8, 1.0)
-_FACE = (-0.9, -0.1, 0.8, 1.15, 0.8, 0.45, 0.1, -0.1, -0.2)
+_PLACES = np.array((0.0, 0.03, 0.08, 0.17, 0.27, 0.36, 0.55, 0.8, 1.0))
+_FACE = np.array((-0.9, -0.1, 0.8, 1.15, 0.8, 0.45, 0.1, -0.1, -0.2))
+_RUMP = np.clip((_PLACES - 0.6) / 0.4, 0, 1)
+_TAIL_PLACES = np.linspace(0.001, 1.0, 16)
+_ALL_PLACES = np.concatenate((_PLACES, 1 + _TAIL_PLACES))
 
 _INJURY_WIDTH = 0.12
 _BEYOND_INJURY = 0.35
@@ -76,10 +79,7 @@ class Warmth:
 
     def along(self, along: NDArray[np.float32]) -> NDArray[np.float32]:
         """Temperature at places of head, body and tail (0 nose, 1 tail base, 2 tip), without eyes, ears and fur."""
-        rise = np.array(_FACE) * self.head_rise_celsius - self.rump_drop_celsius * np.clip(
-            (np.array(_PLACES) - 0.6) / 0.4, 0, 1
-        )
-        tail_places = np.linspace(0.001, 1.0, 16)
+        rise, tail_places = _FACE * self.head_rise_celsius - self.rump_drop_celsius * _RUMP, _TAIL_PLACES
         span = self.tail_tip_celsius - self.tail_base_celsius
         tail = self.tail_base_celsius + span * tail_places**self.tail_fall
         if self.tail_root:
@@ -89,8 +89,8 @@ class Warmth:
             beyond = np.where(tail_places > self.injury_at, _BEYOND_INJURY, 0.0)
             spot = np.exp(-(((tail_places - self.injury_at) / _INJURY_WIDTH) ** 2))
             tail += self.injury_celsius * np.maximum(spot, beyond)
-        places = (*_PLACES, *(1 + tail_places))
-        return np.asarray(np.interp(along, places, (*(self.fur_celsius + rise), *tail)), np.float32)
+        celsius = np.concatenate((self.fur_celsius + rise, tail))
+        return np.asarray(np.interp(along, _ALL_PLACES, celsius), np.float32)
 
 
 _TYPICAL_FLOOR = Span(low=22.0, high=24.0)

@@ -201,8 +201,10 @@ def _animals(
     """The truth about each animal, from its pixels alone, before things cover it, and after."""
     truths = []
     for layer, (actor, alone) in enumerate(zip(actors, figures, strict=True)):
-        areas = np.bincount(alone.parts.ravel(), minlength=len(ScenePart) + 1)
-        sums = np.bincount(alone.parts.ravel(), weights=alone.celsius.ravel(), minlength=len(ScenePart) + 1)
+        covered = alone.parts > 0
+        labels = alone.parts[covered]
+        areas = np.bincount(labels, minlength=len(ScenePart) + 1)
+        sums = np.bincount(labels, weights=alone.celsius[covered], minlength=len(ScenePart) + 1)
         area = int(areas[1:].sum())
         body, tail = actor.pose.body, actor.pose.tail
         truths.append(

@@ -1,7 +1,7 @@
 """What happens to an animal at a given time: a script of illness, as data."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -103,8 +103,13 @@ class Effects:
     absent: bool = False
 
 
-def effects(incidents: Iterable[Incident], utc_s: float) -> Effects:
+_NONE = Effects()
+
+
+def effects(incidents: Collection[Incident], utc_s: float) -> Effects:
     """What the incidents of one animal do to it at a moment."""
+    if not incidents:
+        return _NONE
     core = vessels = tail = 0.0
     absent = False
     for incident in incidents:

@@ -7,6 +7,7 @@ of one nest lie together; animals that are out go around one another mostly, cli
 meet nose to nose.
 """
 
+import bisect
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ _HOME_BEFORE_S = (35.0, 120.0)
 _LEAVES_AFTER_S = (15.0, 90.0)
 _PAUSES = (Stance.RESTING, Stance.GROOMING, Stance.REARING, Stance.STRETCHED)
 _PAUSE_SHARES = (0.36, 0.22, 0.2, 0.22)
+_PAUSES_UP_TO = (np.cumsum(_PAUSE_SHARES) / np.cumsum(_PAUSE_SHARES)[-1]).tolist()
+"""As `Generator.choice` would draw them, which takes ten times as long."""
 _PAUSE_S = {Stance.RESTING: 9.0, Stance.GROOMING: 18.0, Stance.REARING: 2.5, Stance.STRETCHED: 3.0}
 """Mean, above the least."""
 _LEAST_PAUSE_S = 1.2
@@ -66,7 +69,7 @@ _TOO_MUCH, _WAITS_SHARE, _WAITS_S = 0.5, 0.85, (0.8, 3.0)
 """With so much in the way of the best way an animal mostly waits instead, for so long."""
 _SHARES = np.linspace(0, 1, 7)[1:]
 _PAUSE_SAMPLES = np.array((0.3, 0.65, 1.0))
-_KNOWN_POINTS = 6
+_KNOWN_SHARES = np.linspace(0, 1, 7)[1:]
 _LEAST_WALK_S = 0.5
 _CYCLES_KEPT = 64
 
@@ -293,6 +296,7 @@ class _Traveller:
         self.now_s = leaves_s
         """When it next decides where to go; infinite when it has come where it stays."""
         self._known: list[tuple[float, float, float]] = [(leaves_s, start.x_px, start.y_px)]
+        self._known_array = np.empty((0, 3))
         self._set_out()
 
     def _set_out(self) -> None:
@@ -309,8 +313,12 @@ class _Traveller:
 
     def middles(self, utc_s: NDArray[np.float64]) -> Points:
         """Where its middle will be at times, as far as it has decided."""
-        times, x, y = np.array(self._known).T
-        return np.stack((np.interp(utc_s, times, x), np.interp(utc_s, times, y)), axis=-1)
+        if len(self._known) > len(self._known_array):
+            self._known_array = np.array(self._known)
+        times, x, y = self._known_array.T
+        points = np.empty((*utc_s.shape, 2))
+        points[..., 0], points[..., 1] = np.interp(utc_s, times, x), np.interp(utc_s, times, y)
+        return points
 
     def go_on(self, others: Sequence["_Traveller"]) -> None:
         """Decide on the next leg: to anywhere while there is time, or to the next stop."""
@@ -336,12 +344,14 @@ class _Traveller:
 
     def _walk(self, points: Points, arrives_rad: float, speed: float) -> None:
         here = self._line[-1][-1]
-        length = float(np.hypot(*np.diff(np.concatenate((here[None], points)), axis=0).T).sum())
+        steps = points.copy()
+        steps[0] -= here
+        steps[1:] -= points[:-1]
+        length = float(np.hypot(steps[:, 0], steps[:, 1]).sum())
         end_s = self.now_s + max(length / speed, _LEAST_WALK_S)
         self._known.append((self.now_s, float(here[0]), float(here[1])))
-        shares = np.linspace(0, 1, _KNOWN_POINTS + 1)[1:]
-        at = np.minimum(shares * len(points), len(points) - 1).astype(np.intp)
-        for share, (x, y) in zip(shares.tolist(), points[at].tolist(), strict=True):
+        at = np.minimum(_KNOWN_SHARES * len(points), len(points) - 1).astype(np.intp)
+        for share, (x, y) in zip(_KNOWN_SHARES.tolist(), points[at].tolist(), strict=True):
             self._known.append((self.now_s + share * (end_s - self.now_s), x, y))
         self._starts.append(self.now_s)
         self._ends.append(end_s)
@@ -364,10 +374,11 @@ class _Traveller:
 
     def _speed(self) -> float:
         lengths_s = _SPEED * math.exp(self._rng.normal(0, _SPEED_SPREAD))
-        return self._length_px * float(np.clip(lengths_s, *_SPEED_RANGE))
+        slowest, fastest = _SPEED_RANGE
+        return self._length_px * min(max(lengths_s, slowest), fastest)
 
     def _pause(self) -> tuple[float, Posture]:
-        stance = _PAUSES[int(self._rng.choice(len(_PAUSES), p=_PAUSE_SHARES))]
+        stance = _PAUSES[bisect.bisect_right(_PAUSES_UP_TO, self._rng.random())]
         posture = _drawn(self._rng, stance)
         if self._rng.random() < _NO_PAUSE_SHARE * self._level:
             return 0.0, posture
@@ -390,8 +401,8 @@ class _Traveller:
                 points = np.concatenate((along, np.repeat(along[:, -1:], len(_PAUSE_SAMPLES), axis=1)), axis=1)
                 cost = np.zeros(_CANDIDATES)
                 for other in others:
-                    gap = np.linalg.norm(points - other.middles(times), axis=2) / self._length_px
-                    cost += np.clip((_CLOSE - gap) / _CLOSE, 0, None).sum(axis=1)
+                    gap = _lengths(points - other.middles(times)) / self._length_px
+                    cost += np.maximum((_CLOSE - gap) / _CLOSE, 0).sum(axis=1)
                 liked = _SHYNESS * cost + self._rng.exponential(0.5, _CANDIDATES) + length / (4 * self._length_px)
                 index = int(np.argmin(np.where(fits, liked, np.inf)))
                 return possible.points(index), possible.end_heading_rad(index), float(cost[index])
@@ -515,6 +526,10 @@ def _inside(margin_px: float) -> Range:
         left_px=min(edge, middle_x - 1), top_px=min(edge, middle_y - 1), right_px=max(IMAGE_WIDTH - edge, middle_x + 1),
         bottom_px=max(IMAGE_HEIGHT - edge, middle_y + 1),
     )  # fmt: skip
+
+
+def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2))
 
 
 def _smooth(share: float) -> float:

@@ -157,14 +157,15 @@ class Resident:
     def skin(self, pose: Pose, warmth: Warmth) -> Skin:
         """How warm its surface is, from its build alone: within some tenths of a degree of what its pixels are."""
         half_px = pose.body.half_width_px
-        fur = warmth.along(SPINE_SHARE.astype(np.float32)) - _mean_rim(half_px, warmth)
-        head = self.rodent.head > SPINE_SHARE
+        bare_fur, tail = np.split(warmth.along(_PLACES), (len(SPINE_SHARE),))
+        fur = bare_fur - _mean_rim(half_px, warmth)
+        neck = int(np.searchsorted(SPINE_SHARE, self.rodent.head))  # the first point that is not of the head
         tail_px = pose.tail.half_width_px
-        edge = warmth.tail_edge * np.clip((np.median(tail_px) - 0.9) / 1.2, 0, 1) * _mean_decay(tail_px, 1.0)
-        tail = warmth.along(np.maximum(1 + TAIL_SHARE, 1.002).astype(np.float32))
-        tail = tail + edge * (warmth.air_celsius - tail)
-        head_px2 = float(2 * half_px[head].sum()) * self.rodent.length_px / len(SPINE_SHARE)
-        length, mean_head = self.rodent.length_px, float(np.average(fur[head], weights=half_px[head]))
+        thick = min(max((float(np.median(tail_px)) - 0.9) / 1.2, 0.0), 1.0)
+        if warmth.tail_edge and thick:
+            tail = tail + warmth.tail_edge * thick * _mean_decay(tail_px, 1.0) * (warmth.air_celsius - tail)
+        head_px2 = float(2 * half_px[:neck].sum()) * self.rodent.length_px / len(SPINE_SHARE)
+        length, mean_head = self.rodent.length_px, _mean(fur[:neck], half_px[:neck])
         bare = ((self.rodent.ear * length, warmth.ear_celsius), (self.rodent.eye * length, warmth.eye_celsius))
         for radius_px, celsius in bare:
             share = min(_BARE_PIECE * 2 * math.pi * (0.75 * radius_px) ** 2 * 2 / head_px2, 0.5)
@@ -173,8 +174,8 @@ class Resident:
             hottest_celsius=max(warmth.eye_celsius, warmth.ear_celsius),
             surface_celsius={
                 ScenePart.HEAD: mean_head,
-                ScenePart.BODY: float(np.average(fur[~head], weights=half_px[~head])),
-                ScenePart.TAIL: float(np.average(tail, weights=tail_px)),
+                ScenePart.BODY: _mean(fur[neck:], half_px[neck:]),
+                ScenePart.TAIL: _mean(tail, tail_px),
             },
         )
 
@@ -203,8 +204,13 @@ class Resident:
         )  # fmt: skip
 
 
+_PLACES = np.concatenate((SPINE_SHARE, np.maximum(1 + TAIL_SHARE, 1.002))).astype(np.float32)
 _BARE_PIECE = 0.8
 """So much of ears and eyes lies on the head's own pixels."""
+
+
+def _mean(values: NDArray[np.floating], weights: NDArray[np.float64]) -> float:
+    return float((values * weights).sum() / weights.sum())
 
 
 def _mean_decay(half_px: NDArray[np.float64], depth_px: float) -> NDArray[np.float64]:

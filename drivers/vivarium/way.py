@@ -10,6 +10,8 @@ from drivers.vivarium.shapes import Points
 
 _BEYOND_PX = 600.0
 """More than any animal is long."""
+_SIDES = np.array(((1.0,), (-1.0,)))
+"""A column: right, left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class Legs:
         """The way to one target, a point for each pixel of way, without the start."""
         length_px = float(self.length_px[index])
         count = max(round(length_px), 1)
-        way = np.linspace(0.0, length_px, count + 1)[1:]
+        way = np.arange(1, count + 1, dtype=np.float64) * (length_px / count)
+        way[-1] = length_px
         return self._after(way, self.side[index], self.turn_rad[index])
 
     def _after(
@@ -65,9 +68,11 @@ class Legs:
         angles = self.heading_rad + side * turned
         beyond = np.maximum(way_px - self.radius_px * turned, 0.0)
         sine, cosine = math.sin(self.heading_rad), math.cos(self.heading_rad)
-        x = self.start[0] + side * self.radius_px * (np.sin(angles) - sine) + beyond * np.cos(angles)
-        y = self.start[1] - side * self.radius_px * (np.cos(angles) - cosine) + beyond * np.sin(angles)
-        return np.stack((x, y), axis=-1)
+        sines, cosines = np.sin(angles), np.cos(angles)
+        points = np.empty((*angles.shape, 2))
+        points[..., 0] = self.start[0] + side * self.radius_px * (sines - sine) + beyond * cosines
+        points[..., 1] = self.start[1] - side * self.radius_px * (cosines - cosine) + beyond * sines
+        return points
 
     def end_heading_rad(self, index: int) -> float:
         """Direction on arrival."""
@@ -88,27 +93,21 @@ def legs(start: NDArray[np.float64], heading_rad: float, targets: Points, radius
     radius_px : float
         Of the arcs.
     """
-    best: tuple[NDArray[np.float64], ...] | None = None
-    for side in (1.0, -1.0):
-        centre = start + side * radius_px * np.array((-math.sin(heading_rad), math.cos(heading_rad)))
-        towards = targets - centre
-        distance = np.hypot(towards[:, 0], towards[:, 1])
-        reachable = distance > radius_px
-        share = np.where(reachable, radius_px / np.maximum(distance, 1e-9), 1.0)
-        leaving = np.arctan2(towards[:, 1], towards[:, 0]) + side * np.arcsin(share)
-        turn = np.mod(side * (leaving - heading_rad), 2 * math.pi)
-        straight = np.sqrt(np.maximum(distance**2 - radius_px**2, 0))
-        length = np.where(reachable, radius_px * turn + straight, np.inf)
-        if best is None:
-            best = np.full(len(targets), side), turn, straight, length
-        else:
-            nearer = length < best[3]
-            new = np.full(len(targets), side), turn, straight, length
-            best = tuple(np.where(nearer, ours, theirs) for ours, theirs in zip(new, best, strict=True))
-    assert best is not None
+    # Both sides at once, as rows: many short arrays take longer than few that are twice as long.
+    aside = _SIDES * radius_px * np.array((-math.sin(heading_rad), math.cos(heading_rad)))
+    x, y = (targets[:, axis] - (start[axis] + aside[:, axis : axis + 1]) for axis in (0, 1))
+    distance = np.hypot(x, y)
+    reachable = distance > radius_px
+    share = np.where(reachable, radius_px / np.maximum(distance, 1e-9), 1.0)
+    leaving = np.arctan2(y, x) + _SIDES * np.arcsin(share)
+    turn = np.mod(_SIDES * (leaving - heading_rad), 2 * math.pi)
+    straight = np.sqrt(np.maximum(distance**2 - radius_px**2, 0))
+    length = np.where(reachable, radius_px * turn + straight, np.inf)
+    left = length[1] < length[0]
     return Legs(
-        start=start, heading_rad=heading_rad, radius_px=radius_px, side=best[0], turn_rad=best[1],
-        straight_px=best[2], length_px=best[3],
+        start=start, heading_rad=heading_rad, radius_px=radius_px, side=np.where(left, -1.0, 1.0),
+        turn_rad=np.where(left, turn[1], turn[0]), straight_px=np.where(left, straight[1], straight[0]),
+        length_px=np.where(left, length[1], length[0]),
     )  # fmt: skip
 
 

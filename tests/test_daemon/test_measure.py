@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from daemon.measure import measure, unmeasurable
 from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.parts import BodyPart, Segmentation
-from drivers.clock import SimulatedClock
+from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.decoder import FrameDecoder
+from drivers.device_timeline import FRAME_PERIOD_NS
 from drivers.frame import FrameFlag, RawFrame, ThermalFrame
-from drivers.simulated import SimulatedCamera
+from drivers.scene import Scene
+from drivers.simulated import SimulatedCamera, SimulatedDevice
+from drivers.vivarium.moment import AnimalMoment
 from drivers.vivarium.posture import Stance
 from drivers.vivarium.truth import AnimalTruth
 
@@ -204,7 +207,7 @@ def test_contradictions_are_refused(camera_frame: ThermalFrame) -> None:
         measure(frame, labels(), numbers={1: 1, 2: 1}, mm_per_px=None, block_key=None, planned_utc_ns=None)
 
 
-def walks_straight(rat: AnimalTruth) -> bool:
+def walks_straight(rat: AnimalTruth | AnimalMoment) -> bool:
     """Whether a rat walks, hardly bent, with all of its tail in the picture."""
     whole = 2 < rat.tail_tip[0] < 253 and 2 < rat.tail_tip[1] < 189
     return rat.stance is Stance.WALKING and whole and math.dist(rat.snout, rat.tail_base) > STRAIGHT_PX
@@ -231,14 +234,21 @@ def test_parts_of_simulated_rats_are_measured_within_a_fifth_of_a_degree(seed: i
 
     Truth is the mean true surface temperature over the true pixels of each part.
     """
-    clock = SimulatedClock(START_UTC_NS)
+    clock, scene = SimulatedClock(START_UTC_NS), Scene(seed)
     segmenter = ClassicalSegmenter(1, 150)
     pauses_s = np.random.default_rng(seed).uniform(10, 20_000, size=5)
-    with SimulatedCamera.create(clock=clock, seed=seed) as camera:
+
+    def newest_frame_utc_s() -> float:
+        since_ns = clock.utc_ns() - START_UTC_NS
+        return (START_UTC_NS + since_ns - since_ns % FRAME_PERIOD_NS) / NS_PER_S
+
+    with SimulatedCamera(SimulatedDevice(clock=clock, seed=seed, scene=scene), clock=clock) as camera:
         for pause_s in pauses_s.tolist():
             clock.advance(pause_s)
-            while not walks_straight(camera.truth(frame := camera.read(timeout_s=1)).animals[0]):
+            while not walks_straight(scene.moment(newest_frame_utc_s()).animals[0]):  # without a picture of it
                 clock.advance(4.0)
+            frame = camera.read(timeout_s=1)
+            assert walks_straight(camera.truth(frame).animals[0])
             errors = errors_celsius(camera, frame, segmenter.segment(frame.celsius))
             assert len(errors) == 3
             assert max(map(abs, errors.values())) < ISSUE_LIMIT_CELSIUS, (pause_s, errors)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cli import main
 from daemon.vision.segmenter import Hardware, Model, load_model
 from drivers.errors import ConfigError
 from export.shipped import Shipment, make_shipped
@@ -20,12 +21,24 @@ _WAIT_S = 1500.0
 """Only against hanging: how long it takes depends on what else runs."""
 
 
-def _command(folder: Path, *more: str) -> list[str]:
+def _words(folder: Path, *more: str) -> list[str]:
     """Two epochs of two steps for each network, the second of them decay; eight bits have tests of their own."""
     size = ("--preset", "quick", "--epochs", "2", "--pictures", "16", "--set", "validation_scenes=2")
     little = ("--set", "decay_epochs=1", "--workers", "0", "--validation", "2", "--judged", "3", "--no-int8")
     places = ("--runs", str(folder / "runs"), "--output", str(folder / "models"))
-    return [sys.executable, "-m", "daemon", "export", "shipped", *size, *little, *places, *more]
+    return ["export", "shipped", *size, *little, *places, *more]
+
+
+def _command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "daemon", *_words(folder)]
+
+
+def _given_here(words: list[str]) -> object:
+    """The exit code of the command in this process: torch need not be loaded once more."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["vivarium", *words])
+        main()
+    return ended.value.code
 
 
 def _loaded(folder: Path, kind: Kind) -> Model:
@@ -36,7 +49,9 @@ def _loaded(folder: Path, kind: Kind) -> Model:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * _WAIT_S)
-def test_one_command_makes_both_models_and_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_one_command_makes_both_models_and_goes_on_after_a_kill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = tmp_path / "runs"
     started = subprocess.Popen(_command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -68,17 +83,14 @@ def test_one_command_makes_both_models_and_goes_on_after_a_kill(tmp_path: Path) 
     assert (runs / "evaluation" / "metrics.json").is_file()
 
     trained = {path: path.stat().st_mtime_ns for path in runs.glob("*/checkpoints/*")}
-    again = subprocess.run(_command(tmp_path), capture_output=True, text=True, timeout=_WAIT_S, check=False)
-    assert again.returncode == 1, again.stderr
-    assert again.stdout.count("all 2 epochs are done") == 2
+    capsys.readouterr()
+    assert _given_here(_words(tmp_path)) == 1
+    assert capsys.readouterr().out.count("all 2 epochs are done") == 2
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/checkpoints/*")} == trained
 
-    other = subprocess.run(
-        _command(tmp_path, "--set", "learning_rate=0.5"), capture_output=True, text=True, timeout=_WAIT_S, check=False
-    )
-    assert other.returncode == 2
+    assert _given_here(_words(tmp_path, "--set", "learning_rate=0.5")) == 2
     rate = preset(Preset.QUICK, Kind.PANOPTIC).learning_rate
-    assert f"a training by another recipe: learning_rate is {rate} there and 0.5 here" in other.stderr
+    assert f"a training by another recipe: learning_rate is {rate} there and 0.5 here" in capsys.readouterr().err
 
 
 def _recipe(**values: int) -> Recipe:

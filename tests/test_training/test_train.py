@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from daemon.cli import main
 from daemon.vision.parts import BodyPart
 from drivers.errors import ConfigError
 from drivers.vivarium.truth import Contact
@@ -42,6 +43,14 @@ def _run(*words: str, within_s: float = _WAIT_S) -> str:
     done = subprocess.run(_command(*words), capture_output=True, text=True, timeout=within_s, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def _run_here(*words: str) -> None:
+    """Give the command in this process, where nothing depends on its being one of its own: torch is loaded already."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["vivarium", "train", *words])
+        main()
+    assert not ended.value.code
 
 
 def _small(folder: Path, *words: str) -> list[str]:
@@ -89,7 +98,7 @@ def test_the_quick_preset_learns_to_label_parts_in_less_than_three_minutes_of_a_
 @pytest.mark.timeout(_WAIT_S)
 def test_a_training_that_is_killed_and_resumed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    _run(*_small(whole))
+    _run_here(*_small(whole))
     process = subprocess.Popen(_command(*_small(killed)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + _WAIT_S / 2
@@ -138,7 +147,7 @@ def test_processes_that_watch_with_different_pictures_wait_for_each_other(tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(_WAIT_S)
 def test_a_torn_last_checkpoint_is_mended_and_what_came_before_is_remembered(tmp_path: Path) -> None:
-    _run(*_small(tmp_path, "--epochs", "1"))
+    _run_here(*_small(tmp_path, "--epochs", "1"))
     last = tmp_path / "checkpoints" / "last.ckpt"
     history = history_of(last)
     assert [one.generator_hash for one in history.stretches] == [sources_hash(["drivers/vivarium"])]
