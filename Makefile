@@ -28,6 +28,9 @@ HIL_TOOLS := qemu-system-x86 debootstrap e2fsprogs busybox-static cpio kmod
 # What debian/control names to build the package.
 DEB_TOOLS := build-essential debhelper python3 python3-pip
 
+# Tests start many processes; where compiled code may not be kept each of them compiles the program anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
