@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from drivers.clock import NS_PER_S
 
 LEAST_STEP_S = 5
 STEPS = 720
-"""So many are kept: of five seconds an hour, and of those of rare frames more. An hour of six animals is 0.6 MB."""
+"""So many are kept: of five seconds an hour, of those of rare frames more; 0.6 MB with six animals."""
 
 BEFORE_S = 1200
 """A plot begins so long before it was wrong."""
@@ -56,9 +56,9 @@ class FrameSeries:
         self._steps: deque[FrameStep] = deque(maxlen=STEPS)
 
     @property
-    def reach_s(self) -> int:
-        """How far it looks back."""
-        return STEPS * self.step_s
+    def steps(self) -> Sequence[FrameStep]:
+        """What is kept, oldest first."""
+        return self._steps
 
     def add(self, observation: FrameObservation) -> None:
         """Note a frame, also one that was not measured."""

@@ -35,7 +35,7 @@ _LEAST_PLOT_MINUTES = 360
 _BEFORE_MINUTES = 240
 """A plot begins so long before it was wrong."""
 
-LOOKED_BACK_S = 3600
+LOOKED_BACK_S = 1800
 """So much of what frames showed is read at a start."""
 
 _EVENTS_LOOKED_BACK_NS = 3 * 86_400 * 1_000_000_000

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 
 from daemon.frame_step import AnimalStep, FrameStep
 from daemon.store.identity_spans import numbers_of
@@ -43,19 +43,30 @@ def _add_seen(
     )
     for row in connection.execute(named):
         found[row.step].animals.setdefault(row.animal, AnimalStep()).seen += row.frames
-    unnamed = (
+    unsure = (
         select(step, identity_observation.c.frame_id, identity_observation.c.candidates)
         .join_from(identity_observation, frame)
         .where(measured, identity_observation.c.candidates != "")
-        .distinct()
     )
     maybe: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for number, frame_id, candidates in connection.execute(unnamed):
+    for number, frame_id, candidates in connection.execute(unsure):
         maybe[number, frame_id].update(numbers_of(candidates))
+    beside = (
+        select(step, part_observation.c.frame_id, part_observation.c.animal)
+        .join_from(part_observation, frame)
+        .where(
+            measured,
+            part_observation.c.animal.is_not(None),
+            exists().where(
+                identity_observation.c.frame_id == part_observation.c.frame_id, identity_observation.c.candidates != ""
+            ),
+        )
+    )
+    for number, frame_id, animal in connection.execute(beside):
+        maybe[number, frame_id].discard(animal)  # counted by its number
     for (number, _), animals in maybe.items():
-        for animal in animals:
-            seen = found[number].animals.setdefault(animal, AnimalStep())
-            seen.seen = min(seen.seen + 1, found[number].measured)
+        for each in animals:
+            found[number].animals.setdefault(each, AnimalStep()).seen += 1
 
 
 def _add_warm(

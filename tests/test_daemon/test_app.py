@@ -404,6 +404,8 @@ def test_a_rising_temperature_and_a_lost_camera_are_told_with_pictures_that_the_
     with Running(settings, open_camera=lambda: SimulatedCamera(device, clock=SystemClock())) as running:
         eventually(lambda: running.service.status().store.frames, "frames after a restart")
         eventually(lambda: running.service.status().animals, "an animal after a restart")
+        patient_ns = time.time_ns() + 3 * 10**9
+        eventually(lambda: running.rows(f"SELECT 1 FROM frame WHERE captured_utc_ns > {patient_ns}"), "3 s of it")
     opened_rows = running.rows("SELECT event_id FROM event WHERE kind = 'animal_too_hot' AND state = 'opened'")
     assert opened_rows == [(opened["event_id"],)], "after a restart it is the same event"
 

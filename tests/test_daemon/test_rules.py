@@ -1,6 +1,7 @@
 """Alert rules: patience, hysteresis, and saying nothing when nobody could see."""
 
 import dataclasses
+import random
 
 import pytest
 
@@ -205,3 +206,13 @@ def test_an_alert_that_was_open_at_the_last_stop_is_closed_and_not_opened_again(
     assert told(rules, [seen(second, 39.5) for second in range(0, 60, 5)]) == []
     (closed,) = rules.update(seen(60, 37.0))
     assert (closed.state, closed.opened_event_id) == (EventState.CLOSED, "e1")
+
+
+def test_at_full_rate_a_wavering_temperature_is_told_once_and_a_rising_one_once_a_minute() -> None:
+    rules, dice = AlertRules(SETTINGS, animals=1), random.Random(1)
+    wavering = [seen(number / 25, 39.7 + dice.gauss(0, 0.05)) for number in range(25 * 300)]
+    assert told(rules, wavering) == [(EventKind.ANIMAL_TOO_HOT, EventState.OPENED, 10)]
+    rising = [seen(300 + number / 25, 40 + number / 25 / 60) for number in range(25 * 300)]  # a degree a minute
+    updates = told(rules, rising)
+    assert {(kind, state) for kind, state, _ in updates} == {(EventKind.ANIMAL_TOO_HOT, EventState.UPDATED)}
+    assert [round(at_s - updates[0][2]) for _, _, at_s in updates] == [0, 60, 120, 180, 240]
