@@ -255,6 +255,16 @@ def test_months_of_frames_take_no_more_memory_than_some_hours(template: ThermalF
     assert len(series.steps) == STEPS
 
 
+def test_when_the_clock_is_set_back_what_is_newer_than_now_is_forgotten(template: ThermalFrame, bench: Bench) -> None:
+    series = FrameSeries(bench.settings.zone, interval_s=5.0)
+    [observation] = seen_by(bench, template)
+    for second in (*range(0, 600, 10), *range(305, 400, 10)):
+        series.add(dataclasses.replace(observation, captured_utc_ns=START_UTC_NS + second * NS_PER_S))
+    first = START_UTC_NS // (10 * NS_PER_S)
+    assert [step.number - first for step in series.steps] == list(range(40))
+    assert [step.frames for step in series.steps] == [1] * 30 + [2] + [1] * 9
+
+
 def seen_by(bench: Bench, template: ThermalFrame) -> list[FrameObservation]:
     pipeline = Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None)
     return [pipeline.process(dataclasses.replace(template, celsius=picture(36.5))).observation]
