@@ -329,9 +329,10 @@ class CaptureLoop:
             self._sampler.trouble(SHUTTER)
         else:
             self.frames += 1
+            before_ns = self.last_good_monotonic_ns
             self.last_good_monotonic_ns = frame.captured_monotonic_ns
             self._recent_ns.append(frame.captured_monotonic_ns)
-            self._find(camera, frame)
+            self._find(camera, frame, before_ns)
             self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
         self._recalibrate(camera, frame)
@@ -356,10 +357,10 @@ class CaptureLoop:
         elif self.ladder.current is not None and now_ns - self._well_since_ns >= HEALTHY_AFTER_S * NS_PER_S:
             self.ladder.recovered()
 
-    def _find(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+    def _find(self, camera: ThermalCamera, frame: ThermalFrame, last_good_ns: int | None) -> None:
         if self.frames > 1 and not self._announced_lost:
             return
-        away_s, trouble = self._away_s(), self._trouble()
+        away_s, trouble = self._away_s(), self._trouble(last_good_ns)
         self._lost_at_ns, self._announced_lost, self._patience_s = None, False, None
         self.camera_info = camera.info
         logger.info("camera found: %s at %s", camera.info.serial, camera.info.location)
@@ -382,7 +383,7 @@ class CaptureLoop:
         self._lost_at_ns, self._announced_lost = self._clock.monotonic_ns(), True
         self._steps_before, self._failures_before = self.ladder.counts.total(), self.ladder.failures.total()
         self._away_told_s = STILL_LOST_S / 2
-        trouble = self._trouble(why)
+        trouble = self._trouble(self.last_good_monotonic_ns, why)
         self._sampler.camera(CameraLost(at_utc_ns=self._clock.utc_ns(), reason=CAMERA_LOST, trouble=trouble))
 
     def _tell_still_lost(self) -> None:
@@ -390,13 +391,18 @@ class CaptureLoop:
         if not self._announced_lost or away_s < 2 * self._away_told_s:
             return
         self._away_told_s = away_s
-        self._sampler.camera(CameraAway(at_utc_ns=self._clock.utc_ns(), away_s=away_s, trouble=self._trouble()))
+        self._sampler.camera(
+            CameraAway(
+                at_utc_ns=self._clock.utc_ns(), away_s=away_s, trouble=self._trouble(self.last_good_monotonic_ns)
+            )
+        )
 
     def _away_s(self) -> float:
         return 0.0 if self._lost_at_ns is None else (self._clock.monotonic_ns() - self._lost_at_ns) / NS_PER_S
 
-    def _trouble(self, why: str | None = None) -> CameraTrouble:
-        last_ns, ladder = self.last_good_monotonic_ns, self.ladder
+    def _trouble(self, last_ns: int | None, why: str | None = None) -> CameraTrouble:
+        """How it stands, with the time of the last good frame before that."""
+        ladder = self.ladder
         return CameraTrouble(
             why=why,
             frame_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
