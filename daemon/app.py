@@ -52,6 +52,7 @@ from daemon.messaging.verbs import SetPayload, make_verbs
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS, REMEMBERED_MINUTES, collector_of
 from daemon.networks import Networks, Preparation
+from daemon.open_events import open_now
 from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
@@ -374,12 +375,12 @@ class Service:
                 earlier=self._earlier_minutes(),
                 maintenance=lambda: self._watching.stretches,
             ),
-            vision=VisionEvents(lambda: self._segmenter.state),
+            vision=VisionEvents(lambda: self._segmenter.state, lambda: self._segmenter.numbers),
             rules=AlertRules(
                 settings.frame_alerts,
                 animals=settings.animal_count,
-                still_open=still_open,
-                sample_interval_s=1 / settings.measure.outside_rate_hz if settings.measure.outside_rate_hz else 0.0,
+                still_open=open_now(self.store.event_histories()),
+                sample_interval_s=settings.measure.outside_interval_s,
             ),
             store=self.store,
             run_id=self._run.id,
@@ -450,9 +451,12 @@ class Service:
             told=self._announcer.events_stored,
             set_aside_before=self._earlier_life.set_aside_before,
             still_open=self.store.open_events(),
-            first_events=damage_at_start(self.store, self._config_problem, now_ns=self._clock.utc_ns()),
+            first_events=damage_at_start(
+                self.store, self._config_problem, now_ns=self._clock.utc_ns(), config_sha256=self.settings.config_hash()
+            ),
             freed_at_start=self._earlier_life.freed,
             beat=partial(self._beats.beat, "caretaker"),
+            evidence=self._watching.folder,
         )
         self._thread("caretaker", self._caretaker.run, self._caretaker.stop)
 

@@ -12,7 +12,7 @@ import numpy as np
 from daemon.calibration import CalibrationOrders
 from daemon.order import Order, Outcome
 from daemon.recalibration import NextBlock, RecalibrationPolicy, costs_nothing
-from daemon.sampling import NO_FRAME, SHUTTER, CameraFound, CameraLost, Sampler
+from daemon.sampling import NO_FRAME, SHUTTER, CameraAway, CameraFound, CameraLost, CameraTrouble, Sampler
 from drivers.camera import CameraInfo, ThermalCamera
 from drivers.clock import NS_PER_S, Clock
 from drivers.errors import (
@@ -53,6 +53,9 @@ MAX_FREEZE_S = 5.0
 
 POWER_UP_FREEZE_S = 15.0
 """A camera that was just plugged in repeats its first picture for 9 s."""
+
+STILL_LOST_S = 60.0
+"""A camera that has been lost for so long is told of again, and then each time it has been for twice as long."""
 
 FIRST_FRAME_S = 5.0
 """A camera that was just plugged in sends nothing for two seconds: its first frame is given longer."""
@@ -128,6 +131,10 @@ class CaptureLoop:
         self._before: ThermalFrame | None = None
         self._lost_at_ns: int | None = None
         self._announced_lost = False
+        self._away_told_s = 0.0
+        self._patience_s: float | None = None
+        self._steps_before, self._failures_before = 0, 0
+        """Of the ladder, when the camera was lost."""
         self._policy = RecalibrationPolicy(after_s=settings.recalibrate_after_s)
         self._orders = CalibrationOrders(self._policy)
 
@@ -181,6 +188,7 @@ class CaptureLoop:
                 self._camera = None
             if not self._stop.is_set():
                 self._recover()
+                self._tell_still_lost()
 
     def _recover(self) -> None:
         """Take the next step of the ladder; opening anew follows."""
@@ -256,8 +264,10 @@ class CaptureLoop:
             freeze_s = POWER_UP_FREEZE_S if powering_up and fresh_frames < 2 else MAX_FREEZE_S
             why = None
             if now_ns - last_ns > silence_s * NS_PER_S:
+                self._patience_s = silence_s
                 why = f"{camera.info.location}: no good frame for {silence_s:g} s"
             elif now_ns - last_change_ns > freeze_s * NS_PER_S:
+                self._patience_s = freeze_s
                 why = f"{camera.info.location}: one picture again and again for {freeze_s:g} s"
             if why is not None:
                 self._restart(camera, why)
@@ -319,9 +329,10 @@ class CaptureLoop:
             self._sampler.trouble(SHUTTER)
         else:
             self.frames += 1
+            before_ns = self.last_good_monotonic_ns
             self.last_good_monotonic_ns = frame.captured_monotonic_ns
             self._recent_ns.append(frame.captured_monotonic_ns)
-            self._find(camera, frame)
+            self._find(camera, frame, before_ns)
             self._note_health(frame.captured_monotonic_ns)
         self._sampler.offer(frame)
         self._recalibrate(camera, frame)
@@ -346,18 +357,20 @@ class CaptureLoop:
         elif self.ladder.current is not None and now_ns - self._well_since_ns >= HEALTHY_AFTER_S * NS_PER_S:
             self.ladder.recovered()
 
-    def _find(self, camera: ThermalCamera, frame: ThermalFrame) -> None:
+    def _find(self, camera: ThermalCamera, frame: ThermalFrame, last_good_ns: int | None) -> None:
         if self.frames > 1 and not self._announced_lost:
             return
-        away_s = 0.0
-        if self._lost_at_ns is not None:
-            away_s = (self._clock.monotonic_ns() - self._lost_at_ns) / NS_PER_S
-        self._lost_at_ns, self._announced_lost = None, False
+        away_s, trouble = self._away_s(), self._trouble(last_good_ns)
+        self._lost_at_ns, self._announced_lost, self._patience_s = None, False, None
         self.camera_info = camera.info
         logger.info("camera found: %s at %s", camera.info.serial, camera.info.location)
         self._sampler.camera(
             CameraFound(
-                at_utc_ns=frame.captured_utc_ns, info=camera.info, variant=frame.metadata.variant, away_s=away_s
+                at_utc_ns=frame.captured_utc_ns,
+                info=camera.info,
+                variant=frame.metadata.variant,
+                away_s=away_s,
+                trouble=trouble,
             )
         )
 
@@ -368,4 +381,35 @@ class CaptureLoop:
         logger.error("camera lost: %s", why)
         self._orders.camera_lost(why)
         self._lost_at_ns, self._announced_lost = self._clock.monotonic_ns(), True
-        self._sampler.camera(CameraLost(at_utc_ns=self._clock.utc_ns(), reason=CAMERA_LOST))
+        self._steps_before, self._failures_before = self.ladder.counts.total(), self.ladder.failures.total()
+        self._away_told_s = STILL_LOST_S / 2
+        trouble = self._trouble(self.last_good_monotonic_ns, why)
+        self._sampler.camera(CameraLost(at_utc_ns=self._clock.utc_ns(), reason=CAMERA_LOST, trouble=trouble))
+
+    def _tell_still_lost(self) -> None:
+        away_s = self._away_s()
+        if not self._announced_lost or away_s < 2 * self._away_told_s:
+            return
+        self._away_told_s = away_s
+        self._sampler.camera(
+            CameraAway(
+                at_utc_ns=self._clock.utc_ns(), away_s=away_s, trouble=self._trouble(self.last_good_monotonic_ns)
+            )
+        )
+
+    def _away_s(self) -> float:
+        return 0.0 if self._lost_at_ns is None else (self._clock.monotonic_ns() - self._lost_at_ns) / NS_PER_S
+
+    def _trouble(self, last_ns: int | None, why: str | None = None) -> CameraTrouble:
+        """How it stands, with the time of the last good frame before that."""
+        ladder = self.ladder
+        return CameraTrouble(
+            why=why,
+            frame_age_s=None if last_ns is None else (self._clock.monotonic_ns() - last_ns) / NS_PER_S,
+            patience_s=self._patience_s,
+            step=ladder.current,
+            tries=ladder.counts.total() - self._steps_before,
+            failures=ladder.failures.total() - self._failures_before,
+            good_frames=self.frames,
+            refused=self.rejected.total(),
+        )

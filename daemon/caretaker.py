@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from daemon.ballast import MB, URGENT_SHARE, Ballast
+from daemon.disk_evidence import DiskEvidence
 from daemon.disk_files import (
     Identity,
     RecordingOnDisk,
@@ -24,8 +25,10 @@ from daemon.disk_files import (
     set_aside_files,
 )
 from daemon.events import Event, EventKind, EventState, Severity
+from daemon.evidence import EvidenceFolder
 from daemon.messaging.payloads import event_message
 from daemon.minute_values import MINUTE_S
+from daemon.rule_state import UPDATE_MINUTES
 from daemon.schedule import StratifiedDay
 from daemon.settings import Settings
 from daemon.status import DiskStatus
@@ -66,6 +69,8 @@ START_ROOM_BYTES = 64 * MB
 """Made free before a start when less than a quarter of it is; never more than the minimum that is to be kept free."""
 FILES_A_PASS = 200
 """Given up before the database is told."""
+WORSE_SHARE = 0.5
+"""A disk that is low is told of again when no more than this of what was last told is free."""
 MEASURED_DAYS = 7
 """The growth is measured over the recordings of so many days."""
 
@@ -300,6 +305,8 @@ class Caretaker:
         From `make_room_to_start`, to be noted.
     beat : callable
         Told again and again as long as the thread goes on.
+    evidence : EvidenceFolder, optional
+        Keeps the plots of events.
     """
 
     def __init__(
@@ -315,6 +322,7 @@ class Caretaker:
         first_events: Sequence[Event] = (),
         freed_at_start: Sequence[Sacrifice] = (),
         beat: Callable[[], None] = lambda: None,
+        evidence: EvidenceFolder | None = None,
     ) -> None:
         self.settings = settings
         self._store = store
@@ -327,7 +335,11 @@ class Caretaker:
         """What was set aside since the start began, each with its name."""
         self.status = DiskStatus()
         """The disk, as last looked at; replaced as a whole."""
-        self._low_event = next((each.event_id for each in still_open if each.kind is EventKind.DISK_LOW), None)
+        self._evidence = DiskEvidence(settings.zone, evidence)
+        self._low_event = next((each for each in still_open if each.kind is EventKind.DISK_LOW), None)
+        """What opened it."""
+        self._low_told = 0 if self._low_event is None else _free_bytes_of(self._low_event), clock.monotonic_ns()
+        """Free bytes that were last told while the disk is low, and when."""
         self._untold = _Untold(events=list(first_events))
         self._note(freed_at_start, clock.utc_ns())
         self._pins: Sequence[Pin] = ()
@@ -397,7 +409,8 @@ class Caretaker:
             exhausted = short and not made_room
             usage = shutil.disk_usage(settings.box.data_dir)
         self._ballast.make_if_room(usage.free, usage.total)
-        self._judge(usage.free, limits, exhausted=exhausted)
+        self._evidence.note(self._clock.utc_ns(), usage.free)
+        self._judge(usage.free, limits, found if exhausted else None)
         return found
 
     def _pass(self) -> tuple[DiskSurvey, bool]:
@@ -484,7 +497,21 @@ class Caretaker:
         self._untold.freed += freed_rows(gone, now_ns)
         recordings = [each for each in gone if each.candidate.level is Level.RECORDING]
         if recordings:
-            self._untold.events.append(_freed_event(recordings, now_ns))
+            self._untold.events.append(_freed_event(recordings, now_ns, self._space()))
+
+    def _space(self) -> dict[str, int | None]:
+        """The free space and its limits; nothing where the disk cannot be looked at."""
+        try:
+            usage = shutil.disk_usage(self.settings.box.data_dir)
+        except OSError:
+            return {}
+        limits = limits_of(self.settings, usage.total)
+        return {
+            "free_bytes": usage.free,
+            "min_free_bytes": limits.min_free_bytes,
+            "budget_bytes": limits.budget_bytes,
+            "keep_days": limits.keep_days,
+        }
 
     def _reconcile(self) -> None:
         """Once a start: a recording whose file is gone while its sidecar is there is noted as freed."""
@@ -502,30 +529,62 @@ class Caretaker:
         self._untold.freed += missing
         self._reconciled = True
 
-    def _judge(self, free_bytes: int, limits: Limits, *, exhausted: bool) -> None:
-        """Open or close the condition that the disk is low; between the two limits it stays as it is.
+    def _judge(self, free_bytes: int, limits: Limits, exhausted: DiskSurvey | None) -> None:
+        """Open, update or close the condition that the disk is low; between the two limits it stays as it is.
 
         Parameters
         ----------
         free_bytes, limits
             As they are now.
-        exhausted : bool
-            Room was short, and nothing was found that may give way and makes room.
+        exhausted : DiskSurvey or None
+            What there is, when room was short, and nothing was found that may give way and makes room.
         """
-        now_ns = self._clock.utc_ns()
-        if self._low_event is None and exhausted and free_bytes < limits.min_free_bytes:
-            event = _disk_event(EventKind.DISK_LOW, free_bytes, limits, now_ns)
-            self._low_event = event.event_id
-            self._untold.events.append(event)
+        low = self._low_event
+        if low is None and exhausted is not None and free_bytes < limits.min_free_bytes:
+            self._low_event = self._tell_disk(EventKind.DISK_LOW, EventState.OPENED, free_bytes, limits, exhausted)
             logger.error("only %d MB of disk are free, and nothing more may give way", free_bytes // MB)
             self.status = self.status.model_copy(update={"low": True})
-        elif self._low_event is not None and free_bytes >= limits.min_free_bytes * MARGIN:
-            self._untold.events.append(_disk_event(EventKind.DISK_OK, free_bytes, limits, now_ns, self._low_event))
+        elif low is not None and free_bytes >= limits.min_free_bytes * MARGIN:
+            self._tell_disk(EventKind.DISK_OK, EventState.CLOSED, free_bytes, limits)
             self._low_event = None
             logger.warning("there is room on the disk again: %d MB", free_bytes // MB)
             self.status = self.status.model_copy(update={"low": False})
+        elif low is not None and free_bytes < self._low_told[0] * WORSE_SHARE:
+            told_s = (self._clock.monotonic_ns() - self._low_told[1]) / NS_PER_S
+            if told_s >= UPDATE_MINUTES * 60:
+                self._tell_disk(EventKind.DISK_LOW, EventState.UPDATED, free_bytes, limits, reason="worse")
         if self.status.ballast != self._ballast.in_place:
             self.status = self.status.model_copy(update={"ballast": self._ballast.in_place})
+
+    def _tell_disk(
+        self,
+        kind: EventKind,
+        state: EventState,
+        free_bytes: int,
+        limits: Limits,
+        found: DiskSurvey | None = None,
+        **more: str,
+    ) -> Event:
+        """An event about the free space; its forecast is that of `found`, or of the last look at all files."""
+        status = self.status
+        if found is not None:
+            try:
+                status = self._status_of(found)
+            except (OSError, StoreError) as error:
+                self._complain(f"when the disk will be full cannot be told: {error}")
+        event = self._evidence.event(
+            kind,
+            state,
+            self._clock.utc_ns(),
+            free_bytes=free_bytes,
+            limits=limits,
+            status=status,
+            opened=self._low_event,
+            **more,
+        )
+        self._low_told = free_bytes, self._clock.monotonic_ns()
+        self._untold.events.append(event)
+        return event
 
     def _report_set_aside(self, now_ns: int) -> None:
         present = set_aside_files(self.settings.box.data_dir, database_file(self.settings))
@@ -533,7 +592,7 @@ class Caretaker:
             what, path = present[identity], identity[0]
             self._known_set_aside[identity] = what
             self.set_aside += (f"{what} {path.name}",)
-            self._untold.events.append(set_aside_event(what, now_ns, file=str(path)))
+            self._untold.events.append(set_aside_event(what, now_ns, file=str(path), **_facts_of(path)))
 
     def _try_to_flush(self) -> None:
         try:
@@ -570,37 +629,42 @@ def set_aside_event(what: str, at_utc_ns: int, **data: str | int) -> Event:
         state=EventState.OCCURRED,
         severity=Severity.ALERT,
         at_utc_ns=at_utc_ns,
-        data={"what": what, **data},
+        data={"rule": EventKind.SET_ASIDE.value, "what": what, **data},
     )
+
+
+def _facts_of(path: Path) -> dict[str, int]:
+    """Size of a file, and when it was written last; nothing of one that is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return {}
+    return {"size_bytes": found.st_size, "modified_utc_ns": found.st_mtime_ns}
 
 
 def _what(set_aside: Event) -> str:
     """What an event of the start tells of, in a few words."""
-    return " ".join(str(value) for value in set_aside.data.values())
+    return " ".join(str(value) for name, value in set_aside.data.items() if name != "rule")
 
 
-def _freed_event(gone: Sequence[Sacrifice], at_utc_ns: int) -> Event:
+def _freed_event(gone: Sequence[Sacrifice], at_utc_ns: int, space: Mapping[str, int | None]) -> Event:
     return Event(
         kind=EventKind.RECORDINGS_FREED,
         state=EventState.OCCURRED,
         severity=Severity.NOTICE,
         at_utc_ns=at_utc_ns,
         data={
+            "rule": EventKind.RECORDINGS_FREED.value,
             "recordings": len(gone),
             "size_bytes": sum(each.candidate.size_bytes for each in gone),
             "why": ", ".join(sorted({each.why.value for each in gone})),
             "oldest": gone[0].candidate.path.stem,
             "newest": gone[-1].candidate.path.stem,
+            **space,
         },
     )
 
 
-def _disk_event(kind: EventKind, free_bytes: int, limits: Limits, at_utc_ns: int, opened: str | None = None) -> Event:
-    return Event(
-        kind=kind,
-        state=EventState.OPENED if kind is EventKind.DISK_LOW else EventState.CLOSED,
-        severity=Severity.ALERT if kind is EventKind.DISK_LOW else Severity.NOTICE,
-        at_utc_ns=at_utc_ns,
-        data={"free_bytes": free_bytes, "min_free_bytes": limits.min_free_bytes},
-        opened_event_id=opened,
-    )
+def _free_bytes_of(event: Event) -> int:
+    free_bytes = event.data.get("free_bytes")
+    return free_bytes if isinstance(free_bytes, int) else 0

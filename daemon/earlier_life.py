@@ -120,8 +120,20 @@ def _keep_recording(store: Store, block_key: str, summary: RecordingSummary) -> 
         logger.warning("recording %s is not entered into the database: %s", summary.path, error)
 
 
-def damage_at_start(store: Store, config_problem: str | None, *, now_ns: int) -> list[Event]:
-    """What was found damaged and has no file of its own; files that were set aside the caretaker finds itself."""
+def damage_at_start(store: Store, config_problem: str | None, *, now_ns: int, config_sha256: str) -> list[Event]:
+    """What was found damaged and has no file of its own; files that were set aside the caretaker finds itself.
+
+    Parameters
+    ----------
+    store : Store
+        Its outbox is looked at.
+    config_problem : str or None
+        Why the last good config is in force; None when it is the one that was asked for.
+    now_ns : int
+        UTC.
+    config_sha256 : str
+        Of the config in force.
+    """
     events = []
     messages = store.set_aside_unreadable_messages(at_utc_ns=now_ns)
     if messages:
@@ -134,7 +146,11 @@ def damage_at_start(store: Store, config_problem: str | None, *, now_ns: int) ->
                 state=EventState.OCCURRED,
                 severity=Severity.ALERT,
                 at_utc_ns=now_ns,
-                data={"problem": config_problem},
+                data={
+                    "rule": EventKind.CONFIG_DAMAGED.value,
+                    "problem": config_problem,
+                    "config_sha256": config_sha256,
+                },
             )
         )
     return events

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+Scalar = str | int | float | bool | None
+
 IDENTITY_CORRECTION = "identity_correction"
 """In the data of an event: number of the correction after which what it rests on is not what it was."""
 
@@ -55,6 +57,23 @@ class EventKind(StrEnum):
     """People work at the cage: no rule is judged meanwhile."""
 
 
+JUDGED_ON_FRAMES = (EventKind.ANIMAL_TOO_HOT, EventKind.ANIMAL_TOO_COLD, EventKind.ANIMAL_NOT_SEEN)
+"""Kinds that are judged on each frame; their rules have the same names."""
+
+OF_THE_DEVICE = (
+    EventKind.CAMERA_LOST,
+    EventKind.CAMERA_FOUND,
+    EventKind.CLOCK_STEPPED,
+    EventKind.DISK_LOW,
+    EventKind.DISK_OK,
+    EventKind.RECORDINGS_FREED,
+    EventKind.SET_ASIDE,
+    EventKind.VISION_DEGRADED,
+    EventKind.CONFIG_DAMAGED,
+)
+"""Kinds that the service says of itself; so that all evidence has one form, their rules have the same names, too."""
+
+
 class Severity(StrEnum):
     """How soon somebody should look."""
 
@@ -84,7 +103,7 @@ class Event:
     severity: Severity
     at_utc_ns: int
     animal: int | None = None
-    data: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    data: Mapping[str, Scalar] = field(default_factory=dict)
     """The evidence: numbers with their units in the names."""
     event_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Unique for ever: a consumer that sees it twice has seen one event."""
@@ -105,6 +124,46 @@ class NumberedEvent:
     """Rises by one from event to event, over restarts too: a jump is an event that was not heard."""
     boot_id: str
     """The boot of the machine that it happened in."""
+
+
+def evidence(
+    kind: EventKind,
+    *,
+    measure: str,
+    comparison: str,
+    value: float | None,
+    threshold: float | None,
+    coverage: float | None = None,
+    **more: Scalar,
+) -> dict[str, Scalar]:
+    """What an event that the service says of itself rests on, in the words that events of rules have.
+
+    Parameters
+    ----------
+    kind : EventKind
+        Its rule has the same name.
+    measure, comparison, value, threshold
+        What is compared, which side of the threshold is wrong, and how it stands.
+    coverage : float, optional
+        How much was seen of what it rests on, 0 to 1; None where nothing was to be seen.
+    **more
+        Numbers with their units in the names.
+    """
+    return {
+        "rule": kind.value,
+        "measure": measure,
+        "comparison": comparison,
+        "value": value,
+        "threshold": threshold,
+        "coverage": coverage,
+        **more,
+    }
+
+
+def since_of(event: Event) -> int:
+    """Since when it has been wrong, UTC ns; what does not say so began when it was opened."""
+    since = event.data.get("since_utc_ns")
+    return since if isinstance(since, int) else event.at_utc_ns
 
 
 def correction_of(event: Event) -> int | None:

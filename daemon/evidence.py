@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ FOLDER = "evidence"
 """Below the data directory."""
 
 MOST_FRAMES = 3
+PICTURES = ("plot", *(f"frame_{number}" for number in range(1, MOST_FRAMES + 1)))
+"""Names of the files, without their ending."""
 RECENT_MINUTES, OLDER_MINUTES, KEPT_MINUTES = 10, 10, 60
 """One a minute of the latest ten, one in ten of those before. All would fill 11 MB over an hour, like a leak."""
 
@@ -59,7 +62,7 @@ def _minute(utc_ns: int) -> int:
 
 
 class EvidenceFolder:
-    """Writes what belongs to an event, and removes the oldest when there is too much.
+    """Writes what belongs to an event, and removes the oldest when there is too much; from any thread.
 
     Parameters
     ----------
@@ -72,6 +75,7 @@ class EvidenceFolder:
     def __init__(self, data_dir: Path, most_bytes: int) -> None:
         self._data_dir = data_dir
         self._most_bytes = most_bytes
+        self._lock = threading.Lock()
 
     def attach(self, event: Event, *, plot: bytes | None, frames: list[tuple[int, bytes]]) -> Event:
         """The event with the paths of its files, relative to the data directory; why there are none, if there are none.
@@ -85,7 +89,8 @@ class EvidenceFolder:
         day = datetime.fromtimestamp(event.at_utc_ns / NS_PER_S, UTC).date().isoformat()
         folder = Path(FOLDER) / day / event.event_id
         try:
-            self._write(folder, files)
+            with self._lock:
+                self._write(folder, files)
         except OSError as error:
             logger.error("event %s %s has no evidence on disk: %s", event.kind, event.event_id, error)
             return replace(event, data=dict(event.data) | {"evidence_error": error.strerror or str(error)})

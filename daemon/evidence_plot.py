@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.minute_rules import PlotData
-from daemon.minute_series import DAY_MINUTES
+from daemon.plot_data import PlotData
 
 WIDTH_PX, HEIGHT_PX = 640, 360
 
@@ -25,15 +24,16 @@ _BAND, _LINE, _LIMIT, _WRONG, _WORK, _SEEN = (
 """BGR."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SMALL = 0.4
-_HOUR_STEPS = (1, 2, 3, 6, 12)
-_MOST_HOURS_SHOWN = 9
+_CLOCK_STEPS_S = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
+_MOST_TIMES_SHOWN = 9
+_DAY_S = 86_400
 
 
 class _Axes:
-    """From minutes and values to pixels."""
+    """From steps and values to pixels."""
 
     def __init__(self, data: PlotData) -> None:
-        self.first, self.last = int(data.minutes[0]), int(data.minutes[-1])
+        self.first, self.last = int(data.steps[0]), int(data.steps[-1])
         shown = np.concatenate([data.values, data.thresholds, data.low, data.high])
         shown = shown[np.isfinite(shown)]
         low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
@@ -41,9 +41,9 @@ class _Axes:
         self.low, self.high = low - margin, high + margin
         self.bottom = HEIGHT_PX - _BOTTOM
 
-    def x(self, minute: float) -> int:
-        """Column of a minute."""
-        share = (minute - self.first) / max(self.last - self.first, 1)
+    def x(self, step: float) -> int:
+        """Column of a step."""
+        share = (step - self.first) / max(self.last - self.first, 1)
         return round(_LEFT + share * (WIDTH_PX - _LEFT - _RIGHT))
 
     def y(self, value: float) -> int:
@@ -111,12 +111,13 @@ def _grid(picture: NDArray[np.uint8], axes: _Axes, data: PlotData) -> None:
         row = axes.y(number * step)
         cv2.line(picture, (_LEFT, row), (WIDTH_PX - _RIGHT, row), _GRID, 1)
         _text(picture, f"{number * step:.4g}", (6, row + 4), _SMALL)
-    hours = len(data.minutes) / 60
-    every = next((each for each in _HOUR_STEPS if hours / each <= _MOST_HOURS_SHOWN), _HOUR_STEPS[-1]) * 60
-    for place in np.flatnonzero(data.local_minutes % every == 0):
-        column, clock = axes.x(int(data.minutes[place])), int(data.local_minutes[place]) % DAY_MINUTES
+    shown_s = len(data.steps) * data.step_s
+    every_s = next((each for each in _CLOCK_STEPS_S if shown_s / each <= _MOST_TIMES_SHOWN), _CLOCK_STEPS_S[-1])
+    for place in np.flatnonzero(np.diff(data.local_s // every_s, prepend=(data.local_s[0] - 1) // every_s)):
+        column, clock_s = axes.x(int(data.steps[place])), int(data.local_s[place]) // every_s * every_s % _DAY_S
         cv2.line(picture, (column, _TOP), (column, axes.bottom), _GRID, 1)
-        _text(picture, f"{clock // 60:02d}:{clock % 60:02d}", (column - 16, axes.bottom + 15), _SMALL)
+        text = f"{clock_s // 3600:02d}:{clock_s // 60 % 60:02d}"
+        _text(picture, text, (column - 16, axes.bottom + 15), _SMALL)
     cv2.rectangle(picture, (_LEFT, _TOP), (WIDTH_PX - _RIGHT, axes.bottom), _INK, 1)
 
 
@@ -124,7 +125,7 @@ def _coverage(picture: NDArray[np.uint8], axes: _Axes, data: PlotData) -> None:
     bottom = HEIGHT_PX - 12
     cv2.rectangle(picture, (_LEFT, bottom - _COVERAGE_PX), (WIDTH_PX - _RIGHT, bottom), _GRID, cv2.FILLED)
     for column in range(_LEFT, WIDTH_PX - _RIGHT):
-        place = round((column - _LEFT) / (WIDTH_PX - _LEFT - _RIGHT) * (len(data.minutes) - 1))
+        place = round((column - _LEFT) / (WIDTH_PX - _LEFT - _RIGHT) * (len(data.steps) - 1))
         height = round(_COVERAGE_PX * min(float(data.coverage[place]), 1.0))
         if height:
             cv2.line(picture, (column, bottom), (column, bottom - height + 1), _SEEN, 1)

@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.events import Event, EventState, Severity
+from daemon.events import JUDGED_ON_FRAMES, OF_THE_DEVICE, Event, EventState, Scalar, Severity
 from daemon.maintenance import Maintenance, in_minute, overlapping
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS, Band, LocalTime, MinuteSeries, band_of, running_means
 from daemon.minute_value import MinuteValue, Scope
+from daemon.plot_data import PlotData
 from daemon.rule import Condition, Rule
 from daemon.rule_settings import RulesSettings
-from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, QUIET_OVER, Look, RuleState, Scalar, Verdict
+from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, QUIET_OVER, Look, RuleState, Verdict
 from daemon.settings import ScheduleSettings
 
 RAW_MINUTES = 1440
@@ -166,6 +167,8 @@ class MinuteRules:
         by_key = {(each.rule.name, each.animal): each for each in self._subjects}
         opened: dict[str, Event] = {}
         for event in events:
+            if event.kind in (*JUDGED_ON_FRAMES, *OF_THE_DEVICE):
+                continue  # of no rule of minutes
             name = event.data.get("rule")
             owner = by_key.get((name, event.animal)) if isinstance(name, str) else None
             about = event.opened_event_id
@@ -300,7 +303,7 @@ class MinuteRules:
             if subject.state.open_event_id == event_id:
                 subject.state.acknowledge()
 
-    def plot_data(self, rule: str, animal: int | None, minutes: int) -> "PlotData | None":
+    def plot_data(self, rule: str, animal: int | None, minutes: int) -> PlotData | None:
         """What the newest minutes of a rule look like; None for one that is not watched here."""
         for subject in self._subjects:
             if subject.rule.name == rule and subject.animal == animal and self._last is not None:
@@ -488,7 +491,7 @@ class MinuteRules:
         now = self._local(minute) % DAY_MINUTES
         return start <= now < stop if start < stop else now >= start or now < stop
 
-    def _plot_data(self, subject: _Subject, last: int, minutes: int) -> "PlotData":
+    def _plot_data(self, subject: _Subject, last: int, minutes: int) -> PlotData:
         condition = subject.rule.conditions[0]
         shown = np.arange(last - minutes + 1, last + 1)
         values, coverage = self._means[condition.measure, subject.animal, condition.over_minutes].at(shown)
@@ -507,7 +510,8 @@ class MinuteRules:
         return PlotData(
             title=f"{subject.rule.name}" + ("" if subject.animal is None else f", animal {subject.animal}"),
             measure=condition.measure,
-            minutes=shown,
+            steps=shown,
+            step_s=60,
             values=values,
             coverage=coverage,
             low=low,
@@ -515,31 +519,8 @@ class MinuteRules:
             thresholds=thresholds,
             at_work=overlapping(self._maintenance, shown),
             since=since,
-            local_minutes=np.array([self._local(int(minute)) for minute in shown]),
+            local_s=np.array([self._local(int(minute)) * 60 for minute in shown]),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PlotData:
-    """What an evidence plot shows; arrays are (n,), one for each minute."""
-
-    title: str
-    measure: str
-    minutes: NDArray[np.int64]
-    """Counted from the Unix epoch."""
-    values: NDArray[np.float64]
-    """NaN where there is none."""
-    coverage: NDArray[np.float64]
-    low: NDArray[np.float64]
-    """Lower edge of what is usual; NaN where there is no baseline."""
-    high: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
-    at_work: NDArray[np.bool_]
-    """Minutes of maintenance."""
-    since: int | None
-    """The minute from which on it was wrong."""
-    local_minutes: NDArray[np.int64]
-    """The same minutes by the local clock."""
 
 
 def _dense(

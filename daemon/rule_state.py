@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from daemon.events import Event, EventState, Severity
+from daemon.events import Event, EventState, Scalar, Severity
 from daemon.minute_series import MINUTE_NS
 from daemon.rule import Rule
-
-Scalar = str | int | float | bool | None
 
 LEAST_GAP_MINUTES = 5
 """A duration goes on over so many minutes that cannot be told, or a quarter of it where that is longer."""

@@ -63,11 +63,43 @@ class BlockPassed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CameraTrouble:
+    """What is known of a camera that gives no good frames."""
+
+    why: str | None = None
+    """In a sentence."""
+    frame_age_s: float | None = None
+    """Age of the last good, changing frame; None before the first."""
+    patience_s: float | None = None
+    """How old it may become."""
+    step: str | None = None
+    """What was tried last to get it back; None before the first attempt, and while it is well."""
+    tries: int = 0
+    """How often something was tried since it was lost."""
+    failures: int = 0
+    """How often what was to be tried could not be done."""
+    good_frames: int = 0
+    """Since the start."""
+    refused: int = 0
+    """Transfers that were no good frames, since the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CameraLost:
     """No good, changing frame any more."""
 
     at_utc_ns: int
     reason: str
+    trouble: CameraTrouble = CameraTrouble()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraAway:
+    """It is still lost, for twice as long as was last told."""
+
+    at_utc_ns: int
+    away_s: float
+    trouble: CameraTrouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +111,11 @@ class CameraFound:
     variant: str
     away_s: float
     """How long there was none; 0 at the first start."""
+    trouble: CameraTrouble = CameraTrouble()
+    """As it was until it came back."""
 
 
-Item = Sample | MissingSamples | BlockStarted | BlockEnded | BlockPassed | CameraLost | CameraFound
+Item = Sample | MissingSamples | BlockStarted | BlockEnded | BlockPassed | CameraLost | CameraAway | CameraFound
 
 
 def may_be_lost(item: Item) -> bool:
@@ -206,8 +240,8 @@ class Sampler:
         with self._lock:
             self._send(BlockPassed(block=block, at_utc_ns=at_utc_ns, reason=reason))
 
-    def camera(self, item: CameraLost | CameraFound) -> None:
-        """Pass on that the camera went or came, in its place among the samples."""
+    def camera(self, item: CameraLost | CameraAway | CameraFound) -> None:
+        """Pass on that the camera went, stays away or came, in its place among the samples."""
         with self._lock:
             self._condition = item.reason if isinstance(item, CameraLost) else self._condition
             self._send(item)

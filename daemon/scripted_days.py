@@ -178,7 +178,9 @@ class ScriptedSimulation:
                 self._note_truth(moment, utc_ns, result)
                 keeper.observations.append(observation)
                 events = self._collected(collector.add(observation), watching, keeper, utc_ns, result)
-                events += rules.update(there(observation, moment))
+                shown = there(observation, moment)
+                watching.note(shown)
+                events += rules.update(shown)
                 events = [watching.with_evidence(event) for event in events]
                 keeper.events += events
                 result.events += events

@@ -122,6 +122,11 @@ class MeasureSettings(_Section):
     min_area_px: int = Field(150, ge=10)
     """Smaller warm areas are no animals."""
 
+    @property
+    def outside_interval_s(self) -> float:
+        """Time between two frames outside blocks; 0 where there are none."""
+        return 1 / self.outside_rate_hz if self.outside_rate_hz else 0.0
+
 
 class VisionSettings(_Section):
     """The networks that find the animals; without them they are found by their warmth alone."""

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.evidence_plot import plot
-from daemon.minute_rules import PlotData
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
 from daemon.moments import local_text
 from daemon.overlay import to_png
+from daemon.plot_data import PlotData
 from daemon.scripted_days import ScriptedResult
 from daemon.settings import Settings
 from daemon.store.repository import Store
@@ -149,7 +149,8 @@ def draw_plots(output: Path, series: Series, incident: Incident, settings: Setti
         data = PlotData(
             title=f"{incident.kind.value} of animal {animal}",
             measure=name if file != "proxy" else f"{name} (blue), core (red)",
-            minutes=minutes,
+            steps=minutes,
+            step_s=60,
             values=measured[here],
             coverage=series.coverage(animal, PROXY if file == "proxy" else BODY_MINUS_TAIL)[here],
             low=none,
@@ -157,7 +158,7 @@ def draw_plots(output: Path, series: Series, incident: Incident, settings: Setti
             thresholds=true[here],
             at_work=at_ill,
             since=None,
-            local_minutes=minutes + round(offset.total_seconds() / 60),
+            local_s=minutes * 60 + round(offset.total_seconds()),
         )
         path = output / f"{file}.png"
         path.write_bytes(to_png(plot(data)))

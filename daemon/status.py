@@ -220,6 +220,8 @@ class OpenEventStatus(_Part):
     acknowledged_by: str | None
     evidence: str | None
     """Id of the event that has the newest plot and frames: `/api/evidence/ID/plot`."""
+    pictures: tuple[str, ...] = ()
+    """Names of these: `plot`, and up to three of `frame_1`."""
     correction: int | None = None
     """Number of the correction of identities after which what it rests on is not what it was."""
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from daemon.capture import CaptureLoop
 from daemon.caretaker import Caretaker
-from daemon.events import EventKind, Severity, correction_of
+from daemon.events import Event, EventKind, Severity, correction_of
+from daemon.evidence import PICTURES
 from daemon.handoff import HandOff
 from daemon.live import LiveView
 from daemon.messaging.commands import CommandCounts
@@ -275,7 +276,7 @@ def name_of(found: OpenEvent) -> str:
 
 def _open_event(found: OpenEvent) -> OpenEventStatus:
     rule = found.opened.data.get("rule")
-    pictured = found.newest if "plot" in found.newest.data or "frame_1" in found.newest.data else found.opened
+    pictured = found.newest if _pictures(found.newest) else found.opened
     return OpenEventStatus(
         event_id=found.opened.event_id,
         kind=found.opened.kind.value,
@@ -285,8 +286,13 @@ def _open_event(found: OpenEvent) -> OpenEventStatus:
         opened_utc_ns=found.opened.at_utc_ns,
         acknowledged_by=found.acknowledged_by,
         correction=correction_of(found.opened),
-        evidence=pictured.event_id if "plot" in pictured.data or "frame_1" in pictured.data else None,
+        evidence=pictured.event_id if _pictures(pictured) else None,
+        pictures=_pictures(pictured),
     )
+
+
+def _pictures(event: Event) -> tuple[str, ...]:
+    return tuple(name for name in PICTURES if name in event.data)
 
 
 def animal_statuses(observation: FrameObservation, now_monotonic_ns: int) -> tuple[AnimalStatus, ...]:

@@ -1,8 +1,8 @@
 """When the networks give way, and when they are back, as events."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from daemon.events import Event, EventKind, EventState, Severity
+from daemon.events import Event, EventKind, EventState, Scalar, Severity, evidence, since_of
 from daemon.vision.resilient import Mode, VisionState
 
 _SEVERITIES = {Mode.NETWORKS: Severity.NOTICE, Mode.THINNED: Severity.NOTICE, Mode.CLASSICAL: Severity.ALERT}
@@ -17,19 +17,25 @@ class VisionEvents:
     ----------
     state : callable
         How they are found at present.
+    numbers : callable
+        More that the evidence is to say.
     """
 
-    def __init__(self, state: Callable[[], VisionState]) -> None:
+    def __init__(
+        self, state: Callable[[], VisionState], numbers: Callable[[], Mapping[str, Scalar]] = lambda: {}
+    ) -> None:
         self._state = state
+        self._numbers = numbers
         self._open: str | None = None
         """Event that opened the condition."""
+        self._since_utc_ns = 0
         self._told: VisionState | None = None
 
     def restore(self, open_events: Iterable[Event]) -> None:
         """Go on from a condition that was open when the service stopped."""
         for event in open_events:
             if event.kind is EventKind.VISION_DEGRADED:
-                self._open = event.event_id
+                self._open, self._since_utc_ns = event.event_id, since_of(event)
 
     def update(self, at_utc_ns: int) -> list[Event]:
         """What has changed since the last call; `at_utc_ns` is the time of the first frame that it concerns."""
@@ -46,6 +52,7 @@ class VisionEvents:
             events.append(self._event(EventState.CLOSED, state, at_utc_ns))
             self._open = None
         if state.degraded:
+            self._since_utc_ns = at_utc_ns
             opened = self._event(EventState.OPENED, state, at_utc_ns)
             self._open = opened.event_id
             events.append(opened)
@@ -57,6 +64,26 @@ class VisionEvents:
             state=what,
             severity=_SEVERITIES[state.mode],
             at_utc_ns=at_utc_ns,
-            data={"mode": state.mode.value, "one_frame_of": state.every, "reason": state.reason},
+            data={
+                **evidence(
+                    EventKind.VISION_DEGRADED,
+                    measure="networks_share",
+                    comparison="below",
+                    value=_networks_share(state),
+                    threshold=1.0,
+                    since_utc_ns=self._since_utc_ns,
+                    mode=state.mode.value,
+                    one_frame_of=state.every,
+                    reason=state.reason,
+                ),
+                **self._numbers(),
+            },
             opened_event_id=None if what is EventState.OPENED else self._open,
         )
+
+
+def _networks_share(state: VisionState) -> float:
+    """Of the frames, those that all networks of the config measure."""
+    if state.mode is Mode.THINNED:
+        return round(1 / state.every, 3)
+    return 0.0 if state.degraded or state.mode is Mode.CLASSICAL else 1.0

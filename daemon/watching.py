@@ -2,29 +2,41 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from daemon.events import IDENTITY_CORRECTION, Event, EventKind, EventState
+from daemon.events import IDENTITY_CORRECTION, JUDGED_ON_FRAMES, OF_THE_DEVICE, Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import plot
+from daemon.frame_series import FrameSeries
 from daemon.maintenance import LOOK_BACK_NS, SCHEDULE, Maintenance, begun, ended, in_words, planned_at
 from daemon.minute_rules import MOST_LIVE_MINUTES, MOST_MISSING_MINUTES, RAW_MINUTES, MinuteRules, RuleStanding
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
+from daemon.observation import FrameObservation
 from daemon.overlay import draw, to_png
 from daemon.pipeline import Measured
+from daemon.plot_data import PlotData
 from daemon.rule import Rule
 from daemon.rule_state import JOINED, QUIET_OVER
+from daemon.rules import NOT_A_TEMPERATURE
 from daemon.settings import Settings
 from daemon.store.repository import Store
+from drivers.clock import NS_PER_S
 from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 
 logger = logging.getLogger(__name__)
 
 _PICTURED_UPDATES = ("worse", "escalated", JOINED, QUIET_OVER)
+_WITH_THE_NEWEST = (*JUDGED_ON_FRAMES, EventKind.CAMERA_LOST)
+"""Kinds whose last picture is the very last frame that came, not that of the minute."""
+_WITHOUT_PICTURES = (EventKind.MAINTENANCE,)
 _LEAST_PLOT_MINUTES = 360
 _BEFORE_MINUTES = 240
 """A plot begins so long before it was wrong."""
+
+LOOKED_BACK_S = 1800
+"""So much of what frames showed is read at a start."""
 
 _EVENTS_LOOKED_BACK_NS = 3 * 86_400 * 1_000_000_000
 """Events since then say what cools down, and what quiet hours hold back."""
@@ -66,7 +78,10 @@ class Watching:
         self._plan = settings.maintenance
         self._zone = settings.zone
         self._album = FrameAlbum()
-        self._folder = EvidenceFolder(settings.box.data_dir, settings.rules.evidence_mb * 1_000_000)
+        self._series = FrameSeries(settings.zone, interval_s=settings.measure.outside_interval_s)
+        self._newest: tuple[ThermalFrame, Measured] | None = None
+        self.folder = EvidenceFolder(settings.box.data_dir, settings.rules.evidence_mb * 1_000_000)
+        """Where evidence goes; may be used from any thread."""
         self._stretches: list[Maintenance] = []
         self._on: tuple[Maintenance, ...] = ()
 
@@ -103,6 +118,14 @@ class Watching:
         self._on = tuple(each for each in self._stretches if each.event_id not in closed)
         past = store.minute_values(since_utc_ns=since_utc_ns, until_utc_ns=now_utc_ns, measures=self.rules.measures)
         self.rules.load(past)
+        self._series.restore(
+            store.frame_steps(
+                since_utc_ns=now_utc_ns - LOOKED_BACK_S * NS_PER_S,
+                until_utc_ns=now_utc_ns,
+                step_ns=self._series.step_s * NS_PER_S,
+                without_flags=NOT_A_TEMPERATURE,
+            )
+        )
         return self.rules.orphans(now_utc_ns)
 
     def begin_anew(self, store: Store, now_utc_ns: int) -> list[Event]:
@@ -126,12 +149,19 @@ class Watching:
         return any(each.is_on(utc_ns) for each in self._on)
 
     def see(self, frame: ThermalFrame, measured: Measured) -> None:
-        """Keep a picture a minute, for the evidence."""
-        utc_ns = frame.captured_utc_ns
-        if self._album.wants(utc_ns):
-            banner = in_words(self._on, self._zone)
-            picture = draw(frame.celsius, measured.segmentation, measured.observation, scale=2, banner=banner)
-            self._album.add(utc_ns, to_png(picture))
+        """Keep a picture a minute, and what the frame says, for the evidence."""
+        self.note(measured.observation)
+        self._newest = frame, measured
+        if self._album.wants(frame.captured_utc_ns):
+            self._album.add(frame.captured_utc_ns, self._picture(frame, measured))
+
+    def note(self, observation: FrameObservation) -> None:
+        """Keep what a frame says, for the evidence; `see` does it, too."""
+        self._series.add(observation)
+
+    def _picture(self, frame: ThermalFrame, measured: Measured) -> bytes:
+        banner = in_words(self._on, self._zone)
+        return to_png(draw(frame.celsius, measured.segmentation, measured.observation, scale=2, banner=banner))
 
     def minutes_over(self, values: Sequence[MinuteValue]) -> list[Event]:
         """Judge minutes that are over."""
@@ -143,23 +173,44 @@ class Watching:
 
     def with_evidence(self, event: Event) -> Event:
         """The same with its pictures on the disk and their paths in its data."""
-        updated = event.state is EventState.UPDATED and event.data.get("reason") in _PICTURED_UPDATES
+        by_reason = event.kind is not EventKind.VISION_DEGRADED  # whose reason is a sentence
+        pictured = not by_reason or event.data.get("reason") in _PICTURED_UPDATES
+        updated = event.state is EventState.UPDATED and pictured
         opened = event.state is EventState.OPENED
-        if not (opened or updated or event.state is EventState.CLOSED) or event.kind is EventKind.MAINTENANCE:
+        if not (opened or updated or event.state is EventState.CLOSED) or event.kind in _WITHOUT_PICTURES:
             return event
         since = event.data.get("since_utc_ns")
         since_utc_ns = since if isinstance(since, int) else event.at_utc_ns - 10 * MINUTE_NS
-        frames = self._album.choose(since_utc_ns, event.at_utc_ns) if opened or updated else []
-        return self._folder.attach(event, plot=self._plot(event), frames=frames)
+        frames = self._frames(event, since_utc_ns) if opened or updated else []
+        shown = self._shown(event, since_utc_ns)
+        if shown is not None and event.kind in OF_THE_DEVICE:
+            event = replace(event, data={**event.data, "coverage": round(float(shown.coverage.mean()), 3)})
+        return self.folder.attach(event, plot=None if shown is None else to_png(plot(shown)), frames=frames)
 
-    def _plot(self, event: Event) -> bytes | None:
-        name = event.data.get("rule")
-        if not isinstance(name, str):
-            return None
-        lasted = event.data.get("lasted_minutes", event.data.get("held_minutes", 0))
-        wanted = _BEFORE_MINUTES + (int(lasted) if isinstance(lasted, (int, float)) else 0)
-        data = self.rules.plot_data(name, event.animal, min(max(wanted, _LEAST_PLOT_MINUTES), RAW_MINUTES))
-        return None if data is None else to_png(plot(data))
+    def _frames(self, event: Event, since_utc_ns: int) -> list[tuple[int, bytes]]:
+        frames = self._album.choose(since_utc_ns, event.at_utc_ns)
+        if event.kind not in _WITH_THE_NEWEST or self._newest is None:
+            return frames
+        frame, measured = self._newest
+        before = [each for each in frames if each[0] < frame.captured_utc_ns]
+        return [*before[-2:], (frame.captured_utc_ns, self._picture(frame, measured))]
+
+    def _shown(self, event: Event, since_utc_ns: int) -> PlotData | None:
+        """What the plot of an event shows."""
+        name, limit = event.data.get("rule"), event.data.get("threshold_celsius")
+        data = self._series.plot_data(
+            event.kind,
+            event.animal,
+            since_utc_ns=since_utc_ns,
+            until_utc_ns=event.at_utc_ns,
+            threshold=limit if isinstance(limit, (int, float)) else None,
+            maintenance=self._stretches,
+        )
+        if data is None and isinstance(name, str):
+            lasted = event.data.get("lasted_minutes", event.data.get("held_minutes", 0))
+            wanted = _BEFORE_MINUTES + (int(lasted) if isinstance(lasted, (int, float)) else 0)
+            data = self.rules.plot_data(name, event.animal, min(max(wanted, _LEAST_PLOT_MINUTES), RAW_MINUTES))
+        return data
 
     def begin(self, stretch: Maintenance) -> None:
         """Maintenance goes on from now."""

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from daemon.events import Event, EventKind, EventState, Severity
+from daemon.camera_events import CameraEvents
+from daemon.events import Event, EventKind, EventState, Severity, evidence
 from daemon.handoff import HandOff
 from daemon.identity_correction import CorrectionsInForce
 from daemon.maintenance import Maintenance
@@ -23,6 +24,7 @@ from daemon.sampling import (
     BlockEnded,
     BlockPassed,
     BlockStarted,
+    CameraAway,
     CameraFound,
     CameraLost,
     Item,
@@ -176,8 +178,9 @@ class Worker:
         self._commit_due_ns: int | None = None
         self._retry_at_ns: int | None = None
         self._camera_id: int | None = None
-        self._camera_lost_event: str | None = None
-        self._clock_offset_ns: int | None = None
+        self._camera = CameraEvents()
+        self._last_frame: tuple[int, int] | None = None
+        """When it was captured: wall time and monotonic time, ns."""
         self._known_failures: set[type[Exception]] = set()
         self.measured_frames = 0
         """Samples that are done with, measured or not."""
@@ -200,9 +203,7 @@ class Worker:
 
     def restore(self, open_events: Sequence[Event]) -> None:
         """Go on from conditions that were open when the service stopped; those that nobody watches any more end."""
-        for event in open_events:
-            if event.kind is EventKind.CAMERA_LOST:
-                self._camera_lost_event = event.event_id
+        self._camera.restore(open_events)
         if self._vision is not None:
             self._vision.restore(open_events)
         for event in self.rules.orphans(self._clock.utc_ns()):
@@ -326,6 +327,9 @@ class Worker:
                 self._pass_block(item)
             case CameraLost():
                 self._lose_camera(item)
+            case CameraAway():
+                if event := self._camera.away(item):
+                    self._tell_with_evidence(event)
             case CameraFound():
                 self._find_camera(item)
 
@@ -333,18 +337,18 @@ class Worker:
         self._mark_clock_step(sample.frame)
         measured = self._measured(sample)
         self.measured_frames += 1
-        if self._vision is not None:
-            for event in self._vision.update(sample.frame.captured_utc_ns):
-                self._tell(event)
+        vision_events = [] if self._vision is None else self._vision.update(sample.frame.captured_utc_ns)
         self._batch().observations.append(measured.observation)
         self.waiting += 1
         if self.minutes is not None:
             self._keep(self.minutes.add(measured.observation))
         if self.watching is not None:
             self.watching.see(sample.frame, measured)
+        for event in vision_events:
+            self._tell_with_evidence(event)
         if self.watching is None or not self.watching.is_maintenance(sample.frame.captured_utc_ns):
             for event in self.rules.update(measured.observation):
-                self._tell(event if self.watching is None else self.watching.with_evidence(event))
+                self._tell_with_evidence(event)
         if self.waiting > MAX_WAITING_OBSERVATIONS:
             next(write for write in self._writes if isinstance(write, _Batch) and write.observations).give_up_oldest()
             self._count_lost()
@@ -352,21 +356,33 @@ class Worker:
 
     def _mark_clock_step(self, frame: ThermalFrame) -> None:
         """Tell of it before the first frame with the new time, so that no stored time decreases without a mark."""
-        offset_ns, before_ns = frame.captured_utc_ns - frame.captured_monotonic_ns, self._clock_offset_ns
-        self._clock_offset_ns = offset_ns
-        if before_ns is None or abs(offset_ns - before_ns) < CLOCK_STEP_NS:
+        now, before = (frame.captured_utc_ns, frame.captured_monotonic_ns), self._last_frame
+        self._last_frame = now
+        if before is None:
             return
+        apart_ns = now[1] - before[1]
+        step_ns = now[0] - before[0] - apart_ns
+        if abs(step_ns) < CLOCK_STEP_NS:
+            return
+        step_s = round(step_ns / NS_PER_S, 3)
         self._tell(
             Event(
                 kind=EventKind.CLOCK_STEPPED,
                 state=EventState.OCCURRED,
                 severity=Severity.NOTICE,
                 at_utc_ns=frame.captured_utc_ns,
-                data={
-                    "step_s": round((offset_ns - before_ns) / NS_PER_S, 3),
-                    "first_utc_ns": frame.captured_utc_ns,
-                    "first_monotonic_ns": frame.captured_monotonic_ns,
-                },
+                data=evidence(
+                    EventKind.CLOCK_STEPPED,
+                    measure="step_s",
+                    comparison="either",
+                    value=step_s,
+                    threshold=CLOCK_STEP_NS / NS_PER_S,
+                    step_s=step_s,
+                    first_utc_ns=now[0],
+                    first_monotonic_ns=now[1],
+                    last_utc_ns=before[0],
+                    apart_s=round(apart_ns / NS_PER_S, 3),
+                ),
             )
         )
 
@@ -453,20 +469,10 @@ class Worker:
     def _lose_camera(self, item: CameraLost) -> None:
         run_id = self.run_id
         self._later(lambda: self._store.open_gap(run_id=run_id, start_utc_ns=item.at_utc_ns, reason=item.reason))
-        if self._camera_lost_event is not None:  # since before a restart: it is one loss, told once
-            return
-        event = Event(
-            kind=EventKind.CAMERA_LOST,
-            state=EventState.OPENED,
-            severity=Severity.ALERT,
-            at_utc_ns=item.at_utc_ns,
-            data={"reason": item.reason},
-        )
-        self._camera_lost_event = event.event_id
-        self._tell(event)
+        if event := self._camera.lost(item):
+            self._tell_with_evidence(event)
 
     def _find_camera(self, item: CameraFound) -> None:
-        lost, self._camera_lost_event = self._camera_lost_event, None
         run_id = self.run_id
 
         def register() -> None:
@@ -474,22 +480,10 @@ class Worker:
             self._store.close_gaps(run_id=run_id, end_utc_ns=item.at_utc_ns)
 
         self._later(register)
-        self._tell(
-            Event(
-                kind=EventKind.CAMERA_FOUND,
-                state=EventState.CLOSED if lost else EventState.OCCURRED,
-                severity=Severity.NOTICE,
-                at_utc_ns=item.at_utc_ns,
-                data={
-                    "product": item.info.product,
-                    "serial": item.info.serial,
-                    "location": item.info.location,
-                    "variant": item.variant,
-                    "away_s": round(item.away_s, 3),
-                },
-                opened_event_id=lost,
-            )
-        )
+        self._tell_with_evidence(self._camera.found(item))
+
+    def _tell_with_evidence(self, event: Event) -> None:
+        self._tell(event if self.watching is None else self.watching.with_evidence(event))
 
     def _tell(self, event: Event) -> None:
         logger.info("event %s %s %s", event.kind, event.state, event.data_json())

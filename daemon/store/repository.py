@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from daemon.events import Event, NumberedEvent
+from daemon.frame_step import FrameStep
 from daemon.maintenance import Maintenance
 from daemon.messaging.outbox import OutboxMessage, QueuedMessage
 from daemon.minute_value import MinuteValue
@@ -38,6 +39,7 @@ from daemon.store.events import (
     open_events,
     recent_events,
 )
+from daemon.store.frame_steps import frame_steps
 from daemon.store.observations import (
     CalibrationIds,
     LatestObservation,
@@ -56,6 +58,7 @@ from drivers.camera import CameraInfo
 from drivers.clock import Clock, SystemClock
 from drivers.durable import sync_directory
 from drivers.errors import StoreError, StoreRejectedError
+from drivers.frame import FrameFlag
 from drivers.t2s_protocol import Variant
 
 __all__ = [
@@ -448,6 +451,19 @@ class Store:
         """Measured frames since a time, by time; of more than `at_most` every so many, and always the newest."""
         with self._database.reading("read what was seen lately") as connection:
             return seen_since(connection, since_utc_ns, at_most=at_most)
+
+    def frame_steps(
+        self, *, since_utc_ns: int, until_utc_ns: int, step_ns: int, without_flags: FrameFlag
+    ) -> list[FrameStep]:
+        """What the frames of a time showed, in steps; temperatures without those of frames with one of these flags."""
+        with self._database.reading("read what frames showed lately") as connection:
+            return frame_steps(
+                connection,
+                since_utc_ns=since_utc_ns,
+                until_utc_ns=until_utc_ns,
+                step_ns=step_ns,
+                without_flags=int(without_flags),
+            )
 
     # Values of minutes
 

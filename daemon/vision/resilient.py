@@ -253,6 +253,17 @@ class ResilientSegmenter:
         networks = self._networks
         return self.fallback.name if networks is None else networks.name
 
+    @property
+    def numbers(self) -> dict[str, str | int | float | None]:
+        """How they do, for the evidence of events."""
+        networks, cost_s = self._networks, self.cost_s
+        return {
+            "frame_ms": None if cost_s is None else round(1000 * cost_s, 1),
+            "left_out_frames": self.left_out_frames,
+            "failed_lately": sum(self._failed),
+            "provider": None if networks is None else networks.provider,
+        }
+
     def adopt(self, networks: NetworkSegmenter | None, why: str | None = None, *, degraded: bool = False) -> None:
         """Use other networks, or none, from the next frame on; `why` and `degraded` as at the start."""
         self._networks = networks

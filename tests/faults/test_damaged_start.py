@@ -251,6 +251,12 @@ def test_a_damaged_config_is_replaced_by_the_last_good_one(
     eventually(
         lambda: daemon.evidence.rows("SELECT count(*) FROM event WHERE kind = 'config_damaged'") == [(1,)], "the event"
     )
+    [(data_json, config_hash)] = daemon.evidence.rows(
+        "SELECT data_json, config_hash FROM event JOIN run ON run.id = run_id WHERE kind = 'config_damaged'"
+    )
+    data = json.loads(data_json)
+    assert (data["rule"], data["config_sha256"]) == ("config_damaged", config_hash)
+    assert str(daemon.config) in data["problem"]
     eventually(lambda: "act | " in daemon.log and "the last good one is in force" in daemon.log, "the verdict")
     daemon.config.write_bytes(good)
     daemon.send(signal.SIGHUP)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -36,7 +37,9 @@ from drivers.clock import SystemClock
 from drivers.errors import ConfigError, VivariumError
 from drivers.frame import ThermalFrame
 from drivers.recording import Recording
+from drivers.scene import Scene
 from drivers.simulated import SimulatedCamera, SimulatedDevice
+from drivers.vivarium.incidents import Incident, IncidentKind
 from tests.models import write_model
 
 if TYPE_CHECKING:
@@ -352,6 +355,59 @@ def test_a_new_limit_is_in_force_without_interruption_and_belongs_to_a_run_of_it
     assert [end for _, _, end in runs] == ["reloaded", "stopped"]
     assert runs[1][1] == new.config_hash()
     assert running.rows("SELECT run_id FROM event WHERE kind = 'animal_too_hot'") == [(runs[1][0],)]
+
+
+def test_a_rising_temperature_and_a_lost_camera_are_told_with_pictures_that_the_page_has(
+    make_settings: MakeSettings, free_port: int, subscribe: "Subscribe", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.frame_condition.UPDATE_S", 0.5)
+    device = SimulatedDevice(clock=SystemClock(), seed=3)
+    settings = make_settings(
+        mqtt={"broker": "embedded", "port": free_port},
+        alerts={"too_hot": {"celsius": 30, "duration_s": 1}, "too_cold": {"celsius": 20}},
+    )
+
+    def heard(kind: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for payload in subscriber.payloads(f"vivarium/box1/event/{kind}")]
+
+    with Running(settings, open_camera=lambda: SimulatedCamera(device, clock=SystemClock())) as running:
+        subscriber = subscribe(free_port)
+        eventually(lambda: running.rows("SELECT 1 FROM event WHERE kind = 'animal_too_hot'"), "an alert")
+        fever = Incident(kind=IncidentKind.FEVER, animal=1, start_utc_s=0.0, duration_s=math.inf, celsius=2.0)
+        device.show(Scene(3, 1, script=[fever]))
+        eventually(lambda: [each for each in heard("animal_too_hot") if each["state"] == "updated"], "that it is worse")
+        opened = next(each for each in heard("animal_too_hot") if each["state"] == "opened")
+        updated = next(each for each in heard("animal_too_hot") if each["state"] == "updated")
+        assert updated["opened_event_id"] == opened["event_id"]
+        assert updated["data"]["worst_excess"] > opened["data"]["worst_excess"] + 0.3
+        assert (updated["data"]["reason"], updated["data"]["rule"]) == ("worse", "animal_too_hot")
+        for event in (opened, updated):
+            assert 0 < event["data"]["coverage"] <= 1
+            for name in ("plot", "frame_1"):
+                assert (settings.box.data_dir / event["data"][name]).read_bytes().startswith(PNG)
+                assert running.get(f"/api/evidence/{event['event_id']}/{name}")[2].startswith(PNG)
+        [shown] = json.loads(running.get("/api/status")[2])["open_events"]
+        assert {"plot", "frame_1"} <= set(shown["pictures"])
+        assert all(running.get(f"/api/evidence/{shown['evidence']}/{each}")[0] == 200 for each in shown["pictures"])
+
+        device.unplug()
+        eventually(lambda: heard("camera_lost"), "the loss")
+        [lost] = heard("camera_lost")
+        assert "unplugged" in lost["data"]["why"]
+        assert lost["data"]["value"] >= 0 and lost["data"]["good_frames"] > 0
+        assert running.get(f"/api/evidence/{lost['event_id']}/frame_1")[2].startswith(PNG), "the last good frame"
+        assert running.get(f"/api/evidence/{lost['event_id']}/plot")[2].startswith(PNG)
+        device.plug()
+        eventually(lambda: [each for each in heard("camera_found") if each["state"] == "closed"], "the return")
+        [found] = [each for each in heard("camera_found") if each["state"] == "closed"]
+        assert (found["opened_event_id"], found["data"]["step"]) == (lost["event_id"], "reopen")
+    with Running(settings, open_camera=lambda: SimulatedCamera(device, clock=SystemClock())) as running:
+        eventually(lambda: running.service.status().store.frames, "frames after a restart")
+        eventually(lambda: running.service.status().animals, "an animal after a restart")
+        patient_ns = time.time_ns() + 3 * 10**9
+        eventually(lambda: running.rows(f"SELECT 1 FROM frame WHERE captured_utc_ns > {patient_ns}"), "3 s of it")
+    opened_rows = running.rows("SELECT event_id FROM event WHERE kind = 'animal_too_hot' AND state = 'opened'")
+    assert opened_rows == [(opened["event_id"],)], "after a restart it is the same event"
 
 
 def test_a_wrong_config_is_refused_and_the_old_one_stays(

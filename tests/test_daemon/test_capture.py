@@ -10,8 +10,8 @@ from typing import Self
 
 import pytest
 
-from daemon.capture import MAX_FREEZE_S, CaptureLoop, CaptureSettings
-from daemon.sampling import CameraFound, CameraLost, Item, MissingSamples, Sample, Sampler
+from daemon.capture import MAX_FREEZE_S, STILL_LOST_S, CaptureLoop, CaptureSettings
+from daemon.sampling import CameraAway, CameraFound, CameraLost, Item, MissingSamples, Sample, Sampler
 from daemon.schedule import PlannedBlock
 from drivers.camera import ThermalCamera
 from drivers.clock import NS_PER_S, SimulatedClock
@@ -149,12 +149,37 @@ def test_good_frames_make_the_next_pause_a_short_one_again() -> None:
     assert run.away_s()[2] == pytest.approx(FIRST_PAUSE_S, abs=0.1)
 
 
+def test_a_camera_that_stays_away_is_told_of_after_a_minute_and_twice_the_time() -> None:
+    run = Run()
+    run.until(700, {5: run.device.unplug, 650: run.device.plug})
+    [lost] = [item for item in run.items if isinstance(item, CameraLost)]
+    away = [item for item in run.items if isinstance(item, CameraAway)]
+    found = [item for item in run.items if isinstance(item, CameraFound)][-1]
+    told_s = [STILL_LOST_S / 2, *(item.away_s for item in away)]
+    assert len(away) == 4
+    for before_s, now_s in pairwise(told_s):
+        assert 2 * before_s <= now_s <= 2 * before_s + SETTINGS.retry_max_s + 1, "at the attempt that follows"
+    assert lost.trouble.why is not None and "unplugged" in lost.trouble.why
+    assert (lost.trouble.step, lost.trouble.tries, lost.trouble.patience_s) == (None, 0, None)
+    assert lost.trouble.good_frames == pytest.approx(5 * 25, abs=2)
+    troubles = [*(item.trouble for item in away), found.trouble]
+    assert [each.step for each in troubles] == ["reopen"] * 5
+    tries = [each.tries for each in troubles]
+    assert tries == sorted(set(tries)) and tries[-1] == run.loop.ladder.counts["reopen"]
+    for each in (away[-1], found):
+        assert each.trouble.frame_age_s == pytest.approx(each.away_s, abs=0.2)
+
+
 def test_a_silent_camera_is_lost_after_its_timeout_and_found_when_it_speaks() -> None:
     run = Run()
     run.until(14, {5.0: lambda: run.device.inject(Fault.FREEZE, duration_s=6)})
     (_, _), (lost, lost_s), (found, found_s) = run.told()
     assert (lost, found) == ("CameraLost", "CameraFound")
     assert lost_s == pytest.approx(5 + SETTINGS.frame_timeout_s, abs=0.6)
+    [trouble] = [item.trouble for item in run.items if isinstance(item, CameraLost)]
+    assert trouble.patience_s == SETTINGS.frame_timeout_s
+    assert trouble.frame_age_s == pytest.approx(SETTINGS.frame_timeout_s, abs=0.6)
+    assert trouble.why is not None and "no good frame for 2 s" in trouble.why
     assert found_s == pytest.approx(11, abs=0.6)
     assert run.away_s()[1] == pytest.approx(found_s - lost_s, abs=0.1)
 

@@ -8,10 +8,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import pytest
 
 from daemon.caretaker import Caretaker, bytes_per_day
-from daemon.events import EventKind
+from daemon.events import EventKind, EventState
+from daemon.evidence import EvidenceFolder
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS
 from daemon.schedule import PlannedBlock
@@ -48,12 +51,20 @@ def settings(tmp_path: Path) -> Settings:
 
 @contextmanager
 def caretaker_of(settings: Settings, clock: SimulatedClock) -> Iterator[tuple[Caretaker, Store]]:
+    """A start, or another one, with what is stored and the files of evidence."""
     with open_store(settings.database_url, outbox_limit=100) as store:
         run_id = store.start_run(
             version="1", config_hash="", config_json="{}", segmenter="", host="h", boot_id="b", started_utc_ns=1
         )
         caretaker = Caretaker(
-            settings, store=store, clock=clock, run_id=lambda: run_id, told=lambda: None, set_aside_before={}
+            settings,
+            store=store,
+            clock=clock,
+            run_id=lambda: run_id,
+            told=lambda: None,
+            set_aside_before={},
+            still_open=store.open_events(),
+            evidence=EvidenceFolder(settings.box.data_dir, 1_000_000),
         )
         yield caretaker, store
 
@@ -152,7 +163,7 @@ def test_a_database_that_refuses_is_said_once_and_what_is_untold_is_told_later(
 ) -> None:
     clock = SimulatedClock(NOW_UTC_NS)
     with caretaker_of(settings, clock) as (caretaker, store):
-        (tmp_path / "vivarium.db.damaged-20261101T000000Z").touch()
+        (tmp_path / "vivarium.db.damaged-20261101T000000Z").write_bytes(bytes(1234))
 
         def refuse(*_arguments: object, **_more: object) -> int:
             raise StoreError("cannot note it: database or disk is full")
@@ -168,6 +179,8 @@ def test_a_database_that_refuses_is_said_once_and_what_is_untold_is_told_later(
         caretaker.tick()
         (event,) = store.recent_events(5)
     assert (event.kind, event.data["what"]) == (EventKind.SET_ASIDE, "database")
+    assert (event.data["rule"], event.data["size_bytes"]) == ("set_aside", 1234)
+    assert isinstance(event.data["modified_utc_ns"], int)
     assert caretaker.set_aside == ("database vivarium.db.damaged-20261101T000000Z",)
 
 
@@ -212,6 +225,82 @@ def test_when_what_gave_way_makes_no_room_nothing_more_gives_way_for_a_minute(
     assert kinds.count(EventKind.DISK_LOW) == 1
     assert left[0] < len(recordings)
     assert set(left[:60]) == {left[0]}
+
+
+def test_a_low_disk_is_told_with_numbers_and_plot_and_again_when_it_is_much_lower(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, free_bytes = SimulatedClock(NOW_UTC_NS), 5_000_000
+    settings = gives_nothing_back(settings, monkeypatch, free_bytes)
+    monkeypatch.setattr(
+        "daemon.caretaker.shutil.disk_usage", lambda _path: Usage(10**9, 10**9 - free_bytes, free_bytes)
+    )
+
+    def look(caretaker: Caretaker, free: int, minutes: int) -> None:
+        nonlocal free_bytes
+        free_bytes = free
+        for _ in range(minutes):
+            caretaker.tick()
+            clock.advance(60)
+
+    with caretaker_of(settings, clock) as (caretaker, store):
+        look(caretaker, 5_000_000, 180)
+        look(caretaker, 900_000, 5)
+        [opened] = store.open_events()
+    expected = {
+        "rule": "disk_low",
+        "measure": "free_bytes",
+        "comparison": "below",
+        "value": 900_000,
+        "threshold": 1_000_000,
+        "free_bytes": 900_000,
+        "min_free_bytes": 1_000_000,
+        "recordings_bytes": 0,
+        "bytes_per_day": None,
+        "ballast": False,
+        "coverage": round(181 / 360, 3),
+    }
+    assert expected.items() <= dict(opened.data).items()
+    assert "full_in_days" in opened.data
+    path = settings.box.data_dir / str(opened.data["plot"])
+    shown = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    blue, red = (shown == (150, 80, 20)).all(axis=2), (shown == (40, 40, 200)).all(axis=2)
+    rows, columns = np.nonzero(blue)
+    limit_row = np.nonzero(red)[0].max()
+    assert rows[columns < 600].max() < limit_row < rows[columns > 620].max(), "above the limit, and then below"
+
+    with caretaker_of(settings, clock) as (caretaker, store):  # a restart
+        look(caretaker, 400_000, 59)
+        assert len(store.recent_events(9)) == 1, "not within an hour"
+        look(caretaker, 400_000, 30)
+        look(caretaker, 201_000, 90)
+        look(caretaker, 2_000_000, 1)
+        told = store.recent_events(9)[::-1]
+    assert [(event.kind, event.state, event.data["value"]) for event in told] == [
+        (EventKind.DISK_LOW, EventState.OPENED, 900_000),
+        (EventKind.DISK_LOW, EventState.UPDATED, 400_000),
+        (EventKind.DISK_OK, EventState.CLOSED, 2_000_000),
+    ]
+    assert {event.opened_event_id for event in told[1:]} == {opened.event_id}
+    assert told[1].data["reason"] == "worse"
+    assert {event.data["since_utc_ns"] for event in told} == {opened.at_utc_ns}
+    assert all((settings.box.data_dir / str(event.data["plot"])).exists() for event in told)
+
+
+def test_what_gave_way_is_told_with_the_space_that_there_is(settings: Settings) -> None:
+    settings = settings.model_copy(update={"disk": settings.disk.model_copy(update={"keep_days": 10})})
+    old_recordings(settings, 12)
+    with caretaker_of(settings, SimulatedClock(NOW_UTC_NS)) as (caretaker, store):
+        caretaker.tick()
+        [freed] = store.recent_events(9)
+    assert (freed.kind, freed.data["rule"], freed.data["recordings"]) == (
+        EventKind.RECORDINGS_FREED,
+        "recordings_freed",
+        1,
+    )
+    assert (freed.data["min_free_bytes"], freed.data["keep_days"], freed.data["budget_bytes"]) == (1_000_000, 10, None)
+    assert isinstance(free_bytes := freed.data["free_bytes"], int) and free_bytes > 1_000_000
 
 
 def test_files_that_cannot_be_removed_are_said_once_and_the_disk_is_low(

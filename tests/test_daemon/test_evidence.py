@@ -8,7 +8,7 @@ import numpy as np
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.evidence import MOST_FRAMES, EvidenceFiles, EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import HEIGHT_PX, WIDTH_PX, plot
-from daemon.minute_rules import PlotData
+from daemon.plot_data import PlotData
 
 MINUTE_NS = 60_000_000_000
 
@@ -90,7 +90,8 @@ def test_a_plot_shows_measure_band_threshold_and_coverage() -> None:
         PlotData(
             title="fever, animal 1",
             measure="skin_max_30min_celsius",
-            minutes=minutes,
+            steps=minutes,
+            step_s=60,
             values=values,
             coverage=np.where(np.isfinite(values), 0.8, 0.0),
             low=wave - 0.5,
@@ -98,7 +99,7 @@ def test_a_plot_shows_measure_band_threshold_and_coverage() -> None:
             thresholds=wave + 1,
             at_work=(minutes >= 20) & (minutes < 60),
             since=300,
-            local_minutes=minutes + 1000,
+            local_s=(minutes + 1000) * 60,
         )
     )
     assert picture.shape == (HEIGHT_PX, WIDTH_PX, 3)
@@ -118,7 +119,8 @@ def test_a_plot_of_nothing_is_a_plot() -> None:
     data = PlotData(
         title="a",
         measure="b",
-        minutes=np.arange(60),
+        steps=np.arange(60),
+        step_s=60,
         values=empty,
         coverage=np.zeros(60),
         low=empty,
@@ -126,6 +128,6 @@ def test_a_plot_of_nothing_is_a_plot() -> None:
         thresholds=empty,
         at_work=np.zeros(60, np.bool_),
         since=None,
-        local_minutes=np.arange(60),
+        local_s=np.arange(60) * 60,
     )
     assert plot(data).shape == (HEIGHT_PX, WIDTH_PX, 3)

@@ -391,7 +391,19 @@ def test_events_open_and_close_with_the_condition() -> None:
     ]
     opened, (closed, opened_again), (closed_again,) = told[2][0], told[4], told[5]
     assert opened.kind is EventKind.VISION_DEGRADED
-    assert dict(opened.data) == {"mode": "thinned", "one_frame_of": 3, "reason": "they take 99 ms"}
+    assert dict(opened.data) == {
+        "rule": "vision_degraded",
+        "measure": "networks_share",
+        "comparison": "below",
+        "value": 0.333,
+        "threshold": 1.0,
+        "coverage": None,
+        "since_utc_ns": 2,
+        "mode": "thinned",
+        "one_frame_of": 3,
+        "reason": "they take 99 ms",
+    }
+    assert [event.data["value"] for event in (closed, opened_again, closed_again)] == [0.0, 0.0, 1.0]
     assert (closed.opened_event_id, closed_again.opened_event_id) == (opened.event_id, opened_again.event_id)
     assert (opened.at_utc_ns, closed_again.at_utc_ns) == (2, 5)
 

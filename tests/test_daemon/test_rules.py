@@ -1,11 +1,13 @@
 """Alert rules: patience, hysteresis, and saying nothing when nobody could see."""
 
 import dataclasses
+import random
 
 import pytest
 
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.observation import AnimalObservation, FrameObservation, PartObservation
+from daemon.open_events import open_now
 from daemon.rules import CANNOT_TELL_AFTER_S, NOT_WATCHED, AlertRules
 from daemon.settings import AlertSettings, TooColdSettings, TooHotSettings
 from daemon.vision.parts import BodyPart
@@ -176,11 +178,11 @@ def test_an_alert_of_an_animal_that_is_not_expected_any_more_is_closed() -> None
         for animal in (1, 2)
     )
     camera = Event(kind=EventKind.CAMERA_LOST, state=EventState.OPENED, severity=Severity.ALERT, at_utc_ns=0)
-    rules = AlertRules(SETTINGS, animals=1, still_open=[kept, orphan, camera])
+    rules = AlertRules(SETTINGS, animals=1, still_open=open_now([kept, orphan, camera]))
     (closed,) = rules.orphans(at_utc_ns=7)
     assert (closed.kind, closed.state, closed.animal) == (EventKind.ANIMAL_NOT_SEEN, EventState.CLOSED, 2)
     assert (closed.at_utc_ns, closed.opened_event_id) == (7, orphan.event_id)
-    assert closed.data == {"reason": NOT_WATCHED}
+    assert closed.data == {"rule": "animal_not_seen", "reason": NOT_WATCHED}
     (back,) = rules.update(seen(0, 30))
     assert back.opened_event_id == kept.event_id
 
@@ -200,7 +202,17 @@ def test_an_alert_that_was_open_at_the_last_stop_is_closed_and_not_opened_again(
         animal=1,
         event_id="e1",
     )
-    rules = AlertRules(SETTINGS, animals=1, still_open=[opened])
+    rules = AlertRules(SETTINGS, animals=1, still_open=open_now([opened]))
     assert told(rules, [seen(second, 39.5) for second in range(0, 60, 5)]) == []
     (closed,) = rules.update(seen(60, 37.0))
     assert (closed.state, closed.opened_event_id) == (EventState.CLOSED, "e1")
+
+
+def test_at_full_rate_a_wavering_temperature_is_told_once_and_a_rising_one_once_a_minute() -> None:
+    rules, dice = AlertRules(SETTINGS, animals=1), random.Random(1)
+    wavering = [seen(number / 25, 39.7 + dice.gauss(0, 0.05)) for number in range(25 * 300)]
+    assert told(rules, wavering) == [(EventKind.ANIMAL_TOO_HOT, EventState.OPENED, 10)]
+    rising = [seen(300 + number / 25, 40 + number / 25 / 60) for number in range(25 * 300)]  # a degree a minute
+    updates = told(rules, rising)
+    assert {(kind, state) for kind, state, _ in updates} == {(EventKind.ANIMAL_TOO_HOT, EventState.UPDATED)}
+    assert [round(at_s - updates[0][2]) for _, _, at_s in updates] == [0, 60, 120, 180, 240]

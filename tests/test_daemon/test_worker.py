@@ -19,6 +19,7 @@ from daemon.events import Event, EventKind, EventState, Severity
 from daemon.handoff import HandOff
 from daemon.minute_value import MinuteValue
 from daemon.observation import FrameObservation
+from daemon.open_events import open_now
 from daemon.pipeline import Measured, Pipeline
 from daemon.rules import AlertRules
 from daemon.sampling import (
@@ -194,7 +195,7 @@ class Bench:
         still_open = self.store.open_events()
         worker = Worker(
             pipeline=Pipeline(self.segmenter, animals=1, mm_per_px=None),
-            rules=AlertRules(settings, animals=1, still_open=still_open),
+            rules=AlertRules(settings, animals=1, still_open=open_now(self.store.event_histories())),
             store=cast(Store, self.database),
             run_id=self.run_id,
             clock=self.clock,
@@ -465,7 +466,7 @@ def test_an_alert_of_an_animal_that_was_taken_out_is_closed_at_the_next_start(be
     bench.worker = bench.make()
     bench.worker.write()
     assert bench.store.open_events() == []
-    assert bench.events()[-1].data == {"reason": "not_watched"}
+    assert bench.events()[-1].data == {"rule": "animal_too_cold", "reason": "not_watched"}
     assert bench.store.outbox_depth() == 1
 
 
