@@ -101,7 +101,8 @@ class FrameCondition:
             return None
         self._unsure_told = True
         nothing = Reading(at_utc_ns=at_utc_ns, at_monotonic_ns=at_monotonic_ns, beyond=False, back=False)
-        return self._updated(nothing, "cannot_tell", {"value": None, "celsius": None, "verdict": "cannot_tell"})
+        unknown = {"value": None, "celsius": None, "held_s": round(self._told_held_s, 3), "verdict": "cannot_tell"}
+        return self._updated(nothing, "cannot_tell", unknown)
 
     def update(self, reading: Reading, duration_s: float) -> Event | None:
         """Take a frame that says something; it must be wrong for `duration_s` to open."""

@@ -98,7 +98,7 @@ class FrameSeries:
         step_ns = self.step_s * NS_PER_S
         last = until_utc_ns // step_ns
         lasted_s = max(0, until_utc_ns - since_utc_ns) // NS_PER_S
-        count = min(max(lasted_s + BEFORE_S, LEAST_SHOWN_S) // self.step_s, STEPS)
+        count = max(1, min(max(lasted_s + BEFORE_S, LEAST_SHOWN_S) // self.step_s, STEPS))
         steps = np.arange(last - count + 1, last + 1)
         values, coverage = np.full(count, np.nan), np.zeros(count)
         for step in self._steps:

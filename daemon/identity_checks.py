@@ -104,11 +104,11 @@ class IdentityChecks:
                 )
 
     def check_not_another(self, rows: CorrectionRows, correction: Correction, first_id: int, last_id: int) -> None:
-        """No other track is said to be the assigned animal while the track is seen, and the assignment holds."""
+        """No other track is said to be the assigned animal while the track is seen."""
         animal, track = correction.animal, correction.track
         if animal is None or track is None:
             return
-        other = rows.also_named(animal, track, correction.doubts, first_id, last_id)
+        other = rows.also_named(animal, track, first_id, last_id)
         if other is not None:
             subject, first_ns, last_ns = other
             raise CorrectionError(

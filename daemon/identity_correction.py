@@ -30,6 +30,8 @@ class Correction:
     doubts: int | None = None
     """Of an assignment that holds as long as the track stays the same animal: how many doubts the track has had when it
     begins. None where it holds whatever the tracker thinks."""
+    said: int | None = None
+    """Of such an assignment who the track was said to be when it begins; None for nobody who is known."""
 
     def __post_init__(self) -> None:
         swap = self.kind is CorrectionKind.SWAP
@@ -83,14 +85,21 @@ class Correction:
         return replace(said, candidates=candidates, correction=number)
 
     def _doubted(self, said: Identity, number: int | None) -> Identity | None:
-        """Who a track is that was assigned and may have changed places since: nobody's name but the assigned one stays.
+        """Who a track is that was assigned and may have changed places since: only the assigned name may stay.
 
-        The tracker has not learnt from the correction: what it calls by another name may be what was corrected.
+        The tracker has not learnt from the correction: what it calls by another name may be what was corrected. And
+        where it had another name for the track before, that it now agrees may be the change itself.
         """
-        if self.animal is None or said.animal in (None, self.animal):
+        agreed = self.said in (None, self.animal)
+        if said.animal is None or (agreed and said.animal == self.animal):
             return None
-        candidates = tuple(sorted((self.animal, said.animal)))
-        return Identity(animal=None, probability=None, candidates=candidates, correction=number)
+        candidates = {self.animal, said.animal, self.said} - {None}
+        return Identity(
+            animal=None,
+            probability=None,
+            candidates=tuple(sorted(each for each in candidates if each is not None)),
+            correction=number,
+        )
 
     def _swapped(self, animal: int | None) -> int | None:
         return self.other if animal == self.animal else self.animal if animal == self.other else animal
@@ -98,7 +107,8 @@ class Correction:
     def corrected(self, observation: FrameObservation, number: int | None = None) -> FrameObservation:
         """The same frame after this correction; what it changes remembers what was said before.
 
-        Nothing is two animals at once: another track that was said to be the one assigned is not known any more.
+        Nothing is two animals at once: as long as the track is seen another one that was said to be the animal assigned
+        is not known, also after a doubt: the tracker may call it so because of what was corrected.
         """
         changed = {
             each.key: after
@@ -109,8 +119,8 @@ class Correction:
                 )
             )
         }
-        named = self.track is not None and any(after.animal is not None for after in changed.values())
-        if named:
+        there = any(each.key == self.track and each.group is None for each in observation.animals)
+        if self.kind is CorrectionKind.ASSIGN and self.animal is not None and there:
             nobody = Identity(animal=None, probability=None, correction=number)
             others = [each.key for each in observation.animals if each.animal == self.animal and each.key != self.track]
             changed |= dict.fromkeys(others, nobody)

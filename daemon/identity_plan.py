@@ -109,8 +109,8 @@ class Planner:
         if correction.track is None or correction.animal is None or until_utc_ns is not None:
             return correction
         first = rows.first_between(from_utc_ns, None)
-        found = None if first is None else rows.frames_of(correction.track, first.frame_id, rows.last_frame_id())
-        return correction if found is None else replace(correction, doubts=rows.doubts_of(correction.track, found[0]))
+        found = None if first is None else rows.first_alone(correction.track, first.frame_id)
+        return correction if found is None else replace(correction, doubts=found.doubts, said=found.said.animal)
 
     def of_undoing(self, rows: CorrectionRows, made: StoredCorrection, known: list[StoredCorrection]) -> Plan:
         """The minutes that the service has told since a correction was made; the others are kept as they were.

@@ -152,6 +152,12 @@ class _Track:
     def size(self) -> int:
         return len(self.bodies)
 
+    def may_have_changed(self, share: float) -> None:
+        """Places with another, with this probability."""
+        self.stays *= 1.0 - min(share, 1.0)
+        if self.stays < CONFIDENT:
+            self.stays, self.doubts = 1.0, self.doubts + 1
+
 
 @dataclass(slots=True)
 class _Before:
@@ -353,6 +359,7 @@ class Tracker:
                 self._move(self._swaps(body, dict.fromkeys(group.bodies, 1 / group.size)))
                 gone = replace(group, bodies=[body])
                 group.bodies = group.bodies[1:]
+                group.stays, group.doubts = 1.0, 0
                 group.trunk_px = float(found[left].sighting.trunk_px)
                 self._tracks.append(gone)
                 pairs[index] = self._group(joined, gone, found[index], at_s)
@@ -384,15 +391,27 @@ class Tracker:
                 continue
             for body, share in self._gone_straight(option, seen, rest if option is chosen else None, at_s).items():
                 shares[body] = math.exp(weight) * share
-        begun = self._begun
+        was_group = chosen is not None and chosen.size > 1
         newcomer = self._taken_out(chosen, seen, rest, shares, at_s)
         if len(shares) > 1:
             whole = sum(shares.values())
             ways = self._swaps(newcomer.bodies[0], {other: share / whole for other, share in shares.items()})
             self._move(ways)
-        if newcomer.number > begun:  # who a new track is may be open, but it has not changed since it began
-            newcomer.stays, newcomer.doubts = 1.0, 0
+        self._doubt_unlikely(options, best, newcomer)
+        for track in (newcomer, chosen):
+            if track is not None and track.size == 1 and (was_group or chosen is None):
+                track.stays, track.doubts = 1.0, 0  # who it is may be open, but it has not changed since it is one
         return newcomer
+
+    def _doubt_unlikely(self, options: Sequence[tuple[float, _Track | None]], best: float, newcomer: _Track) -> None:
+        """What is too unlikely to be weighed adds up: one that comes into sight may yet be another each time."""
+        whole = sum(math.exp(weight - best) for weight, _ in options)
+        for weight, option in options:
+            if weight - best < math.log(_UNSURE):
+                share = math.exp(weight - best) / whole
+                newcomer.may_have_changed(share)
+                if option is not None and option.size == 1 and option is not newcomer:
+                    option.may_have_changed(share)
 
     def _move(self, ways: Mapping[Way, float]) -> None:
         """Bodies may have changed places."""
@@ -401,9 +420,7 @@ class Tracker:
             if track.size > 1:
                 continue
             body = track.bodies[0]
-            track.stays *= min(sum(share for way, share in ways.items() if way[body] == body), 1.0)
-            if track.stays < CONFIDENT:
-                track.stays, track.doubts = 1.0, track.doubts + 1
+            track.may_have_changed(sum(share for way, share in ways.items() if way[body] != body))
 
     def _may_be(self, sighting: Sighting, taken: set[int]) -> list[tuple[float, _Track | None]]:
         """Tracks that one that came into sight may be or part from, None for one never seen, and what speaks for it."""

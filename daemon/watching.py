@@ -118,6 +118,16 @@ class Watching:
         self._on = tuple(each for each in self._stretches if each.event_id not in closed)
         past = store.minute_values(since_utc_ns=since_utc_ns, until_utc_ns=now_utc_ns, measures=self.rules.measures)
         self.rules.load(past)
+        return self.rules.orphans(now_utc_ns)
+
+    def restore_frames(self, store: Store, now_utc_ns: int) -> None:
+        """Take up what the frames of the last half hour said; at the start, while nobody waits.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be read.
+        """
         self._series.restore(
             store.frame_steps(
                 since_utc_ns=now_utc_ns - LOOKED_BACK_S * NS_PER_S,
@@ -126,7 +136,6 @@ class Watching:
                 without_flags=NOT_A_TEMPERATURE,
             )
         )
-        return self.rules.orphans(now_utc_ns)
 
     def begin_anew(self, store: Store, now_utc_ns: int) -> list[Event]:
         """Forget the past and take it up as it is stored now: a person has corrected it; events to be told.
@@ -173,9 +182,7 @@ class Watching:
 
     def with_evidence(self, event: Event) -> Event:
         """The same with its pictures on the disk and their paths in its data."""
-        by_reason = event.kind is not EventKind.VISION_DEGRADED  # whose reason is a sentence
-        pictured = not by_reason or event.data.get("reason") in _PICTURED_UPDATES
-        updated = event.state is EventState.UPDATED and pictured
+        updated = event.state is EventState.UPDATED and event.data.get("reason") in _PICTURED_UPDATES
         opened = event.state is EventState.OPENED
         if not (opened or updated or event.state is EventState.CLOSED) or event.kind in _WITHOUT_PICTURES:
             return event

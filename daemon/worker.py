@@ -209,8 +209,10 @@ class Worker:
         for event in self.rules.orphans(self._clock.utc_ns()):
             self._tell(event)
         if self.watching is not None:
-            for event in self.watching.restore(self._store, self._clock.utc_ns()):
+            now_utc_ns = self._clock.utc_ns()
+            for event in self.watching.restore(self._store, now_utc_ns):
                 self._tell(event)
+            self.watching.restore_frames(self._store, now_utc_ns)
 
     def begin_run(self, run_id: int, change: Callable[[], None] = lambda: None) -> None:
         """Carry out a change between two items: what is handled after it belongs to this run. From any thread."""

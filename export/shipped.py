@@ -42,6 +42,8 @@ class Shipment:
                 f"the U-Net begins at the end of the plateau: expected more than the {self.recipe.decay_epochs} epochs "
                 f"of the decay, got {self.recipe.epochs}"
             )
+        if not self.recipe.decay_epochs:
+            raise ConfigError("what is shipped ends with a decay: decay_epochs must be at least 1")
         if self.recipe.patience_epochs:
             raise ConfigError("what is shipped is trained to the end: patience_epochs must be 0")
 
@@ -64,7 +66,9 @@ def make_shipped(shipment: Shipment, say: Say) -> list[Path]:
     recipe = shipment.recipe
     panoptic = _trained(recipe, shipment.run, None, say)
     start = panoptic.parent / f"epoch={recipe.epochs - recipe.decay_epochs - 1:03d}.ckpt"
-    rest = replace(recipe, kind=Kind.UNET, seed=recipe.seed + 1, epochs=recipe.decay_epochs + 1)
+    epochs = recipe.decay_epochs + 1
+    warm_up = min(recipe.warm_up_steps, recipe.batches())  # over when the decay begins
+    rest = replace(recipe, kind=Kind.UNET, seed=recipe.seed + 1, epochs=epochs, warm_up_steps=warm_up)
     unet = _trained(rest, shipment.run, start, say)
     files = []
     for kind, checkpoint in ((Kind.UNET, unet), (Kind.PANOPTIC, panoptic)):

@@ -12,11 +12,9 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
-    false,
     func,
     insert,
     literal,
-    or_,
     select,
     update,
 )
@@ -165,6 +163,7 @@ class CorrectionRows:
                     other=row.other,
                     track=row.track,
                     doubts=row.doubts,
+                    said=row.said,
                 ),
                 run_id=row.run_id,
                 from_utc_ns=row.from_utc_ns,
@@ -255,33 +254,8 @@ class CorrectionRows:
 
     def identities(self, first_id: int, last_id: int) -> Iterator[StoredIdentity]:
         """Who the tracks are in the frames with these ids, both included, in the order of the ids."""
-        of = identity_observation.c
-        statement = select(
-            of.frame_id,
-            of.track,
-            of.animal,
-            of.probability,
-            of.candidates,
-            of.group_size,
-            of.correction_id,
-            of.doubts,
-        ).where(of.frame_id.between(first_id, last_id))
-        followed = [
-            StoredIdentity(
-                frame_id=row.frame_id,
-                subject=row.track,
-                said=Identity(
-                    animal=row.animal,
-                    probability=row.probability,
-                    candidates=numbers_of(row.candidates),
-                    correction=row.correction_id,
-                ),
-                group=row.group_size is not None,
-                followed=True,
-                doubts=row.doubts or 0,
-            )
-            for row in self._connection.execute(statement)
-        ]
+        statement = _IDENTITY.where(identity_observation.c.frame_id.between(first_id, last_id))
+        followed = [_identity(row) for row in self._connection.execute(statement)]
         part = part_observation.c
         rest = (
             select(part.frame_id, part.subject, func.max(part.animal).label("animal"))
@@ -321,11 +295,16 @@ class CorrectionRows:
         )
         return [(subject, animal) for subject, animal in self._connection.execute(statement)]
 
-    def doubts_of(self, subject: int, frame_id: int) -> int:
-        """How often a track may have changed places with another, from its beginning to a frame that shows it."""
+    def first_alone(self, subject: int, first_id: int) -> StoredIdentity | None:
+        """The first frame from one on in which a track is one animal; None where there is none, or nothing followed."""
         of = identity_observation.c
-        found = select(of.doubts).where(of.frame_id == frame_id, of.track == subject)
-        return self._connection.execute(found).scalar() or 0
+        statement = (
+            _IDENTITY.where(of.frame_id >= first_id, of.track == subject, of.group_size.is_(None))
+            .order_by(of.frame_id)
+            .limit(1)
+        )
+        row = self._connection.execute(statement).first()
+        return None if row is None else _identity(row)
 
     def doubted_from(self, subject: int, doubts: int, first_id: int, last_id: int) -> int | None:
         """The first of these frames in which a track has had more doubts; None where there is none."""
@@ -333,28 +312,20 @@ class CorrectionRows:
         more = (of.frame_id.between(first_id, last_id), of.track == subject, of.doubts > doubts)
         return self._connection.execute(select(func.min(of.frame_id)).where(*more)).scalar()
 
-    def also_named(
-        self, animal: int, subject: int, doubts: int | None, first_id: int, last_id: int
-    ) -> tuple[int, int, int] | None:
-        """Another track that is said to be an animal in frames that show this one: its number, first and last time.
-
-        Frames in which this one is a group do not count, nor those in which it has had more doubts.
-        """
+    def also_named(self, animal: int, subject: int, first_id: int, last_id: int) -> tuple[int, int, int] | None:
+        """Another track that is said to be an animal in frames that show this one: its number, first and last time."""
         here, there = part_observation.alias(), part_observation.alias()
-        other_than_meant = exists().where(
+        group = exists().where(
             identity_observation.c.frame_id == there.c.frame_id,
             identity_observation.c.track == subject,
-            or_(
-                identity_observation.c.group_size.is_not(None),
-                false() if doubts is None else identity_observation.c.doubts > doubts,
-            ),
+            identity_observation.c.group_size.is_not(None),
         )
         statement = (
             select(here.c.subject, func.min(frame.c.captured_utc_ns), func.max(frame.c.captured_utc_ns))
             .join(there, and_(there.c.frame_id == here.c.frame_id, there.c.subject == subject))
             .join(frame, frame.c.id == here.c.frame_id)
             .where(here.c.frame_id.between(first_id, last_id), here.c.animal == animal, here.c.subject != subject)
-            .where(~other_than_meant)
+            .where(~group)
             .group_by(here.c.subject)
             .order_by(func.min(frame.c.captured_utc_ns))
             .limit(1)
@@ -401,6 +372,7 @@ class CorrectionRows:
             other=new.correction.other,
             track=new.correction.track,
             doubts=new.correction.doubts,
+            said=new.correction.said,
             run_id=new.run_id,
             from_utc_ns=new.from_utc_ns,
             until_utc_ns=new.until_utc_ns,
@@ -538,6 +510,34 @@ def check_unchanged(rows: CorrectionRows, known: Sequence[StoredCorrection]) -> 
         (each.number, each.undone_utc_ns) for each in known
     ]:
         raise StoreRejectedError("another correction was made meanwhile: nothing was changed, give the command again")
+
+
+_IDENTITY = select(
+    identity_observation.c.frame_id,
+    identity_observation.c.track,
+    identity_observation.c.animal,
+    identity_observation.c.probability,
+    identity_observation.c.candidates,
+    identity_observation.c.group_size,
+    identity_observation.c.correction_id,
+    identity_observation.c.doubts,
+)
+
+
+def _identity(row: Any) -> StoredIdentity:  # a row of `_IDENTITY`
+    return StoredIdentity(
+        frame_id=row.frame_id,
+        subject=row.track,
+        said=Identity(
+            animal=row.animal,
+            probability=row.probability,
+            candidates=numbers_of(row.candidates),
+            correction=row.correction_id,
+        ),
+        group=row.group_size is not None,
+        followed=True,
+        doubts=row.doubts or 0,
+    )
 
 
 _MOMENT = select(frame.c.id, frame.c.run_id, frame.c.captured_utc_ns, frame.c.not_measured)

@@ -430,6 +430,8 @@ class _IdentityCorrection(TypedColumns):
     undone_by: Named[str | None] = Column(Text)
     doubts: Named[int | None] = Column(Whole)
     """Of an assignment that holds as long as the track stays the same animal: `doubts` of the track when it begins."""
+    said: Named[int | None] = Column(Whole)
+    """Likewise: who it was said to be then; NULL for nobody who was known."""
 
 
 identity_correction = Table(

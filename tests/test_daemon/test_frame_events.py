@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from daemon.events import Event, EventKind, EventState
 from daemon.evidence import FOLDER
+from daemon.evidence_plot import plot
 from daemon.frame_series import STEPS, FrameSeries
 from daemon.messaging.announcer import Silence
 from daemon.minute_series import MINUTE_NS
@@ -253,6 +254,17 @@ def test_months_of_frames_take_no_more_memory_than_some_hours(template: ThermalF
     for number in range(3 * STEPS):
         series.add(dataclasses.replace(observation, captured_utc_ns=START_UTC_NS + number * series.step_s * NS_PER_S))
     assert len(series.steps) == STEPS
+
+
+def test_frames_that_come_twice_an_hour_have_a_plot_too(template: ThermalFrame, bench: Bench) -> None:
+    series = FrameSeries(bench.settings.zone, interval_s=2000.0)
+    [observation] = seen_by(bench, template)
+    series.add(dataclasses.replace(observation, captured_utc_ns=START_UTC_NS))
+    since = until = START_UTC_NS
+    shown = series.plot_data(EventKind.ANIMAL_TOO_HOT, 1, since_utc_ns=since, until_utc_ns=until, threshold=36.0)
+    assert shown is not None
+    assert len(shown.steps) == len(shown.values) == 1
+    assert plot(shown).any()
 
 
 def test_when_the_clock_is_set_back_what_is_newer_than_now_is_forgotten(template: ThermalFrame, bench: Bench) -> None:

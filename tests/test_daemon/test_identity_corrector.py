@@ -15,7 +15,7 @@ from daemon.identity_correction import Correction, CorrectionKind
 from daemon.identity_corrector import IdentityCorrector, Made
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import collector_of
-from daemon.observation import FrameObservation
+from daemon.observation import FrameObservation, GroupObservation
 from daemon.settings import parse_settings
 from daemon.store.corrections import CorrectionRows
 from daemon.store.repository import Store, open_store
@@ -255,7 +255,7 @@ def test_an_assignment_without_an_end_holds_until_its_track_may_have_changed_pla
         pytest.param(3, (1, ()), (2, ()), id="as sure, under another name"),
         pytest.param(4, (None, (1, 2)), (None, (1, 2)), id="doubted"),
         pytest.param(4, (2, ()), (2, ()), id="doubted, and found to be the same"),
-        pytest.param(4, (1, ()), (None, (1, 2)), id="doubted, and named as it perhaps wrongly was before"),
+        pytest.param(4, (1, ()), (None, (1, 2)), id="doubted, and named as it was not before"),
     ],
 )
 def test_after_a_doubt_no_name_but_the_assigned_one_stays(
@@ -267,19 +267,49 @@ def test_after_a_doubt_no_name_but_the_assigned_one_stays(
     assert {each.track: (each.animal, each.candidates) for each in corrected.animals} == {1: expected, 3: (3, ())}
 
 
-def test_what_another_track_is_said_to_be_after_the_doubt_stands_in_no_assignments_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [1, 2, 3])
+def test_where_the_tracker_had_another_name_its_agreeing_after_a_doubt_is_no_proof(said: int) -> None:
+    """It had 1 and 2 exchanged: when it calls the track 2 at last, that may be because it has become 1."""
+    shown = frame(0, followed(rat(1), 1, animal=said, doubts=4), followed(rat(3), 4))
+    corrected = replace(assign(1, 2), doubts=3, said=1).corrected(shown, 5)
+    (one,) = [each for each in corrected.animals if each.track == 1]
+    assert (one.animal, one.candidates) == (None, tuple(sorted({1, 2, said})))
+
+
+def test_as_long_as_the_track_is_seen_nobody_else_is_called_so_also_after_the_doubt(tmp_path: Path) -> None:
     def shown(second: int) -> FrameObservation:
         doubted = second >= 20
         other = {} if doubted else {"animal": None, "candidates": (1, 2)}
         one = followed(rat(2), 4, animal=None, candidates=(1, 2), doubts=int(doubted))
         return frame(second, one, followed(rat(1), 7, **other))
 
+    live = replace(assign(4, 1), doubts=0).corrected(shown(30), 9)
+    assert {each.track: each.animal for each in live.animals} == {4: None, 7: None}
     with opened(f"sqlite:///{tmp_path / 'v.db'}", [shown(second) for second in range(40)]) as box:
         box.keep()
-        box.correct(assign(4, 1), 5)
+        with pytest.raises(CorrectionError, match="track 7 is said to be animal 1 at the same time"):
+            box.correct(assign(4, 1), 5)
+        box.correct(assign(4, 1), 5, 20)
         said = [{one.track: one.animal for one in each.animals} for each in box.stored()]
     assert said[5:20] == [{4: 1, 7: None}] * 15
     assert said[20:] == [{4: None, 7: 1}] * 20
+
+
+def test_an_assignment_that_begins_while_the_track_is_still_a_group_holds_from_the_parting_on(tmp_path: Path) -> None:
+    def shown(second: int) -> FrameObservation:
+        if second < 10:
+            group = {"probability": None, "candidates": (1, 2), "group": 4, "posture": None}
+            members = GroupObservation(
+                number=4, members=(1, 2), size=2, area_px=490, mean_celsius=31.0, max_celsius=38.0
+            )
+            return replace(frame(second, followed(rat(1), 4, animal=None, **group)), groups=(members,))
+        return frame(second, followed(rat(1), 4, animal=None, candidates=(1, 2), doubts=2))
+
+    with opened(f"sqlite:///{tmp_path / 'v.db'}", [shown(second) for second in range(30)]) as box:
+        box.keep()
+        box.correct(assign(4, 1), 5)
+        said = [each.animals[0].animal for each in box.stored()]
+    assert said == [None] * 10 + [1] * 20
 
 
 def test_a_collector_begins_early_enough_to_be_as_one_that_never_stopped(tmp_path: Path) -> None:

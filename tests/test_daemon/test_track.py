@@ -176,8 +176,19 @@ def test_tracks_that_may_have_changed_places_are_counted_as_doubted_and_others_a
 def test_a_track_that_comes_out_of_a_group_is_new_and_has_no_doubts_though_nobody_knows_who_it_is() -> None:
     found = met(Tracker(2), (33.0, 33.0))
     assert {each.animal for each in found.values()} == {None}
-    begun = max(found.values(), key=lambda each: each.track)
-    assert begun.doubts == 0
+    assert {each.doubts for each in found.values()} == {0}, "nor has what is left of the group"
+
+
+def test_small_chances_of_having_changed_places_add_up() -> None:
+    tracker, doubts = Tracker(2), []
+    for second in range(60):
+        follow(tracker, second, animal(60, 100), animal(84, 100))
+    for time in range(40):
+        follow(tracker, 60 + 2 * time)
+        found = follow(tracker, 61 + 2 * time, animal(60, 100))
+        doubts.append(found[1].doubts)
+    assert doubts[0] == 0
+    assert doubts[-1] > 0
 
 
 @pytest.mark.parametrize(("down", "touched"), [(0, 3 * 17 / 17), (8, 3 * 12 / 17), (15, 3 * 5 / 17), (30, 0)])

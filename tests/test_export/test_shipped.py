@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from drivers.errors import ConfigError
 from export.shipped import Shipment, make_shipped
 from training.checkpoints import CheckpointError, history_of
 from training.history import version_of
-from training.recipe import Kind, Preset, Recipe, changed, preset
+from training.recipe import Kind, Preset, Recipe, preset
 from training.train import Run
 
 _WAIT_S = 1500.0
@@ -94,12 +95,16 @@ def test_one_command_makes_both_models_and_goes_on_after_a_kill(
 
 
 def _recipe(**values: int) -> Recipe:
-    return changed(preset(Preset.QUICK, Kind.PANOPTIC), **values)
+    return replace(preset(Preset.QUICK, Kind.PANOPTIC), **values)  # type: ignore[arg-type]  # whole numbers, all of them
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"epochs": 2}, "begins at the end of the plateau"), ({"patience_epochs": 3}, "trained to the end")],
+    [
+        ({"epochs": 2}, "begins at the end of the plateau"),
+        ({"patience_epochs": 3}, "trained to the end"),
+        ({"decay_epochs": 0}, "ends with a decay"),
+    ],
 )
 def test_a_recipe_that_cannot_be_shipped_is_refused_at_once(tmp_path: Path, values: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
