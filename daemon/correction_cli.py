@@ -125,8 +125,8 @@ def list_corrections(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     """Print all corrections: what was said, by whom, why, from when to when, and what became of it."""
     settings = load_settings(config)
     table = Table("correction", "what", "from", "until", "made", "by", "reason", "state", box=None, pad_edge=False)
-    with _corrector(settings) as (store, _):
-        for each in store.corrections():
+    with _corrector(settings) as (store, _), store.correction_rows() as rows:
+        for each in rows.corrections():
             until = "" if each.until_utc_ns is None else _text(each.until_utc_ns, settings)
             table.add_row(
                 str(each.number),
@@ -136,7 +136,7 @@ def list_corrections(config: ConfigOption = _DEFAULT_CONFIG) -> None:
                 _text(each.made_utc_ns, settings),
                 escape(each.by),
                 escape(each.reason),
-                escape(_state(each, settings)),
+                escape(_state(each, settings) + _doubted(rows.doubted_utc_ns(each), settings)),
             )
     if not table.row_count:
         _say("nothing has been corrected")
@@ -153,6 +153,10 @@ def _state(made: StoredCorrection, settings: Settings) -> str:
     if made.until_utc_ns is not None:
         return "in effect"
     return f"in effect up to {_text(made.stored_until_utc_ns, settings)}, no service was told"
+
+
+def _doubted(utc_ns: int | None, settings: Settings) -> str:
+    return "" if utc_ns is None else f"; no name from {_text(utc_ns, settings)} on, when the track came to be doubted"
 
 
 def _correct(

@@ -143,7 +143,7 @@ class IdentityCorrector:
                     names |= {span.before.animal for span in part if span.before.animal is not None}
                 self._checks.check_still_alone(rows, correction, plan.stretch, plan.last_id)
                 written = _write_minutes(rows, new, minutes, plan)
-                doubted_utc_ns = _doubted_utc_ns(rows, correction, plan)
+                doubted_utc_ns = rows.doubted_utc_ns(new)
                 concerned = rows.concern_events(number, names, plan.stretch.from_utc_ns, plan.concerned_until_utc_ns)
                 events.append(self._event(new, events=concerned, undone=False))
         return Made(
@@ -340,14 +340,6 @@ def _found(known: list[StoredCorrection], number: int) -> StoredCorrection:
         numbers = ", ".join(str(each.number) for each in known) or "none"
         raise CorrectionError(f"there is no correction {number}; those made: {numbers}")
     return made
-
-
-def _doubted_utc_ns(rows: CorrectionRows, correction: Correction, plan: Plan) -> int | None:
-    if correction.track is None or correction.doubts is None:
-        return None
-    last_id = rows.last_frame_id() if plan.goes_on else plan.last_id
-    frame_id = rows.doubted_from(correction.track, correction.doubts, plan.first_id, last_id)
-    return None if frame_id is None else rows.captured_utc_ns(frame_id)
 
 
 def _all_until(rows: CorrectionRows) -> int:

@@ -306,11 +306,19 @@ class CorrectionRows:
         row = self._connection.execute(statement).first()
         return None if row is None else _identity(row)
 
-    def doubted_from(self, subject: int, doubts: int, first_id: int, last_id: int) -> int | None:
-        """The first of these frames in which a track has had more doubts; None where there is none."""
+    def doubted_utc_ns(self, made: StoredCorrection) -> int | None:
+        """From when on the track that a correction names may be another animal; None where nothing says so."""
+        track, doubts = made.correction.track, made.correction.doubts
+        first = self.first_between(made.from_utc_ns, None)
+        if track is None or doubts is None or first is None:
+            return None
+        following = self.first_after(first.frame_id, self.life(made.run_id)[-1].run_id)
+        last_id = self.last_frame_id() if following is None else following.frame_id - 1
         of = identity_observation.c
-        more = (of.frame_id.between(first_id, last_id), of.track == subject, of.doubts > doubts)
-        return self._connection.execute(select(func.min(of.frame_id)).where(*more)).scalar()
+        more = (of.frame_id.between(first.frame_id, last_id), of.track == track, of.doubts > doubts)
+        found = select(of.frame_id).where(*more).order_by(of.frame_id).limit(1)
+        frame_id = self._connection.execute(found).scalar()
+        return None if frame_id is None else self.captured_utc_ns(frame_id)
 
     def also_named(self, animal: int, subject: int, first_id: int, last_id: int) -> tuple[int, int, int] | None:
         """Another track that is said to be an animal in frames that show this one: its number, first and last time."""

@@ -115,6 +115,8 @@ def test_animals_are_swapped_by_name_listed_shown_in_tables_and_put_back(config:
 def test_a_track_is_assigned_and_times_with_a_zone_are_taken(config: Path) -> None:
     said = give(config, "assign", "4", "caro", "--from", "2026-11-18T11:08:00Z", *BY)
     assert "correction 1: track 4 is animal 3 from 2026-11-18 08:08:00-03:00 to 2026-11-18 08:08:59-03:00" in said
+    assert "from 2026-11-18 08:08:25-03:00 on track 4 may have changed places with another" in said
+    assert "no name from 2026-11-18 08:08:25-03:00 on" in give(config, "corrections")
     assert "track 5 is not known" in give(config, "assign", "5", "unknown", "--from", FROM, *BY)
 
 
