@@ -150,6 +150,7 @@ def by_mosquitto_sub(port: int, seconds: int, *options: str) -> list[tuple[str, 
     return [(topic, payload) for topic, _, payload in (line.partition(" ") for line in told.stdout.splitlines())]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_every_retained_and_live_message_obeys_its_schema(
     make_settings: "MakeSettings",
@@ -177,7 +178,8 @@ def test_every_retained_and_live_message_obeys_its_schema(
         assert command(settings, "fly").reason == "unknown_verb"
         eventually(lambda: heard() >= live, "every channel", 90)
         if protocol == "5":
-            eventually(lambda: measures_of_an_animal(early), "an animal with measures of a minute", 90)
+            # On a machine that does other things the first minute may hold too little: then the next one counts.
+            eventually(lambda: measures_of_an_animal(early), "an animal with measures of a minute", 150)
         retained = dict(by_mosquitto_sub(mosquitto.port, 2, "--retained-only"))
         everything = by_mosquitto_sub(mosquitto.port, 2)
     known = validators()
