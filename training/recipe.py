@@ -126,6 +126,8 @@ def preset(name: Preset, kind: Kind) -> Recipe:
         kind=kind,
         shape=TINY,
         epochs=9,
+        cut_px=(96, 128),
+        about_animals_share=0.75,
         pictures_per_epoch=1024,
         learning_rate=6e-3,
         warm_up_steps=40,
