@@ -93,7 +93,7 @@ class Correction:
         agreed = self.said in (None, self.animal)
         if said.animal is None or (agreed and said.animal == self.animal):
             return None
-        candidates = {self.animal, said.animal, self.said} - {None}
+        candidates = {self.animal, said.animal, self.said}
         return Identity(
             animal=None,
             probability=None,
