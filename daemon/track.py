@@ -1,7 +1,7 @@
 """Which animal is which over time: what is followed, what has met, and how sure it is who came out of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -13,7 +13,7 @@ from daemon.appearance import Look, features
 from daemon.candidates import CONFIDENT, MOST_TOGETHER, UNLIKELY, Way, may_have_moved, only
 from daemon.heading import Heading
 from daemon.medians import median_of
-from daemon.motion import Gait, Motion
+from daemon.motion import RESTING_SD_PX, Gait, Motion
 from daemon.naming import Naming
 from daemon.sighting import Sighting, sightings
 from daemon.vision.parts import BodyPart, Segmentation
@@ -62,7 +62,9 @@ _REACH_PX_S = 150.0
 _REMEMBERS_S = 60.0
 """Where animals went before they met says nothing after so long."""
 _STRAIGHT_SHARE = 0.97
-"""So often animals that meet come out where they were expected; else they come out anywhere."""
+"""So often animals that meet come out where they were expected; else they come out anywhere ..."""
+_STRAYS_PX_S = 50.0
+"""... within their reach: in a frame or two at 25 a second nobody takes another's place."""
 _STRAIGHT_SURETY = 0.7
 """So much of what the places say then is to be believed."""
 _SIZE_FOLLOWS_S = 10.0
@@ -479,19 +481,17 @@ class Tracker:
             assert each is not None
             ahead[body] = replace(each.motion)
             ahead[body].predict(at_s - each.at_s)
-        totals = {}
-        for body in track.bodies:
-            totals[body] = self._may_be_at(ahead[body], seen.sighting)
-            if track.size == 2 and rest is not None:
-                other = next(each for each in track.bodies if each != body)
-                totals[body] += self._may_be_at(ahead[other], rest.sighting)
-        best = max(totals.values())
-        weights = {body: math.exp(_STRAIGHT_SURETY * (total - best)) for body, total in totals.items()}
-        whole = sum(weights.values())
-        return {
-            body: _STRAIGHT_SHARE * weight / whole + (1 - _STRAIGHT_SHARE) * even[body]
-            for body, weight in weights.items()
-        }
+        other = dict(zip(track.bodies, reversed(track.bodies), strict=True)) if track.size == 2 and rest else {}
+
+        def shares(speaks: Callable[[Motion, Sighting], float], surety: float = 1.0) -> NDArray[np.float64]:
+            totals = np.array([speaks(ahead[body], seen.sighting) for body in track.bodies])
+            if rest is not None and other:
+                totals += [speaks(ahead[other[body]], rest.sighting) for body in track.bodies]
+            weights = np.exp(surety * (totals - totals.max()))
+            return np.asarray(weights / weights.sum())
+
+        likely = _STRAIGHT_SHARE * shares(self._may_be_at, _STRAIGHT_SURETY) + (1 - _STRAIGHT_SHARE) * shares(_strayed)
+        return dict(zip(track.bodies, likely.tolist(), strict=True))
 
     def _may_be_at(self, motion: Motion, sighting: Sighting) -> float:
         """What speaks for one being there, where it was expected or anywhere else; a natural logarithm."""
@@ -664,6 +664,12 @@ def _costs(
 
 def _within_reach(motion: Motion, sighting: Sighting) -> bool:
     return motion.squared_distance(sighting.x_px, sighting.y_px) <= _GATE
+
+
+def _strayed(motion: Motion, sighting: Sighting) -> float:
+    """What speaks for one that comes out here, having been where it was seen last; a natural logarithm."""
+    away_px = math.hypot(sighting.x_px - motion.seen_x_px, sighting.y_px - motion.seen_y_px)
+    return -((away_px / (RESTING_SD_PX + _STRAYS_PX_S * motion.unseen_s)) ** 2) / 2
 
 
 def _surety(elapsed_s: float) -> float:

@@ -220,6 +220,35 @@ def test_two_that_part_where_they_were_before_they_met_are_those_that_met(second
     assert found[1].probability == found[2].probability == pytest.approx(0.985, abs=0.01)
 
 
+def _blinks(count: int, apart_px: int, *, frames: int) -> dict[int, Followed]:
+    """Two that lie beside each other, seen at 25 fps, every second as one instance for so many frames."""
+    tracker = Tracker(2)
+    left, right = animal(60, 60, half=10), animal(60 + apart_px, 60, half=10)
+    for step in range(1500):
+        away_px = apart_px + max(0, 60 - apart_px - max(0, step - 1400))
+        follow(tracker, step / 25, left, animal(60 + away_px, 60, half=10))
+    found: dict[int, Followed] = {}
+    for step in range(1500, 1500 + 25 * count):
+        if step % 25 < frames:
+            together = follow(tracker, step / 25, animal(60 + apart_px // 2, 60, half=15))
+            assert [each.size for each in together.values()] == [2]
+        else:
+            found = follow(tracker, step / 25, left, right)
+    return found
+
+
+def test_names_outlast_hundreds_of_frames_in_which_two_at_rest_are_taken_for_one() -> None:
+    found = _blinks(300, 24, frames=1)
+    assert names(found) == {1: 1, 2: 2}
+    assert all(each.probability is not None and each.probability > 0.998 for each in found.values())
+
+
+def test_after_a_second_as_one_they_may_have_changed_places() -> None:
+    found = _blinks(1, 24, frames=24)
+    assert found[1].probability == pytest.approx(0.985, abs=0.005)
+    assert names(found) == {1: None, 2: None}
+
+
 def test_the_first_look_of_animals_that_part_is_not_that_of_one_that_goes_about() -> None:
     tracker = Tracker(2)
     for second in range(300):
