@@ -1,7 +1,7 @@
 """Which animal is which over time: what is followed, what has met, and how sure it is who came out of it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -61,12 +61,18 @@ _REACH_PX_S = 150.0
 """A running rat comes no farther in a picture of a housing box."""
 _REMEMBERS_S = 60.0
 """Where animals went before they met says nothing after so long."""
-_STRAIGHT_SHARE = 0.97
-"""So often animals that meet come out where they were expected; else they come out anywhere ..."""
+_STRAY_SHARE = 0.006
+_STRAY_SHARE_LONG = 0.03
+_STRAYS_S = 10.0
+"""So often animals that met come out elsewhere than their places and masks say, after a moment and after far more
+than so many seconds; but within their reach: ..."""
 _STRAYS_PX_S = 50.0
-"""... within their reach: in a frame or two at 25 a second nobody takes another's place."""
-_STRAIGHT_SURETY = 0.7
-"""So much of what the places say then is to be believed."""
+"""... in a frame or two at 25 a second nobody takes another's place."""
+_STRAIGHT_SURETY = 0.2
+"""So much of what the places say of those that come out is to be believed ..."""
+_STRAIGHT_OVERLAP = 9.0
+"""... and this is what full overlap with the mask from before they met speaks for one: of 619 pairs that the networks
+had joined for up to a minute, at one frame a second, it told 510 apart by more than 0.3, none of them wrongly."""
 _SIZE_FOLLOWS_S = 10.0
 """The size of an animal that is in sight follows what is seen of it within about so long."""
 _ANYWHERE = -5.0
@@ -166,6 +172,7 @@ class _Before:
     """Where a body went before it met others."""
 
     motion: Motion
+    pixels: _Pixels
     at_s: float
 
 
@@ -371,7 +378,7 @@ class Tracker:
         together = one.bodies + other.bodies
         for track in (one, other):
             if track.size == 1:
-                self._before[track.bodies[0]] = _Before(replace(track.motion), at_s)
+                self._before[track.bodies[0]] = _Before(replace(track.motion), track.pixels, at_s)
             self._tracks.remove(track)
         return self._begin(seen, at_s, together)
 
@@ -471,27 +478,27 @@ class Tracker:
         return ways
 
     def _gone_straight(self, track: _Track, seen: _Seen, rest: _Seen | None, at_s: float) -> dict[int, float]:
-        """Which of a track's bodies one that parts from it is, by where those that met were going."""
+        """Which of a track's bodies one that parts from it is, by where those that met were and were going."""
         even = dict.fromkeys(track.bodies, 1 / track.size)
-        before = {body: self._before.get(body) for body in track.bodies}
-        if track.size == 1 or any(each is None or at_s - each.at_s > _REMEMBERS_S for each in before.values()):
+        before = [each for body in track.bodies if (each := self._before.get(body)) is not None]
+        if track.size == 1 or len(before) < track.size or any(at_s - each.at_s > _REMEMBERS_S for each in before):
             return even
-        ahead = {}
-        for body, each in before.items():
-            assert each is not None
-            ahead[body] = replace(each.motion)
-            ahead[body].predict(at_s - each.at_s)
-        other = dict(zip(track.bodies, reversed(track.bodies), strict=True)) if track.size == 2 and rest else {}
-
-        def shares(speaks: Callable[[Motion, Sighting], float], surety: float = 1.0) -> NDArray[np.float64]:
-            totals = np.array([speaks(ahead[body], seen.sighting) for body in track.bodies])
-            if rest is not None and other:
-                totals += [speaks(ahead[other[body]], rest.sighting) for body in track.bodies]
-            weights = np.exp(surety * (totals - totals.max()))
-            return np.asarray(weights / weights.sum())
-
-        likely = _STRAIGHT_SHARE * shares(self._may_be_at, _STRAIGHT_SURETY) + (1 - _STRAIGHT_SHARE) * shares(_strayed)
-        return dict(zip(track.bodies, likely.tolist(), strict=True))
+        ahead = [replace(each.motion) for each in before]
+        for motion, each in zip(ahead, before, strict=True):
+            motion.predict(at_s - each.at_s)
+        expected, strayed = np.zeros(track.size), np.zeros(track.size)
+        for sighting, place in ((seen.sighting, 1), (rest.sighting if track.size == 2 and rest else None, -1)):
+            if sighting is None:
+                continue  # of more than two it is not known which of them are left
+            expected += [
+                _STRAIGHT_SURETY * self._may_be_at(motion, sighting) + _STRAIGHT_OVERLAP * _overlap(each, sighting)
+                for motion, each in zip(ahead[::place], before[::place], strict=True)
+            ]
+            strayed += [_strayed(motion, sighting) for motion in ahead[::place]]
+        together_s = at_s - max(each.at_s for each in before)
+        stray = _STRAY_SHARE + (_STRAY_SHARE_LONG - _STRAY_SHARE) * (1 - math.exp(-together_s / _STRAYS_S))
+        shares = (1 - stray) * _softmax(expected) + stray * _softmax(strayed)
+        return dict(zip(track.bodies, shares.tolist(), strict=True))
 
     def _may_be_at(self, motion: Motion, sighting: Sighting) -> float:
         """What speaks for one being there, where it was expected or anywhere else; a natural logarithm."""
@@ -664,6 +671,17 @@ def _costs(
 
 def _within_reach(motion: Motion, sighting: Sighting) -> bool:
     return motion.squared_distance(sighting.x_px, sighting.y_px) <= _GATE
+
+
+def _overlap(before: _Before, sighting: Sighting) -> float:
+    """What the masks have in common, as a share of both together."""
+    both = np.intersect1d(before.pixels, sighting.pixels, assume_unique=True).size
+    return float(both / (before.pixels.size + sighting.pixels.size - both))
+
+
+def _softmax(speaks: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(speaks - speaks.max())
+    return np.asarray(shares / shares.sum())
 
 
 def _strayed(motion: Motion, sighting: Sighting) -> float:
