@@ -196,6 +196,7 @@ clean: ## Remove .venv and caches; never what was measured
 tools:
 	@command -v ffmpeg >/dev/null || $(call install,ffmpeg,the command that reads recordings in the tests)
 	@command -v mosquitto_sub >/dev/null || $(call install,mosquitto-clients,the subscriber of the tests)
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(call install,chromium,the browser of the tests)
 	@if ! command -v mosquitto >/dev/null; then \
 	  $(call install,mosquitto,the broker of the tests); \
 	  if [ -d /run/systemd/system ]; then systemctl disable --quiet --now mosquitto; fi; \
