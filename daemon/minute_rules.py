@@ -13,10 +13,12 @@ from daemon.maintenance import Maintenance, in_minute, overlapping
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS, Band, LocalTime, MinuteSeries, band_of, running_means
 from daemon.minute_value import MinuteValue, Scope
 from daemon.plot_data import PlotData
+from daemon.quiet_hours import QuietHours
 from daemon.rule import Condition, Rule
 from daemon.rule_settings import RulesSettings
-from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, QUIET_OVER, Look, RuleState, Verdict
+from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, Look, RuleState, Verdict
 from daemon.settings import ScheduleSettings
+from daemon.urgency import QUIET_OVER
 
 RAW_MINUTES = 1440
 """Minutes that are kept as they came: for means, and for the plot."""
@@ -113,7 +115,7 @@ class MinuteRules:
         self._most_at_once = most_at_once
         self._zone = zone
         self._local = LocalTime(zone, schedule)
-        self._quiet = None if settings.quiet_hours is None else tuple(map(_minute_of_day, settings.quiet_hours))
+        self._quiet = QuietHours(settings.quiet_hours, zone)
         self._subjects = [
             _Subject(rule, animal)
             for rule in rules
@@ -191,7 +193,8 @@ class MinuteRules:
             for each in told_to:
                 if each is not None:
                     self._restore(each, event)
-                    each.state.acknowledged |= any(other.state.acknowledged for other in holders)
+                    if any(other.state.acknowledged for other in holders):
+                        each.state.acknowledge()
         held = {subject.state.open_event_id for subject in self._subjects}
         self._orphans = [event for event in opened.values() if event.event_id not in held]
         for subject in self._subjects:
@@ -485,11 +488,7 @@ class MinuteRules:
         return overlapping(self._maintenance, minutes)
 
     def _is_quiet(self, minute: int) -> bool:
-        if self._quiet is None:
-            return False
-        start, stop = self._quiet
-        now = self._local(minute) % DAY_MINUTES
-        return start <= now < stop if start < stop else now >= start or now < stop
+        return bool(self._quiet) and self._quiet.at_minute(self._local(minute) % DAY_MINUTES)
 
     def _plot_data(self, subject: _Subject, last: int, minutes: int) -> PlotData:
         condition = subject.rule.conditions[0]
@@ -554,8 +553,3 @@ def _evidence(rule: Rule, judged: Sequence[_Judged]) -> dict[str, Scalar]:
         data[f"also_{condition.measure}"] = None if each.value is None else round(each.value, 4)
         data[f"also_{condition.measure}_threshold"] = None if each.threshold is None else round(each.threshold, 4)
     return data
-
-
-def _minute_of_day(text: str) -> int:
-    hours, minutes = map(int, text.split(":"))
-    return hours * 60 + minutes

@@ -8,6 +8,7 @@ from enum import Enum
 from daemon.events import Event, EventState, Scalar, Severity
 from daemon.minute_series import MINUTE_NS
 from daemon.rule import Rule
+from daemon.urgency import Urgency
 
 LEAST_GAP_MINUTES = 5
 """A duration goes on over so many minutes that cannot be told, or a quarter of it where that is longer."""
@@ -19,13 +20,10 @@ UPDATE_MINUTES = 60
 """An event that gets worse says so no more often than this."""
 
 NOT_WATCHED = "not_watched"
-QUIET_OVER = "quiet_hours_over"
 JOINED = "joined"
 """Reason of an update: another rule finds the same animal wrong, and adds its evidence."""
 LEFT = "left"
 """Reason of an update: what this rule found is over, and what another found goes on."""
-
-_HIGHER = {Severity.NOTICE: Severity.ALERT, Severity.ALERT: Severity.EMERGENCY, Severity.EMERGENCY: Severity.EMERGENCY}
 
 
 class Verdict(Enum):
@@ -113,26 +111,29 @@ class RuleState:
         self.verdict = Verdict.CANNOT_TELL
         """Of the newest minute."""
         self.open_event_id: str | None = None
-        self.severity = rule.severity
-        """Of the open event, as it was last told."""
         self.kind = rule.kind
         """Of the open event: that of the rule which opened it."""
-        self.acknowledged = False
-        """Whether somebody has seen the open event."""
+        self._urgency = Urgency(rule.severity, escalate_after_minutes=rule.escalate_after_minutes, quiet=rule.quiet)
         share = min(rule.conditions[0].required_coverage, 1.0)
         self._beyond = _Stretch(rule.for_minutes, share)
         self._back = _Stretch(rule.clear_minutes, share)
-        self._opened_minute = 0
         self._since = 0
-        self._hushed: Severity | None = None
-        self._escalated = False
         self._worst = -math.inf
         self._told_worst = -math.inf
         self._updated_minute = 0
         self._unsure_since: int | None = None
         self._unsure_told = False
         self._cool_until = -1
-        self._after_quiet: dict[str, Scalar] | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """Of the open event, as it was last told."""
+        return self._urgency.severity
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether somebody has seen the open event."""
+        return self._urgency.acknowledged
 
     @property
     def since_minute(self) -> int | None:
@@ -142,6 +143,7 @@ class RuleState:
     def restore(self, event: Event) -> None:
         """Take up an event of this rule from before a restart; to be called in the order in which they were stored."""
         minute = event.at_utc_ns // MINUTE_NS - 1  # events are told when their minute is over
+        self._urgency.restore(event)
         match event.state:
             case EventState.OPENED:
                 since = event.data.get("since_utc_ns")
@@ -151,35 +153,26 @@ class RuleState:
                     since // MINUTE_NS if isinstance(since, int) else minute,
                     float(event.data.get("excess") or 0.0),
                 )
-                self.severity, self.kind = event.severity, event.kind
-                hushed = event.data.get("quiet_severity")
-                self._hushed = Severity(hushed) if isinstance(hushed, str) else None
+                self.kind = event.kind
             case EventState.UPDATED:
-                self.severity = event.severity
                 reason = event.data.get("reason")
-                self._escalated = self._escalated or reason == "escalated"
-                if reason in ("escalated", QUIET_OVER):
-                    self._hushed = None
                 if reason in ("cannot_tell", "can_tell"):
                     self._unsure_told = reason == "cannot_tell"
                 self._updated_minute = minute
-            case EventState.ACKNOWLEDGED:
-                self.acknowledged = True
             case EventState.CLOSED:
-                if self._hushed is not None:
-                    self._after_quiet = _summary(event.opened_event_id, self._since, minute)
                 self._end(minute)
-            case EventState.OCCURRED:
-                self._after_quiet = None
+                if event.data.get("reason") == LEFT:
+                    self._urgency.forget(event.opened_event_id)
 
     def acknowledge(self) -> None:
         """Somebody has seen the open event: it is not made more severe any more."""
-        self.acknowledged = True
+        self._urgency.acknowledged = True
 
     def join(self, opened: Event, host: "RuleState") -> Event:
         """Add what has just been opened to the event that another rule has open; the update that tells of it."""
         assert host.open_event_id is not None  # who has none open is not joined
-        self.open_event_id, self.kind, self.acknowledged = host.open_event_id, host.kind, host.acknowledged
+        self.open_event_id, self.kind = host.open_event_id, host.kind
+        self._urgency.acknowledged = host.acknowledged
         return replace(
             opened,
             kind=host.kind,
@@ -190,7 +183,7 @@ class RuleState:
 
     def leave(self, closed: Event) -> Event:
         """What was just closed goes on for another rule; the update that tells of it."""
-        self._after_quiet = None  # who closes it at last tells of it
+        self._urgency.forget(closed.opened_event_id)  # who closes it at last tells of it
         return replace(closed, state=EventState.UPDATED, data={"reason": LEFT, **closed.data})
 
     def cool(self, minute: int) -> None:
@@ -220,7 +213,7 @@ class RuleState:
             self._unsure_since = None
         elif self._unsure_since is None:
             self._unsure_since = look.minute
-        events = [] if rehearsal or quiet else self._tell_after_quiet(look)
+        events = [] if rehearsal else self._tell_after_quiet(look, quiet=quiet)
         match look.verdict:
             case Verdict.MAINTENANCE:
                 self.forget_suspicion()
@@ -265,31 +258,30 @@ class RuleState:
 
     def _opened(self, look: Look, *, quiet: bool) -> Event:
         since = look.minute if self._beyond.since is None else self._beyond.since
-        hush = quiet and self.rule.quiet and self.rule.severity is not Severity.EMERGENCY
-        severity = Severity.NOTICE if hush else self.rule.severity
+        hushed = self._urgency.opened(
+            self.rule.severity, at_utc_ns=look.end_utc_ns, since_utc_ns=since * MINUTE_NS, quiet=quiet
+        )
         data = self._data(look) | {
             "since_utc_ns": since * MINUTE_NS,
             "held_minutes": look.minute - since + 1,
             "told_minutes": self._beyond.told,
             "excess": _short(look.excess),
+            **hushed,
         }
-        if hush:
-            data["quiet_severity"] = self.rule.severity.value
         event = Event(
             kind=self.rule.kind,
             state=EventState.OPENED,
-            severity=severity,
+            severity=self.severity,
             at_utc_ns=look.end_utc_ns,
             animal=self.animal,
             data=data,
         )
         self._begin(event.event_id, look.minute, since, look.excess)
-        self.severity, self._hushed = severity, self.rule.severity if hush else None
         return event
 
     def _begin(self, event_id: str, minute: int, since: int, excess: float) -> None:
-        self.open_event_id, self._opened_minute, self._since = event_id, minute, since
-        self.acknowledged = self._escalated = self._unsure_told = False
+        self.open_event_id, self._since = event_id, since
+        self._unsure_told = False
         self.kind = self.rule.kind
         self._unsure_since = None
         self._worst = self._told_worst = excess
@@ -299,46 +291,36 @@ class RuleState:
         lasted = look.minute - self._since + 1
         data = self._data(look) | {"lasted_minutes": lasted, "worst_excess": _short(self._worst)} | dict(more)
         event = self._event(EventState.CLOSED, look, data)
-        if self._hushed is not None:
-            self._after_quiet = _summary(self.open_event_id, self._since, look.minute)
+        self._urgency.closed(self.open_event_id, look.end_utc_ns)
         self._end(look.minute)
         return event
 
     def _end(self, minute: int) -> None:
-        self.open_event_id, self._hushed = None, None
+        self.open_event_id = None
         self._cool_until = minute + self.rule.cool_down_minutes
         self._beyond.forget()
         self._back.forget()
 
-    def _tell_after_quiet(self, look: Look) -> list[Event]:
-        """What opened and closed while it was quiet is told when the hours are over: late, and not lost."""
-        if self._after_quiet is None:
+    def _tell_after_quiet(self, look: Look, *, quiet: bool) -> list[Event]:
+        missed = self._urgency.after_quiet(quiet=quiet)
+        if missed is None:
             return []
-        data, self._after_quiet = self._after_quiet, None
+        severity, data = missed
         return [
             Event(
                 kind=self.kind,
                 state=EventState.OCCURRED,
-                severity=self.rule.severity,
+                severity=severity,
                 at_utc_ns=look.end_utc_ns,
                 animal=self.animal,
-                data={"rule": self.rule.name, "reason": QUIET_OVER, **data},
+                data={"rule": self.rule.name, **data},
             )
         ]
 
     def _louder(self, look: Look, *, quiet: bool) -> list[Event]:
         """Quiet hours that are over, and nobody who acknowledges."""
-        after = self.rule.escalate_after_minutes
-        own = self._hushed or self.severity
-        if after and not self._escalated and not self.acknowledged and look.minute - self._opened_minute >= after:
-            higher = _HIGHER[own]
-            if higher is Severity.EMERGENCY or self._hushed is None:
-                self._escalated, self._hushed, self.severity = True, None, higher
-                return [self._updated(look, "escalated")] if higher is not own else []
-        if self._hushed is not None and not quiet:
-            self.severity, self._hushed = self._hushed, None
-            return [self._updated(look, QUIET_OVER)]
-        return []
+        reason = self._urgency.louder(look.end_utc_ns, quiet=quiet)
+        return [] if reason is None else [self._updated(look, reason)]
 
     def _unsure(self, look: Look) -> list[Event]:
         since = look.minute if self._unsure_since is None else self._unsure_since
@@ -382,14 +364,6 @@ class RuleState:
             "verdict": look.verdict.value,
             **look.data,
         }
-
-
-def _summary(event_id: str | None, since: int, minute: int) -> dict[str, Scalar]:
-    return {
-        "opened_event": event_id,
-        "since_utc_ns": since * MINUTE_NS,
-        "until_utc_ns": (minute + 1) * MINUTE_NS,
-    }
 
 
 def _short(value: float | None) -> float | None:

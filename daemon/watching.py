@@ -17,17 +17,18 @@ from daemon.overlay import draw, to_png
 from daemon.pipeline import Measured
 from daemon.plot_data import PlotData
 from daemon.rule import Rule
-from daemon.rule_state import JOINED, QUIET_OVER
+from daemon.rule_state import JOINED
 from daemon.rules import NOT_A_TEMPERATURE
 from daemon.settings import Settings
 from daemon.store.repository import Store
+from daemon.urgency import ESCALATED, QUIET_OVER
 from drivers.clock import NS_PER_S
 from drivers.errors import StoreError
 from drivers.frame import ThermalFrame
 
 logger = logging.getLogger(__name__)
 
-_PICTURED_UPDATES = ("worse", "escalated", JOINED, QUIET_OVER)
+_PICTURED_UPDATES = ("worse", ESCALATED, JOINED, QUIET_OVER)
 _WITH_THE_NEWEST = (*JUDGED_ON_FRAMES, EventKind.CAMERA_LOST)
 """Kinds whose last picture is the very last frame that came, not that of the minute."""
 _WITHOUT_PICTURES = (EventKind.MAINTENANCE,)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from daemon.events import Event, EventKind, EventState, Severity
+from daemon.events import Event, EventKind, EventState, Severity, since_of
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import Scope
 from daemon.rule import Condition, Rule
-from daemon.rule_state import QUIET_OVER, UNSURE_MINUTES, Look, RuleState, Verdict
+from daemon.rule_state import UNSURE_MINUTES, Look, RuleState, Verdict
+from daemon.urgency import QUIET_OVER
 
 RULE = Rule(
     name="fever",
@@ -130,6 +131,26 @@ def test_what_opened_and_closed_in_quiet_hours_is_told_when_they_are_over() -> N
     assert (events[2].data["since_utc_ns"], events[2].data["until_utc_ns"]) == (0, 8 * MINUTE_NS)
 
 
+def test_what_came_and_went_twice_in_quiet_hours_is_told_once_with_its_number() -> None:
+    verdicts = ([BEYOND] * 4 + [BACK] * 4) * 2
+    *before, told_late = feed(RuleState(RULE, 1), [*verdicts, *[BACK] * 60], quiet=range(60))
+    assert told(before) == [("opened", 2), ("closed", 6), ("opened", 10), ("closed", 14)]
+    assert told([told_late]) == [("occurred", 60)]
+    assert (told_late.severity, told_late.data["times"]) == (Severity.ALERT, 2)
+    assert (told_late.data["since_utc_ns"], told_late.data["until_utc_ns"]) == (0, 15 * MINUTE_NS)
+    assert told_late.data["opened_event"] == before[0].event_id
+
+
+def test_a_notice_is_told_in_quiet_hours_and_not_again_and_becomes_no_alert_before_they_are_over() -> None:
+    mild = dataclasses.replace(RULE, severity=Severity.NOTICE)
+    assert told(feed(RuleState(mild, 1), [BEYOND] * 70, quiet=range(60))) == [("opened", 2)]
+    loud = dataclasses.replace(mild, escalate_after_minutes=10)
+    for quiet in (range(60), range(5, 60)):
+        events = feed(RuleState(loud, 1), [BEYOND] * 70, quiet=quiet)
+        assert told(events) == [("opened", 2), ("updated", 60)]
+        assert (events[1].severity, events[1].data["reason"]) == (Severity.ALERT, "escalated")
+
+
 def test_an_emergency_knows_no_quiet_hours() -> None:
     emergency = dataclasses.replace(RULE, severity=Severity.EMERGENCY)
     [opened] = feed(RuleState(emergency, 1), [BEYOND] * 5, quiet=range(60))
@@ -213,7 +234,8 @@ def test_quiet_hours_lose_nothing(rule: Rule, runs: list[tuple[Verdict, int]]) -
         heard = [
             event
             for event in loud
-            if each.event_id in (event.event_id, event.opened_event_id, event.data.get("opened_event"))
+            if each.event_id in (event.event_id, event.opened_event_id)
+            or (event.state is EventState.OCCURRED and since_of(event) <= since_of(each) < event.at_utc_ns)
         ]
         assert heard
 
