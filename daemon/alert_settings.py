@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from pydantic import Field, ValidationError
 
+from daemon.event_rules import KEYS
+from daemon.events import EventKind
 from daemon.rule_settings import RuleSettings
 from daemon.section import Section
 
@@ -49,7 +51,8 @@ _FRAME_RULES = {
 }
 """Rules that are judged on each frame, and their keys in `[alerts]`."""
 
-_KEYS_OF_FRAME_RULES = {"name", "value", "hysteresis", "for_minutes"}
+_KEYS_OF_ALERTS = {"value", "hysteresis", "for_minutes"}
+"""What `[alerts]` says as well."""
 
 
 def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> AlertSettings:
@@ -68,12 +71,15 @@ def with_frame_rules(alerts: AlertSettings, rules: Iterable[RuleSettings]) -> Al
         if key is None:
             continue
         given = rule.model_fields_set - {"name"}
-        allowed = {"for_minutes"} if key == "not_seen_after_s" else _KEYS_OF_FRAME_RULES
+        of_alerts = {"for_minutes"} if key == "not_seen_after_s" else _KEYS_OF_ALERTS
+        allowed = {*of_alerts, *KEYS[EventKind(rule.name)]}
         if wrong := sorted(given - allowed):
             raise ValueError(
-                f"rule {rule.name} is judged on each frame and takes {', '.join(sorted(allowed - {'name'}))} only, "
+                f"rule {rule.name} is judged on each frame and takes {', '.join(sorted(allowed))} only, "
                 f"got {', '.join(wrong)}"
             )
+        if not given & of_alerts:
+            continue
         if key in alerts.model_fields_set or key in changed:
             raise ValueError(f"rule {rule.name} and alerts.{key} say the same: leave alerts.{key} out")
         minutes = rule.for_minutes

@@ -52,7 +52,7 @@ from daemon.messaging.verbs import SetPayload, make_verbs
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS, REMEMBERED_MINUTES, collector_of
 from daemon.networks import Networks, Preparation
-from daemon.open_events import open_now
+from daemon.open_events import open_now, opened_now
 from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
@@ -335,7 +335,9 @@ class Service:
                 birth_topic=birth_topic(mqtt) if mqtt.home_assistant else None,
             )
         )
-        self._announcer = MqttAnnouncer(self._publisher, self.store.open_events, self.settings.animal_names)
+        self._announcer = MqttAnnouncer(
+            self._publisher, lambda: opened_now(self.store.event_histories()), self.settings.animal_names
+        )
         self._publish_info()
 
     def _publish_info(self, camera: CameraInfo | None = None) -> None:
@@ -381,6 +383,7 @@ class Service:
                 animals=settings.animal_count,
                 still_open=open_now(self.store.event_histories()),
                 sample_interval_s=settings.measure.outside_interval_s,
+                cools=self._watching.severities.cools,
             ),
             store=self.store,
             run_id=self._run.id,
@@ -457,6 +460,7 @@ class Service:
             freed_at_start=self._earlier_life.freed,
             beat=partial(self._beats.beat, "caretaker"),
             evidence=self._watching.folder,
+            severities=self._watching.severities_of_disk,
         )
         self._thread("caretaker", self._caretaker.run, self._caretaker.stop)
 

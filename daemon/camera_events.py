@@ -1,6 +1,7 @@
 """When the camera goes, stays away and comes, as events."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from daemon.events import Event, EventKind, EventState, Scalar, Severity, evidence, since_of
 from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble
@@ -51,6 +52,14 @@ class CameraEvents:
             data={**_numbers(item.trouble, since_of(lost)), "reason": "worse", "away_s": round(item.away_s, 3)},
             opened_event_id=lost.event_id,
         )
+
+    def renewed(self, update: Event) -> Event:
+        """An update of the loss with the age that the last good frame has by now."""
+        lost = self._lost
+        if lost is None or update.opened_event_id != lost.event_id or update.data.get("value") is None:
+            return update
+        age_s = round(max(0, update.at_utc_ns - since_of(lost)) / NS_PER_S, 3)
+        return replace(update, data={**update.data, "value": age_s})
 
     def found(self, item: CameraFound) -> Event:
         """It is back, or there for the first time."""

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from daemon.ballast import MB, URGENT_SHARE, Ballast
+from daemon.disk_events import facts_of, free_bytes_of, freed_event, in_short, set_aside_event
 from daemon.disk_evidence import DiskEvidence
 from daemon.disk_files import (
     Identity,
@@ -24,10 +25,12 @@ from daemon.disk_files import (
     recordings_on_disk,
     set_aside_files,
 )
-from daemon.events import Event, EventKind, EventState, Severity
+from daemon.event_severities import EventSeverities
+from daemon.events import Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder
 from daemon.messaging.payloads import event_message
 from daemon.minute_values import MINUTE_S
+from daemon.quiet_hours import QuietHours
 from daemon.rule_state import UPDATE_MINUTES
 from daemon.schedule import StratifiedDay
 from daemon.settings import Settings
@@ -307,6 +310,8 @@ class Caretaker:
         Told again and again as long as the thread goes on.
     evidence : EvidenceFolder, optional
         Keeps the plots of events.
+    severities : EventSeverities, optional
+        What the config says of them; belongs to this thread from now on.
     """
 
     def __init__(
@@ -323,24 +328,26 @@ class Caretaker:
         freed_at_start: Sequence[Sacrifice] = (),
         beat: Callable[[], None] = lambda: None,
         evidence: EvidenceFolder | None = None,
+        severities: EventSeverities | None = None,
     ) -> None:
         self.settings = settings
+        self._severities = severities or EventSeverities((), {}, animals=0, quiet_hours=QuietHours(None, settings.zone))
         self._store = store
         self._clock = clock
         self._run_id = run_id
         self._told = told
         self._beat = beat
         self._known_set_aside = dict(set_aside_before)
-        self.set_aside = tuple(_what(each) for each in first_events if each.kind is EventKind.SET_ASIDE)
+        self.set_aside = tuple(in_short(each) for each in first_events if each.kind is EventKind.SET_ASIDE)
         """What was set aside since the start began, each with its name."""
         self.status = DiskStatus()
         """The disk, as last looked at; replaced as a whole."""
         self._evidence = DiskEvidence(settings.zone, evidence)
         self._low_event = next((each for each in still_open if each.kind is EventKind.DISK_LOW), None)
         """What opened it."""
-        self._low_told = 0 if self._low_event is None else _free_bytes_of(self._low_event), clock.monotonic_ns()
+        self._low_told = 0 if self._low_event is None else free_bytes_of(self._low_event), clock.monotonic_ns()
         """Free bytes that were last told while the disk is low, and when."""
-        self._untold = _Untold(events=list(first_events))
+        self._untold = _Untold(events=[self._severities.told(each) for each in first_events])
         self._note(freed_at_start, clock.utc_ns())
         self._pins: Sequence[Pin] = ()
         self._pass_at_ns, self._passes = clock.monotonic_ns(), 0
@@ -497,7 +504,7 @@ class Caretaker:
         self._untold.freed += freed_rows(gone, now_ns)
         recordings = [each for each in gone if each.candidate.level is Level.RECORDING]
         if recordings:
-            self._untold.events.append(_freed_event(recordings, now_ns, self._space()))
+            self._tell(freed_event(recordings, now_ns, self._space()))
 
     def _space(self) -> dict[str, int | None]:
         """The free space and its limits; nothing where the disk cannot be looked at."""
@@ -553,6 +560,11 @@ class Caretaker:
             told_s = (self._clock.monotonic_ns() - self._low_told[1]) / NS_PER_S
             if told_s >= UPDATE_MINUTES * 60:
                 self._tell_disk(EventKind.DISK_LOW, EventState.UPDATED, free_bytes, limits, reason="worse")
+        for event in self._severities.tick(self._clock.utc_ns()):
+            if event.state is EventState.UPDATED:  # with its newest numbers
+                self._tell_disk(event.kind, event.state, free_bytes, limits, reason=str(event.data["reason"]))
+            else:
+                self._tell(event)
         if self.status.ballast != self._ballast.in_place:
             self.status = self.status.model_copy(update={"ballast": self._ballast.in_place})
 
@@ -583,8 +595,11 @@ class Caretaker:
             **more,
         )
         self._low_told = free_bytes, self._clock.monotonic_ns()
-        self._untold.events.append(event)
+        self._tell(event)
         return event
+
+    def _tell(self, event: Event) -> None:
+        self._untold.events.append(self._severities.told(event))
 
     def _report_set_aside(self, now_ns: int) -> None:
         present = set_aside_files(self.settings.box.data_dir, database_file(self.settings))
@@ -592,7 +607,7 @@ class Caretaker:
             what, path = present[identity], identity[0]
             self._known_set_aside[identity] = what
             self.set_aside += (f"{what} {path.name}",)
-            self._untold.events.append(set_aside_event(what, now_ns, file=str(path), **_facts_of(path)))
+            self._tell(set_aside_event(what, now_ns, file=str(path), **facts_of(path)))
 
     def _try_to_flush(self) -> None:
         try:
@@ -620,51 +635,3 @@ class Caretaker:
 def ballast_of(settings: Settings) -> Ballast:
     """The ballast that these settings ask for."""
     return Ballast(settings.box.data_dir, settings.disk.ballast_mb * MB)
-
-
-def set_aside_event(what: str, at_utc_ns: int, **data: str | int) -> Event:
-    """Something was damaged and is kept under another name."""
-    return Event(
-        kind=EventKind.SET_ASIDE,
-        state=EventState.OCCURRED,
-        severity=Severity.ALERT,
-        at_utc_ns=at_utc_ns,
-        data={"rule": EventKind.SET_ASIDE.value, "what": what, **data},
-    )
-
-
-def _facts_of(path: Path) -> dict[str, int]:
-    """Size of a file, and when it was written last; nothing of one that is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return {}
-    return {"size_bytes": found.st_size, "modified_utc_ns": found.st_mtime_ns}
-
-
-def _what(set_aside: Event) -> str:
-    """What an event of the start tells of, in a few words."""
-    return " ".join(str(value) for name, value in set_aside.data.items() if name != "rule")
-
-
-def _freed_event(gone: Sequence[Sacrifice], at_utc_ns: int, space: Mapping[str, int | None]) -> Event:
-    return Event(
-        kind=EventKind.RECORDINGS_FREED,
-        state=EventState.OCCURRED,
-        severity=Severity.NOTICE,
-        at_utc_ns=at_utc_ns,
-        data={
-            "rule": EventKind.RECORDINGS_FREED.value,
-            "recordings": len(gone),
-            "size_bytes": sum(each.candidate.size_bytes for each in gone),
-            "why": ", ".join(sorted({each.why.value for each in gone})),
-            "oldest": gone[0].candidate.path.stem,
-            "newest": gone[-1].candidate.path.stem,
-            **space,
-        },
-    )
-
-
-def _free_bytes_of(event: Event) -> int:
-    free_bytes = event.data.get("free_bytes")
-    return free_bytes if isinstance(free_bytes, int) else 0

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from daemon.event_rules import NAMES
 from daemon.events import EventKind, Severity
 from daemon.measures_list import in_units_of_box, measures_of
 from daemon.minute_value import Scope
@@ -210,9 +211,7 @@ def in_force(
     ConfigError
         If one is not complete, a name comes twice, or the box has no such measure of the animal or the cage.
     """
-    found = rules_in_force(
-        settings, DEFAULT_RULES if defaults else (), elsewhere=[each.kind.value for each in FRAME_RULES]
-    )
+    found = rules_in_force(settings, DEFAULT_RULES if defaults else (), elsewhere=NAMES)
     rules = tuple(
         replace(rule, conditions=tuple(_of_box(each, mm_per_px) for each in rule.conditions)) for rule in found
     )
@@ -236,6 +235,8 @@ class OtherRule:
     when: str
     config: str
     """The key that sets it; empty where there is none."""
+    severity: str = Severity.ALERT
+    """Where the config says none."""
 
 
 FRAME_RULES = (
@@ -247,12 +248,18 @@ FRAME_RULES = (
 
 SERVICE_EVENTS = (
     OtherRule(EventKind.CAMERA_LOST, "no good frame comes; camera_found ends it", "camera.frame_timeout_s"),
-    OtherRule(EventKind.CLOCK_STEPPED, "the wall clock was set", ""),
+    OtherRule(EventKind.CLOCK_STEPPED, "the wall clock was set", "", Severity.NOTICE),
     OtherRule(
         EventKind.DISK_LOW, "too little disk, and nothing more may give way; disk_ok ends it", "disk.min_free_gb"
     ),
-    OtherRule(EventKind.VISION_DEGRADED, "the networks do not measure every frame", ""),
+    OtherRule(
+        EventKind.VISION_DEGRADED,
+        "the networks do not measure every frame",
+        "",
+        "notice, alert where they measure none",
+    ),
+    OtherRule(EventKind.RECORDINGS_FREED, "recordings gave way", "disk", Severity.NOTICE),
     OtherRule(EventKind.CONFIG_DAMAGED, "the service runs with the last good config", ""),
     OtherRule(EventKind.SET_ASIDE, "a damaged file was set aside", ""),
 )
-"""What the service says of itself."""
+"""What the service says of itself. `[[rule]]` of these names says how soon somebody should look."""

@@ -5,7 +5,8 @@ import shutil
 from datetime import date, datetime, timedelta
 from functools import partial
 
-from daemon.caretaker import ballast_of, database_file, make_room_to_start, set_aside_event
+from daemon.caretaker import ballast_of, database_file, make_room_to_start
+from daemon.disk_events import set_aside_event
 from daemon.disk_files import set_aside_files
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.messaging.payloads import event_message

@@ -130,7 +130,7 @@ class EventCommands:
             by = found.acknowledged_by
             order.answer(Outcome("refused", "acknowledged", f"{by} has acknowledged it already"))
             return
-        self._watching.rules.acknowledge(payload.event_id)
+        self._watching.acknowledge(payload.event_id)
         event = Event(
             kind=found.opened.kind,
             state=EventState.ACKNOWLEDGED,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daemon.events import Event
+from daemon.events import Event, Scalar
 from drivers.clock import NS_PER_S
 from drivers.durable import write_durably
 
@@ -20,6 +20,7 @@ FOLDER = "evidence"
 MOST_FRAMES = 3
 PICTURES = ("plot", *(f"frame_{number}" for number in range(1, MOST_FRAMES + 1)))
 """Names of the files, without their ending."""
+_ERROR = "evidence_error"
 RECENT_MINUTES, OLDER_MINUTES, KEPT_MINUTES = 10, 10, 60
 """One a minute of the latest ten, one in ten of those before. All would fill 11 MB over an hour, like a leak."""
 
@@ -61,6 +62,12 @@ def _minute(utc_ns: int) -> int:
     return utc_ns // (60 * NS_PER_S)
 
 
+def without_pictures(data: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The data of an event without what is said of its pictures."""
+    times = {f"{name}_utc_ns" for name in PICTURES}
+    return {name: value for name, value in data.items() if name not in (*PICTURES, *times, _ERROR)}
+
+
 class EvidenceFolder:
     """Writes what belongs to an event, and removes the oldest when there is too much; from any thread.
 
@@ -93,7 +100,7 @@ class EvidenceFolder:
                 self._write(folder, files)
         except OSError as error:
             logger.error("event %s %s has no evidence on disk: %s", event.kind, event.event_id, error)
-            return replace(event, data=dict(event.data) | {"evidence_error": error.strerror or str(error)})
+            return replace(event, data=dict(event.data) | {_ERROR: error.strerror or str(error)})
         paths = {name: str(folder / f"{name}.png") for name in files}
         times = {f"frame_{number}_utc_ns": at for number, (at, _) in enumerate(frames, start=1)}
         return replace(event, data=dict(event.data) | paths | times)

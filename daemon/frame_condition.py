@@ -1,7 +1,7 @@
 """One condition that is judged on each frame, of one animal: closed, suspected since, or open. Each change is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon.events import Event, EventKind, EventState, Scalar, Severity, since_of
 from daemon.open_events import OpenEvent
@@ -69,6 +69,8 @@ class FrameCondition:
         self._since_ns: int | None = None
         """Since when it is suspected or open; None when neither, and of what is open until the first look."""
         self._last_ns: int | None = None
+        self._newest: tuple[Reading, float] | None = None
+        """Of what is open: what a frame said last, and how long it must be so."""
         self._told_ns: int | None = None
         self._worst = self._told_worst = 0.0
         self._told_held_s = 0.0
@@ -85,7 +87,7 @@ class FrameCondition:
         self._since_ns = self._told_ns = None
         self._worst = self._told_worst = _number(found.newest, "worst_excess")
         self._told_held_s = _number(found.newest, "held_s")
-        self._unsure_told = found.newest.data.get("reason") == "cannot_tell"
+        self._unsure_told = found.newest.data.get("verdict") == "cannot_tell"
 
     def pass_over(self, at_utc_ns: int, at_monotonic_ns: int) -> Event | None:
         """Take a frame that says nothing of this."""
@@ -104,8 +106,8 @@ class FrameCondition:
         unknown = {"value": None, "celsius": None, "held_s": round(self._told_held_s, 3), "verdict": "cannot_tell"}
         return self._updated(nothing, "cannot_tell", unknown)
 
-    def update(self, reading: Reading, duration_s: float) -> Event | None:
-        """Take a frame that says something; it must be wrong for `duration_s` to open."""
+    def update(self, reading: Reading, duration_s: float, *, may_open: bool = True) -> Event | None:
+        """Take a frame that says something; it must be wrong for `duration_s` to open, and `may_open`."""
         self._resume(reading.at_utc_ns, reading.at_monotonic_ns)
         last, self._last_ns = self._last_ns, reading.at_monotonic_ns
         self._frame_ns, self._unsure_since_ns = reading.at_monotonic_ns, None
@@ -121,7 +123,19 @@ class FrameCondition:
             self._frames = self._told_frames = 0
             self._worst = 0.0
         self._count(reading, duration_s)
-        return self._open(reading, duration_s) if self._held_s(reading) >= duration_s else None
+        return self._open(reading, duration_s) if may_open and self._held_s(reading) >= duration_s else None
+
+    def renewed(self, update: Event) -> Event:
+        """An update of what is open with its newest numbers; as it is where they cannot be told."""
+        if self._opened is None or update.opened_event_id != self._opened or self._newest is None or self._unsure_told:
+            return update
+        reading, duration_s = self._newest
+        self._tell(reading)
+        verdict = "beyond" if reading.beyond else "between"
+        numbers = {**self._data(reading, duration_s), "verdict": verdict}
+        return replace(
+            update, data={**self._event(update.state, reading, numbers).data, "reason": update.data["reason"]}
+        )
 
     def _resume(self, at_utc_ns: int, at_monotonic_ns: int) -> None:
         """At the first look after a restart: how long it has lasted is known by the wall clock alone."""
@@ -150,6 +164,7 @@ class FrameCondition:
     def _open(self, reading: Reading, duration_s: float) -> Event:
         event = self._event(EventState.OPENED, reading, {**self._data(reading, duration_s), "verdict": "beyond"})
         self._opened, self._unsure_told = event.event_id, False
+        self._newest = reading, duration_s
         self._tell(reading)
         return event
 
@@ -164,6 +179,7 @@ class FrameCondition:
         if reading.back:
             return self._close(reading, duration_s)
         self._count(reading, duration_s)
+        self._newest = reading, duration_s
         assert self._told_ns is not None  # since it was opened, or the first look after a restart
         soon = reading.at_monotonic_ns - self._told_ns < UPDATE_S * NS_PER_S
         if self._unsure_told:
@@ -181,7 +197,7 @@ class FrameCondition:
         self._told_frames += 1
         data = {**self._data(reading, duration_s), "verdict": "back", "lasted_s": round(self._held_s(reading), 3)}
         event = self._event(EventState.CLOSED, reading, data)
-        self._opened = self._since_ns = None
+        self._opened = self._since_ns = self._newest = None
         return event
 
     def _data(self, reading: Reading, duration_s: float) -> dict[str, Scalar]:

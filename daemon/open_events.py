@@ -38,3 +38,8 @@ def open_now(history: Iterable[Event]) -> list[OpenEvent]:
         elif event.state is EventState.UPDATED:
             found[before.opened.event_id] = replace(before, severity=event.severity, newest=event)
     return list(found.values())
+
+
+def opened_now(history: Iterable[Event]) -> list[Event]:
+    """The events that opened what is open after these, each with the severity that was last told of it."""
+    return [replace(each.opened, severity=each.severity) for each in open_now(history)]

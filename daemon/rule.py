@@ -139,9 +139,9 @@ def rules_in_force(
     ConfigError
         If a name comes twice, or a rule is not complete; it names every one of them.
     """
-    settings = list(settings)
+    settings, elsewhere = list(settings), tuple(elsewhere)
     by_name = {rule.name: rule for rule in shipped}
-    names = {*by_name, *(each.name for each in settings)}
+    names = {*by_name, *(each.name for each in settings if each.name not in elsewhere)}
     own: dict[str, Rule] = {}
     problems: list[str] = []
     seen: set[str] = set()

@@ -1,7 +1,7 @@
 """Alert rules: thresholds with patience and hysteresis, per animal."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from daemon.events import Event, EventKind, EventState
 from daemon.frame_condition import FrameCondition, Reading
@@ -69,6 +69,8 @@ class AlertRules:
         Conditions that were open when the service last stopped.
     sample_interval_s : float
         Longest regular time between two measured frames; 0 where frames come at no rate at all for a while.
+    cools : callable
+        Whether a condition of this kind and animal has closed so lately that it is not to open at this time.
 
     Raises
     ------
@@ -83,11 +85,13 @@ class AlertRules:
         animals: int,
         still_open: Iterable[OpenEvent] = (),
         sample_interval_s: float = 5.0,
+        cools: Callable[[EventKind, int, int], bool] = lambda _kind, _animal, _utc_ns: False,
     ) -> None:
         if not (math.isfinite(sample_interval_s) and sample_interval_s >= 0):
             raise ValueError(f"sample_interval_s must be finite and at least 0, got {sample_interval_s}")
         self.settings = settings
         self._animals = animals
+        self._cools = cools
         self._not_watched: list[Event] = []
         gap_s = max(CANNOT_TELL_AFTER_S, CANNOT_TELL_AFTER_SAMPLES * sample_interval_s)
         self._conditions = {
@@ -118,6 +122,11 @@ class AlertRules:
             for event in self._not_watched
         ]
 
+    def renewed(self, update: Event) -> Event:
+        """An update of what is open with the numbers that it has now."""
+        condition = self._conditions.get((update.kind, update.animal or 0))
+        return update if condition is None else condition.renewed(update)
+
     def update(self, observation: FrameObservation) -> list[Event]:
         """Judge one frame. Frames that could not be measured say nothing, neither good nor bad."""
         there = None if observation.not_measured is not None else animals_there(observation)
@@ -138,7 +147,8 @@ class AlertRules:
         if there is None:
             return condition.pass_over(at_utc_ns, at_monotonic_ns)
         missing = Reading(at_utc_ns=at_utc_ns, at_monotonic_ns=at_monotonic_ns, beyond=not there, back=there)
-        return condition.update(missing, self.settings.not_seen_after_s)
+        may_open = not self._cools(EventKind.ANIMAL_NOT_SEEN, number, at_utc_ns)
+        return condition.update(missing, self.settings.not_seen_after_s, may_open=may_open)
 
     def _judge_warmth(
         self, observation: FrameObservation, number: int, celsius: float | None
@@ -163,7 +173,8 @@ class AlertRules:
                 excess=excess,
                 rise=limit.hysteresis_celsius,
             )
-            yield condition.update(reading, limit.duration_s)
+            may_open = not self._cools(kind, number, at_utc_ns)
+            yield condition.update(reading, limit.duration_s, may_open=may_open)
 
 
 def _excess(celsius: float, limit: LimitSettings, sign: float) -> float:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from daemon.credentials import mqtt_password
 from daemon.default_rules import FRAME_RULES, SERVICE_EVENTS
+from daemon.event_rules import KEYS, EventRule
 from daemon.events import Event, EventKind, EventState, correction_of
 from daemon.installation import default_config
 from daemon.messaging.ask import give_command
@@ -45,11 +46,14 @@ def list_command(config: ConfigOption = _DEFAULT_CONFIG) -> None:
     table = Table("rule", "of", "severity", "opens", "for", "closes after", "escalates", box=None, pad_edge=False)
     for rule in settings.minute_rules():
         table.add_row(*described(rule))
-    for other in FRAME_RULES:
-        table.add_row(other.kind.value, "animal", "alert", escape(f"{other.when} ({other.config})"), "", "", "")
-    for other in SERVICE_EVENTS:
+    others = settings.event_rules
+    for other in (*FRAME_RULES, *SERVICE_EVENTS):
+        of = "animal" if other in FRAME_RULES else "service"
         where = f" ({other.config})" if other.config else ""
-        table.add_row(other.kind.value, "service", "", escape(other.when + where), "", "", "")
+        manner = others[other.kind]
+        severity = other.severity if manner.severity is None else manner.severity.value
+        escalates = "" if "escalate_after_minutes" not in KEYS[other.kind] else _escalates(manner)
+        table.add_row(other.kind.value, of, severity, escape(other.when + where), "", "", escalates)
     _print(table)
 
 
@@ -178,7 +182,6 @@ def list_maintenance(
 
 def described(rule: Rule) -> tuple[str, str, str, str, str, str, str]:
     """A rule as a row: name, subject, severity, when it opens, for how long, when it closes, escalation."""
-    escalates = f"{rule.escalate_after_minutes} min" if rule.escalate_after_minutes else "never"
     return (
         rule.name,
         rule.subject.value,
@@ -186,8 +189,12 @@ def described(rule: Rule) -> tuple[str, str, str, str, str, str, str]:
         " and ".join(map(_words, rule.conditions)),
         f"{rule.for_minutes:g} min",
         f"{rule.clear_minutes:g} min",
-        escalates,
+        _escalates(rule),
     )
+
+
+def _escalates(rule: Rule | EventRule) -> str:
+    return f"{rule.escalate_after_minutes} min" if rule.escalate_after_minutes else "never"
 
 
 def _words(condition: Condition) -> str:

@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 from daemon.drawn_eyes import DRAWN, DrawnEyes
-from daemon.events import Event
+from daemon.events import Event, EventKind
 from daemon.illness_script import truth_json
 from daemon.messaging.payloads import event_message
 from daemon.minute_value import MinuteValue
@@ -170,7 +170,8 @@ class ScriptedSimulation:
                 start_utc_ns=self.start_utc_ns,
             )
             collector, beside = collector_of(lambda: settings), collector_of(lambda: settings)
-            rules, watching = self._rules(), Watching(settings)
+            watching = Watching(settings)
+            rules = self._rules(watching.severities.cools)
             for number, (utc_ns, block) in enumerate(self._moments()):
                 keeper.turn_to(block, utc_ns)
                 moment = self._scene.moment(utc_ns / NS_PER_S)
@@ -181,7 +182,8 @@ class ScriptedSimulation:
                 shown = there(observation, moment)
                 watching.note(shown)
                 events += rules.update(shown)
-                events = [watching.with_evidence(event) for event in events]
+                events = [watching.as_told(event) for event in events]
+                events += [watching.with_evidence(rules.renewed(each)) for each in watching.severities.tick(utc_ns)]
                 keeper.events += events
                 result.events += events
                 if utc_ns % (3600 * NS_PER_S) == 0:
@@ -208,11 +210,12 @@ class ScriptedSimulation:
             mm_per_px=self._settings.measure.mm_per_px,
         )
 
-    def _rules(self) -> AlertRules:
+    def _rules(self, cools: Callable[[EventKind, int, int], bool]) -> AlertRules:
         return AlertRules(
             self._settings.frame_alerts,
             animals=self._settings.animal_count,
             sample_interval_s=self.step_ns / NS_PER_S,
+            cools=cools,
         )
 
     def _moments(self) -> Iterator[tuple[int, PlannedBlock | None]]:

@@ -19,6 +19,8 @@ from daemon.alert_settings import AlertSettings, LimitSettings, TooColdSettings,
 from daemon.camera_settings import CameraSettings, EnvironmentSettings, ReadingSettings, ReplaySettings, T2SPlusSettings
 from daemon.config_problem import in_words
 from daemon.default_rules import in_force
+from daemon.event_rules import EventRule, event_rules
+from daemon.events import EventKind
 from daemon.mqtt_settings import MqttSettings
 from daemon.place_settings import ReferenceSettings, ZoneSettings
 from daemon.rule import Rule
@@ -326,6 +328,11 @@ class Settings(_Section):
         """What is judged on each frame: `[alerts]`, or the rule of the same meaning where there is one."""
         return with_frame_rules(self.alerts, self.rule)
 
+    @property
+    def event_rules(self) -> dict[EventKind, EventRule]:
+        """How soon somebody should look at events that no rule of minutes tells."""
+        return event_rules(self.rule)
+
     def minute_rules(self) -> tuple[Rule, ...]:
         """The rules over minute values that are in force in this box.
 
@@ -343,6 +350,7 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _rules_are_complete(self) -> "Settings":
+        event_rules(self.rule)
         with_frame_rules(self.alerts, self.rule)
         try:
             self.minute_rules()

@@ -11,7 +11,7 @@ ESCALATED = "escalated"
 QUIET_OVER = "quiet_hours_over"
 """Reason of what is told when quiet hours are over, at its severity."""
 
-_QUIET_SEVERITY = "quiet_severity"
+QUIET_SEVERITY = "quiet_severity"
 """In the data of what quiet hours have hushed: its severity without them."""
 
 _HIGHER = {Severity.NOTICE: Severity.ALERT, Severity.ALERT: Severity.EMERGENCY, Severity.EMERGENCY: Severity.EMERGENCY}
@@ -62,7 +62,7 @@ class Urgency:
         """It opens, with a severity of its own; what its event is to say about that. Then `severity` holds."""
         hushed = self._hush(severity, quiet=quiet)
         self._begin(Severity.NOTICE if hushed else severity, severity if hushed else None, at_utc_ns, since_utc_ns)
-        return {_QUIET_SEVERITY: severity.value} if hushed else {}
+        return {QUIET_SEVERITY: severity.value} if hushed else {}
 
     def closed(self, event_id: str | None, until_utc_ns: int) -> None:
         """What was open is over; that it was hushed is remembered."""
@@ -84,7 +84,7 @@ class Urgency:
         if not hushed:
             return {}
         self._miss(event, event.severity)
-        return {_QUIET_SEVERITY: event.severity.value}
+        return {QUIET_SEVERITY: event.severity.value}
 
     def forget(self, event_id: str | None) -> None:
         """Somebody else tells what became of this event."""
@@ -122,7 +122,7 @@ class Urgency:
 
     def restore(self, event: Event) -> None:
         """Take up an event from before a restart; to be called in the order in which they were stored."""
-        value = event.data.get(_QUIET_SEVERITY)
+        value = event.data.get(QUIET_SEVERITY)
         hushed = Severity(value) if isinstance(value, str) else None
         reason = event.data.get("reason")
         match event.state:

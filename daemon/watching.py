@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from daemon.event_rules import KEYS, OF_THE_DISK
+from daemon.event_severities import EventSeverities
 from daemon.events import IDENTITY_CORRECTION, JUDGED_ON_FRAMES, OF_THE_DEVICE, Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import plot
@@ -16,6 +18,7 @@ from daemon.observation import FrameObservation
 from daemon.overlay import draw, to_png
 from daemon.pipeline import Measured
 from daemon.plot_data import PlotData
+from daemon.quiet_hours import QuietHours
 from daemon.rule import Rule
 from daemon.rule_state import JOINED
 from daemon.rules import NOT_A_TEMPERATURE
@@ -57,6 +60,15 @@ def minute_rules_of(
     )
 
 
+def _severities_of(settings: Settings, kinds: Iterable[EventKind]) -> EventSeverities:
+    return EventSeverities(
+        kinds,
+        settings.event_rules,
+        animals=settings.animal_count,
+        quiet_hours=QuietHours(settings.rules.quiet_hours, settings.zone),
+    )
+
+
 def _standing(events: Sequence[Event]) -> list[Event]:
     """Without what is over and rested on data that was corrected: it says nothing about which days are usual."""
     closed = {event.opened_event_id for event in events if event.state is EventState.CLOSED}
@@ -81,6 +93,10 @@ class Watching:
         self._album = FrameAlbum()
         self._series = FrameSeries(settings.zone, interval_s=settings.measure.outside_interval_s)
         self._newest: tuple[ThermalFrame, Measured] | None = None
+        self.severities = _severities_of(settings, [kind for kind in KEYS if kind not in OF_THE_DISK])
+        """Of events that no rule of minutes tells."""
+        self.severities_of_disk = _severities_of(settings, OF_THE_DISK)
+        """Of those that the caretaker's thread tells."""
         self.folder = EvidenceFolder(settings.box.data_dir, settings.rules.evidence_mb * 1_000_000)
         """Where evidence goes; may be used from any thread."""
         self._stretches: list[Maintenance] = []
@@ -109,6 +125,12 @@ class Watching:
         StoreError
             If the database cannot be read.
         """
+        events = store.event_histories(now_utc_ns - _EVENTS_LOOKED_BACK_NS)
+        self.severities.restore(events)
+        self.severities_of_disk.restore(events)
+        return self._restore_rules(store, now_utc_ns)
+
+    def _restore_rules(self, store: Store, now_utc_ns: int) -> list[Event]:
         since_utc_ns = now_utc_ns - self.rules.history_minutes * MINUTE_NS
         # The clock may have been set back: also what began after now is still to end.
         self._stretches = store.maintenance_between(since_utc_ns, now_utc_ns + LOOK_BACK_NS)
@@ -149,7 +171,7 @@ class Watching:
         before = self.rules
         self.rules = minute_rules_of(self._settings, before.rules, most_at_once=MOST_LIVE_MINUTES)
         try:
-            return self.restore(store, now_utc_ns)
+            return self._restore_rules(store, now_utc_ns)
         except StoreError:
             self.rules = before
             raise
@@ -176,6 +198,16 @@ class Watching:
     def minutes_over(self, values: Sequence[MinuteValue]) -> list[Event]:
         """Judge minutes that are over."""
         return [self.with_evidence(event) for event in self.rules.update_live(values)]
+
+    def acknowledge(self, event_id: str) -> None:
+        """Somebody has seen an event: it is not made more severe any more."""
+        self.rules.acknowledge(event_id)
+        self.severities.acknowledge(event_id)
+        self.severities_of_disk.acknowledge(event_id)
+
+    def as_told(self, event: Event) -> Event:
+        """An event that no rule of minutes tells, with its severity and its pictures."""
+        return self.with_evidence(self.severities.told(event))
 
     def tick(self, utc_ns: int) -> list[Event]:
         """What the passing of time leads to; to be called again and again."""

@@ -206,13 +206,15 @@ class Worker:
         self._camera.restore(open_events)
         if self._vision is not None:
             self._vision.restore(open_events)
-        for event in self.rules.orphans(self._clock.utc_ns()):
+        now_utc_ns = self._clock.utc_ns()
+        watching = self.watching
+        restored = [] if watching is None else watching.restore(self._store, now_utc_ns)
+        for event in self.rules.orphans(now_utc_ns):
+            self._tell(event if watching is None else watching.severities.told(event))
+        for event in restored:
             self._tell(event)
-        if self.watching is not None:
-            now_utc_ns = self._clock.utc_ns()
-            for event in self.watching.restore(self._store, now_utc_ns):
-                self._tell(event)
-            self.watching.restore_frames(self._store, now_utc_ns)
+        if watching is not None:
+            watching.restore_frames(self._store, now_utc_ns)
 
     def begin_run(self, run_id: int, change: Callable[[], None] = lambda: None) -> None:
         """Carry out a change between two items: what is handled after it belongs to this run. From any thread."""
@@ -247,6 +249,8 @@ class Worker:
             self.keep_maintenance(stretch, event)
         for event in self.watching.tick(utc_ns):
             self._tell(event)
+        for event in self.watching.severities.tick(utc_ns):
+            self._tell_with_evidence(self._camera.renewed(self.rules.renewed(event)))
 
     def minutes_over(self, values: Sequence[MinuteValue]) -> None:
         """Judge minutes that are over."""
@@ -367,7 +371,7 @@ class Worker:
         if abs(step_ns) < CLOCK_STEP_NS:
             return
         step_s = round(step_ns / NS_PER_S, 3)
-        self._tell(
+        self._tell_with_evidence(
             Event(
                 kind=EventKind.CLOCK_STEPPED,
                 state=EventState.OCCURRED,
@@ -485,7 +489,7 @@ class Worker:
         self._tell_with_evidence(self._camera.found(item))
 
     def _tell_with_evidence(self, event: Event) -> None:
-        self._tell(event if self.watching is None else self.watching.with_evidence(event))
+        self._tell(event if self.watching is None else self.watching.as_told(event))
 
     def _tell(self, event: Event) -> None:
         logger.info("event %s %s %s", event.kind, event.state, event.data_json())

@@ -33,7 +33,7 @@ class MqttAnnouncer:
     publisher : Publisher
         Sends it.
     open_events : callable
-        Asks the database for the events whose conditions are open.
+        Asks the database for the events whose conditions are open, each with the severity that it has now.
     names : mapping
         Of the animals.
     """

@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -408,6 +408,26 @@ def test_a_rising_temperature_and_a_lost_camera_are_told_with_pictures_that_the_
         eventually(lambda: running.rows(f"SELECT 1 FROM frame WHERE captured_utc_ns > {patient_ns}"), "3 s of it")
     opened_rows = running.rows("SELECT event_id FROM event WHERE kind = 'animal_too_hot' AND state = 'opened'")
     assert opened_rows == [(opened["event_id"],)], "after a restart it is the same event"
+
+
+def test_another_rule_for_an_event_of_frames_holds_after_a_reload_for_what_is_open(make_settings: MakeSettings) -> None:
+    now = datetime.now(UTC)
+    quiet = [f"{now + timedelta(hours=hours):%H:%M}" for hours in (-2, 2)]
+    hot: dict[str, Any] = {"name": "animal_too_hot", "value": 25, "for_minutes": 0}
+    sections: dict[str, Any] = {"alerts": {"too_cold": {"celsius": 20}}, "rules": {"quiet_hours": quiet}}
+    told = "SELECT state, severity FROM event WHERE kind = 'animal_too_hot' AND state != 'closed' ORDER BY id"
+    with Running(make_settings(rule=[hot], **sections)) as running:
+        eventually(lambda: running.rows(told), "an event")
+        new = make_settings(rule=[{**hot, "quiet": False}], **sections)
+        running.reload(lambda: new)
+        eventually(lambda: running.ended is not None, "the end of the parts")
+    assert running.ended == (Outcome.RELOAD, new)
+    assert running.rows(told) == [("opened", "notice")]
+    with Running(new) as again:
+        eventually(lambda: len(again.rows(told)) > 1, "that it is told at its severity")
+        shown = json.loads(again.get("/api/status")[2])["open_events"]
+    assert again.rows(told) == [("opened", "notice"), ("updated", "alert")]
+    assert [each["severity"] for each in shown if each["kind"] == "animal_too_hot"] == ["alert"]
 
 
 def test_a_wrong_config_is_refused_and_the_old_one_stays(

@@ -12,15 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
-from daemon.caretaker import Caretaker, bytes_per_day
+from daemon.caretaker import Caretaker, bytes_per_day, database_file
+from daemon.disk_files import set_aside_files
 from daemon.events import EventKind, EventState
 from daemon.evidence import EvidenceFolder
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS
+from daemon.rule_settings import RuleSettings, RulesSettings
 from daemon.schedule import PlannedBlock
 from daemon.settings import Settings
 from daemon.store.repository import RecordingState, Store, open_store
 from daemon.store.retention import FEWEST_FRAMES, MINUTE_VALUE_BYTES
+from daemon.watching import Watching
 from drivers.clock import NS_PER_S, SimulatedClock
 from drivers.errors import StoreError
 
@@ -52,21 +55,31 @@ def settings(tmp_path: Path) -> Settings:
 @contextmanager
 def caretaker_of(settings: Settings, clock: SimulatedClock) -> Iterator[tuple[Caretaker, Store]]:
     """A start, or another one, with what is stored and the files of evidence."""
+    with watched_caretaker_of(settings, clock) as (caretaker, store, _):
+        yield caretaker, store
+
+
+@contextmanager
+def watched_caretaker_of(settings: Settings, clock: SimulatedClock) -> Iterator[tuple[Caretaker, Store, Watching]]:
+    """The same, and what the worker's thread has beside it."""
     with open_store(settings.database_url, outbox_limit=100) as store:
         run_id = store.start_run(
             version="1", config_hash="", config_json="{}", segmenter="", host="h", boot_id="b", started_utc_ns=1
         )
+        watching = Watching(settings)
+        watching.restore(store, clock.utc_ns())
         caretaker = Caretaker(
             settings,
             store=store,
             clock=clock,
             run_id=lambda: run_id,
             told=lambda: None,
-            set_aside_before={},
+            set_aside_before=set_aside_files(settings.box.data_dir, database_file(settings)),
             still_open=store.open_events(),
             evidence=EvidenceFolder(settings.box.data_dir, 1_000_000),
+            severities=watching.severities_of_disk,
         )
-        yield caretaker, store
+        yield caretaker, store, watching
 
 
 def record(settings: Settings, store: Store, *, file: bool) -> Path:
@@ -286,6 +299,100 @@ def test_a_low_disk_is_told_with_numbers_and_plot_and_again_when_it_is_much_lowe
     assert told[1].data["reason"] == "worse"
     assert {event.data["since_utc_ns"] for event in told} == {opened.at_utc_ns}
     assert all((settings.box.data_dir / str(event.data["plot"])).exists() for event in told)
+
+
+def low_at_night(settings: Settings, monkeypatch: pytest.MonkeyPatch, **rule: object) -> Settings:
+    """A disk that is low, in a box with quiet hours, and what the config says of that."""
+    return gives_nothing_back(settings, monkeypatch, 900_000).model_copy(
+        update={
+            "rules": RulesSettings.model_validate({"quiet_hours": ["22:00", "06:00"]}),
+            "rule": (RuleSettings.model_validate({"name": "disk_low", **rule}),),
+        }
+    )
+
+
+MIDNIGHT_UTC_NS = NOW_UTC_NS // (86_400 * NS_PER_S) * 86_400 * NS_PER_S
+"""In the quiet hours."""
+
+
+def minutes(caretaker: Caretaker, clock: SimulatedClock, count: int) -> None:
+    for _ in range(count):
+        caretaker.tick()
+        clock.advance(60)
+
+
+def told_of_disk(store: Store) -> list[tuple[int, str, str, object]]:
+    """Minutes since midnight, state, severity and reason of all events."""
+    return [
+        ((event.at_utc_ns - MIDNIGHT_UTC_NS) // MINUTE_NS, event.state.value, event.severity.value, reason)
+        for event in reversed(store.recent_events(50))
+        for reason in [event.data.get("reason")]
+    ]
+
+
+def test_a_disk_that_is_low_at_night_is_told_in_the_morning_with_what_is_free_then(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, clock = low_at_night(settings, monkeypatch), SimulatedClock(MIDNIGHT_UTC_NS)
+    with caretaker_of(settings, clock) as (caretaker, store):
+        minutes(caretaker, clock, 120)
+    gives_nothing_back(settings, monkeypatch, 800_000)
+    with caretaker_of(settings, clock) as (caretaker, store):
+        minutes(caretaker, clock, 300)
+        assert told_of_disk(store) == [
+            (0, "opened", "notice", None),
+            (360, "updated", "alert", "quiet_hours_over"),
+        ]
+        updated = store.recent_events(1)[0]
+        assert (updated.data["value"], updated.data["rule"]) == (800_000, "disk_low")
+        assert (settings.box.data_dir / str(updated.data["plot"])).exists()
+        gives_nothing_back(settings, monkeypatch, 5_000_000)
+        minutes(caretaker, clock, 1)
+        assert told_of_disk(store)[2:] == [(420, "closed", "notice", None)]
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["nobody", "acknowledged"])
+def test_a_disk_that_stays_low_becomes_an_emergency_unless_somebody_has_seen_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, seen: bool
+) -> None:
+    settings = low_at_night(settings, monkeypatch, escalate_after_minutes=90)
+    clock = SimulatedClock(MIDNIGHT_UTC_NS)
+    with watched_caretaker_of(settings, clock) as (caretaker, store, watching):
+        minutes(caretaker, clock, 30)
+        [opened] = store.open_events()
+        if seen:
+            watching.acknowledge(opened.event_id)
+        minutes(caretaker, clock, 30 if not seen else 120)
+    if seen:
+        with caretaker_of(settings, clock) as (_, store):
+            assert [each[1] for each in told_of_disk(store)] == ["opened"]
+        return
+    for _ in range(2):
+        with caretaker_of(settings, clock) as (caretaker, store):
+            minutes(caretaker, clock, 60)
+            told = told_of_disk(store)
+    assert told == [(0, "opened", "notice", None), (90, "updated", "emergency", "escalated")]
+
+
+def test_what_was_set_aside_at_night_is_told_again_in_the_morning_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = low_at_night(settings, monkeypatch, severity="emergency")
+    clock = SimulatedClock(MIDNIGHT_UTC_NS)
+    with caretaker_of(settings, clock) as (caretaker, store):
+        for number in (1, 2):
+            (settings.box.data_dir / f"vivarium.db.damaged-{number}").touch()
+        minutes(caretaker, clock, 30)
+    for _ in range(2):
+        with caretaker_of(settings, clock) as (caretaker, store):
+            minutes(caretaker, clock, 200)
+            told = [each for each in reversed(store.recent_events(50)) if each.kind is EventKind.SET_ASIDE]
+            low = [each.severity for each in store.recent_events(50) if each.kind is EventKind.DISK_LOW]
+    assert low == ["emergency"]
+    assert [(each.state, each.severity) for each in told][-1] == (EventState.OCCURRED, "alert")
+    assert {each.severity.value for each in told[:-1]} == {"notice"}
+    assert (told[-1].at_utc_ns - MIDNIGHT_UTC_NS) // MINUTE_NS == 360
+    assert len(told) == 3 and told[-1].data["times"] == 2
 
 
 def test_what_gave_way_is_told_with_the_space_that_there_is(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from daemon.cli import app
 from daemon.default_rules import DEFAULT_RULES, FRAME_RULES, SERVICE_EVENTS
+from daemon.event_rules import EventRule
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS
 from daemon.minute_value import MinuteValue
@@ -85,7 +86,42 @@ def test_a_rule_of_the_config_changes_what_it_says_and_no_more() -> None:
             id="said twice",
         ),
         pytest.param(
-            '[[rule]]\nname = "animal_too_hot"\nseverity = "notice"', "judged on each frame and takes", id="frame rule"
+            '[[rule]]\nname = "animal_too_hot"\nclear_minutes = 3',
+            "animal_too_hot is judged on each frame and takes cool_down_minutes, escalate_after_minutes, for_minutes, "
+            "hysteresis, quiet, severity, value only, got clear_minutes",
+            id="frame rule",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "animal_not_seen"\nvalue = 3',
+            "takes cool_down_minutes, escalate_after_minutes, for_minutes, quiet, severity only, got value",
+            id="frame rule without a value",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "camera_lost"\ncool_down_minutes = 3\nvalue = 1',
+            "rule camera_lost is what the service says of itself and takes escalate_after_minutes, quiet, severity "
+            r"only, got cool_down_minutes, value \(cool_down_minutes: the service tells it each time\)",
+            id="device",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "clock_stepped"\nescalate_after_minutes = 3',
+            r"takes quiet, severity only, got escalate_after_minutes \(.*: it is over when it is told\)",
+            id="what occurs",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "disk_ok"\nseverity = "alert"', "only ends disk_low, whose severity is told", id="end"
+        ),
+        pytest.param(
+            '[[rule]]\nname = "disk_low"\n[[rule]]\nname = "disk_low"',
+            "disk_low: the name comes twice",
+            id="device twice",
+        ),
+        pytest.param(
+            '[[rule]]\nname = "camera_lots"\nseverity = "notice"', r"did you mean 'camera_lost'\?", id="mistyped device"
+        ),
+        pytest.param(
+            '[[rule]]\nname = "disk_low"\n[[rule]]\nname = "fever"\njoins = ["disk_low"]',
+            "no rule disk_low",
+            id="joins disk",
         ),
         pytest.param(
             '[[rule]]\nname = "animal_not_seen"\nfor_minutes = 2000',
@@ -119,6 +155,19 @@ def test_a_rule_named_as_what_is_judged_on_each_frame_sets_it() -> None:
     settings = parse_settings('[[rule]]\nname = "animal_too_hot"\nvalue = 38\nfor_minutes = 0.5', origin="t")
     assert (settings.frame_alerts.too_hot.celsius, settings.frame_alerts.too_hot.duration_s) == (38, 30)
     assert settings.frame_alerts.too_cold == settings.alerts.too_cold
+
+
+def test_how_soon_somebody_should_look_is_said_beside_alerts_and_not_against_them() -> None:
+    settings = parse_settings(
+        '[alerts.too_hot]\ncelsius = 38.5\n[[rule]]\nname = "animal_too_hot"\nseverity = "emergency"\nquiet = false\n'
+        '[[rule]]\nname = "camera_lost"\nescalate_after_minutes = 20',
+        origin="t",
+    )
+    assert settings.frame_alerts == settings.alerts
+    hot, lost = (settings.event_rules[kind] for kind in (EventKind.ANIMAL_TOO_HOT, EventKind.CAMERA_LOST))
+    assert (hot.severity, hot.quiet, hot.escalate_after_minutes, hot.cool_down_minutes) == ("emergency", False, 0, 0)
+    assert (lost.severity, lost.quiet, lost.escalate_after_minutes) == (None, True, 20)
+    assert settings.event_rules[EventKind.DISK_LOW] == EventRule()
 
 
 @pytest.fixture
@@ -227,6 +276,20 @@ def test_rules_are_listed(config: Path) -> None:
     result = CliRunner().invoke(app, ["rules", "list", "-c", str(config)])
     for name in [rule.name for rule in DEFAULT_RULES] + [other.kind.value for other in (*FRAME_RULES, *SERVICE_EVENTS)]:
         assert name in result.output
+
+
+def test_what_the_config_says_of_events_without_a_rule_of_minutes_is_listed(config: Path) -> None:
+    config.write_text(
+        config.read_text() + '[[rule]]\nname = "camera_lost"\nseverity = "emergency"\n'
+        '[[rule]]\nname = "animal_too_hot"\nseverity = "notice"\nescalate_after_minutes = 15\n'
+    )
+    lines = CliRunner().invoke(app, ["rules", "list", "-c", str(config)]).output.splitlines()
+    of = {line.split()[0]: line.split() for line in lines}
+    assert of["camera_lost"][1:3] == ["service", "emergency"]
+    assert of["camera_lost"][-1] == of["disk_low"][-1] == "never"
+    assert of["animal_too_hot"][1:3] == ["animal", "notice"]
+    assert of["animal_too_hot"][-2:] == ["15", "min"]
+    assert of["clock_stepped"][1:3] == ["service", "notice"]
 
 
 def test_what_is_open_is_listed_by_rule_and_name_of_the_animal(config: Path) -> None:

@@ -1,0 +1,516 @@
+"""Events of frames and of the device by `[[rule]]`: quiet hours, escalation, cool-down, through worker and database."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.event_commands import Acknowledgement, EventCommands, MaintenanceChange
+from daemon.events import Event, EventKind, EventState, Severity
+from daemon.messaging.announcer import Silence
+from daemon.messaging.payloads import alert_payload
+from daemon.open_events import open_now, opened_now
+from daemon.order import Order, Outcome
+from daemon.pipeline import Pipeline
+from daemon.rules import AlertRules
+from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble, Sample
+from daemon.settings import parse_settings
+from daemon.store.repository import Store, open_store
+from daemon.vision.classical import ClassicalSegmenter
+from daemon.vision.resilient import Mode, VisionState
+from daemon.vision_events import VisionEvents
+from daemon.watching import Watching
+from daemon.worker import Worker
+from drivers.camera import CameraInfo
+from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.decoder import FrameDecoder
+from drivers.frame import RawFrame, ThermalFrame
+from tests.databases import ON_BOTH
+
+ZONE = ZoneInfo("America/Sao_Paulo")
+EVENING = datetime(2026, 11, 18, 21, 0, tzinfo=ZONE)
+CONFIG = """
+[box]
+time_zone = "America/Sao_Paulo"
+[measure]
+outside_rate_hz = 0.0033
+[alerts]
+not_seen_after_s = 3600
+[alerts.too_hot]
+celsius = 38
+hysteresis_celsius = 0.3
+duration_s = 0
+[rules]
+defaults = false
+quiet_hours = ["22:00", "06:00"]
+"""
+CAMERA = CameraInfo(kind="simulated", product="T2S+", serial="S1", firmware="1", location="seed 1", frame_rate_hz=25)
+WELL = VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
+THINNED = VisionState(mode=Mode.THINNED, every=3, reason="they take 99 ms", degraded=True)
+AWAY = VisionState(mode=Mode.CLASSICAL, every=1, reason="they fail", degraded=True)
+HOT, COLD, UNSEEN, LOST, FOUND, STEPPED, DEGRADED = (
+    EventKind.ANIMAL_TOO_HOT,
+    EventKind.ANIMAL_TOO_COLD,
+    EventKind.ANIMAL_NOT_SEEN,
+    EventKind.CAMERA_LOST,
+    EventKind.CAMERA_FOUND,
+    EventKind.CLOCK_STEPPED,
+    EventKind.VISION_DEGRADED,
+)
+Told = tuple[str, str, str, str | None]
+"""Local time, state, severity, reason."""
+
+
+@pytest.fixture
+def template(golden: Path) -> ThermalFrame:
+    payload = np.load(golden / "g2_eps095_d1.npz")["frame"].tobytes()
+    return FrameDecoder().decode(RawFrame(sequence=0, captured_utc_ns=0, captured_monotonic_ns=0, payload=payload))
+
+
+class Bench:
+    """Worker and commands over a database, from nine in the evening; `again` is a restart, also with another config."""
+
+    def __init__(self, store: Store, directory: Path, template: ThermalFrame) -> None:
+        self.store = store
+        self.clock = SimulatedClock(round(EVENING.timestamp()) * NS_PER_S)
+        self.state = WELL
+        self._directory, self._template, self._sequence = directory, template, 0
+        self._rules, self._lost = "", False
+        self.again()
+
+    def again(self, rules: str | None = None) -> None:
+        """Stop, and start anew with what is stored; with these rules in the config, or those of before."""
+        if rules is not None:
+            self._rules = rules
+        settings = parse_settings(CONFIG + self._rules, origin="test").resolved(self._directory)
+        run_id = self.store.start_run(
+            version="0",
+            config_hash="",
+            config_json="{}",
+            segmenter="",
+            host="",
+            boot_id="",
+            started_utc_ns=self.clock.utc_ns(),
+        )
+        watching = Watching(settings)
+        self.worker = Worker(
+            pipeline=Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None),
+            rules=AlertRules(
+                settings.frame_alerts,
+                animals=1,
+                still_open=open_now(self.store.event_histories()),
+                sample_interval_s=settings.measure.outside_interval_s,
+                cools=watching.severities.cools,
+            ),
+            store=self.store,
+            run_id=run_id,
+            clock=self.clock,
+            announcer=Silence(),
+            commit_interval_s=0.2,
+            on_measured=lambda _frame, _measured: None,
+            beat=lambda: None,
+            vision=VisionEvents(lambda: self.state),
+            watching=watching,
+        )
+        self.worker.restore(self.store.open_events())
+        self.commands = EventCommands(worker=self.worker, watching=watching, store=self.store, clock=self.clock)
+        if not self._lost:
+            self.find()
+
+    def until(self, local: str, celsius: float | None = None, *, frames: bool = True) -> None:
+        """Go on to this time of day, with a frame every five minutes: of a rat so warm, of none, or no frame at all."""
+        hours, minutes = map(int, local.split(":"))
+        while True:
+            now = self._now()
+            if (now.hour, now.minute) == (hours, minutes):
+                break
+            if frames and now.minute % 5 == 0:
+                self.show(celsius)
+            self.clock.advance(60)
+            self.worker.tick()
+            self.worker.write()
+
+    def show(self, celsius: float | None) -> None:
+        """One frame, now."""
+        self._sequence += 1
+        frame = dataclasses.replace(
+            self._template,
+            sequence=self._sequence,
+            captured_utc_ns=self.clock.utc_ns(),
+            captured_monotonic_ns=self.clock.monotonic_ns(),
+            celsius=picture(celsius),
+        )
+        self.worker.handle(Sample(frame=frame, block_key=None, planned_utc_ns=None))
+        self.worker.write()
+
+    def lose(self, *, frame_age_s: float = 10.0) -> None:
+        """The camera is lost."""
+        self._lost = True
+        self.worker.handle(CameraLost(at_utc_ns=self.clock.utc_ns(), reason="camera_lost", trouble=gone(frame_age_s)))
+        self.worker.write()
+
+    def find(self) -> None:
+        """It is back, or there from the start."""
+        self._lost = False
+        self.worker.handle(CameraFound(at_utc_ns=self.clock.utc_ns(), info=CAMERA, variant="v1", away_s=1.0))
+        self.worker.write()
+
+    def acknowledge(self, event: Event) -> Outcome | None:
+        """What becomes of the command."""
+        order = Order()
+        self.commands.acknowledge(Acknowledgement(event_id=event.event_id, by="Ana"), order)
+        self.worker.tick()
+        self.worker.write()
+        return order.outcome
+
+    def events(self, *kinds: EventKind) -> list[Event]:
+        """All that was stored of these kinds, oldest first."""
+        return [event for event in reversed(self.store.recent_events(1000)) if event.kind in kinds]
+
+    def told(self, *kinds: EventKind) -> list[Told]:
+        """The same in short."""
+        return [
+            (
+                f"{datetime.fromtimestamp(event.at_utc_ns / NS_PER_S, ZONE):%H:%M}",
+                event.state.value,
+                event.severity.value,
+                reason if isinstance(reason := event.data.get("reason"), str) else None,
+            )
+            for event in self.events(*kinds)
+        ]
+
+    def alert(self) -> list[tuple[str, str]]:
+        """Kind and severity of what the retained message `alert` has."""
+        payload = json.loads(alert_payload(opened_now(self.store.event_histories())))
+        return [(each["kind"], each["severity"]) for each in payload["open"]]
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.utc_ns() // NS_PER_S, ZONE)
+
+
+def gone(frame_age_s: float) -> CameraTrouble:
+    return CameraTrouble(why="no good frame", frame_age_s=frame_age_s, patience_s=2.0, good_frames=60, refused=0)
+
+
+def picture(celsius: float | None) -> NDArray[np.float32]:
+    """A cage at 23 °C, and a rat in it."""
+    shown = np.full((192, 256), 23.0, np.float32)
+    shown[::2] += 0.1
+    if celsius is not None:
+        rows, columns = np.mgrid[:192, :256]
+        shown[((rows - 96) / 22) ** 2 + ((columns - 128) / 40) ** 2 <= 1] = celsius
+    return shown
+
+
+@pytest.fixture
+def bench(database_url: str, tmp_path: Path, template: ThermalFrame) -> Iterator[Bench]:
+    with open_store(database_url, outbox_limit=1000) as store:
+        yield Bench(store, tmp_path, template)
+
+
+@ON_BOTH
+def test_what_is_too_hot_at_night_is_a_notice_and_told_at_its_severity_in_the_morning(bench: Bench) -> None:
+    bench.until("23:00", 36.5)
+    bench.until("23:30", 38.2)
+    [opened] = bench.events(HOT)
+    assert bench.told(HOT) == [("23:00", "opened", "notice", None)]
+    assert opened.data["quiet_severity"] == "alert"
+    assert bench.alert() == [("animal_too_hot", "notice")]
+    bench.until("02:00", 38.2)
+    bench.again()
+    bench.until("07:00", 38.4)
+    assert bench.told(HOT)[1:] == [("06:00", "updated", "alert", "quiet_hours_over")]
+    updated = bench.events(HOT)[1]
+    assert updated.opened_event_id == opened.event_id
+    assert updated.data["value"] == pytest.approx(38.4, abs=0.05), "as it is then"
+    assert updated.data["since_utc_ns"] == opened.at_utc_ns
+    assert {"plot", "frame_1"} <= updated.data.keys()
+    assert "quiet_severity" not in updated.data
+    assert bench.alert() == [("animal_too_hot", "alert")]
+    bench.until("07:05", 36.5)
+    assert bench.told(HOT)[2:] == [("07:00", "closed", "alert", None)]
+
+
+def test_before_quiet_hours_it_is_an_alert_and_stays_one(bench: Bench) -> None:
+    bench.until("07:00", 38.2)
+    assert bench.told(HOT) == [("21:00", "opened", "alert", None)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "severity"),
+    [
+        pytest.param('severity = "emergency"', "emergency", id="emergency"),
+        pytest.param("quiet = false", "alert", id="not heeded"),
+        pytest.param('severity = "notice"', "notice", id="notice"),
+    ],
+)
+def test_what_quiet_hours_do_not_hold_for_is_told_at_once_and_not_again(bench: Bench, keys: str, severity: str) -> None:
+    bench.again(f'[[rule]]\nname = "animal_too_hot"\n{keys}\n[[rule]]\nname = "camera_lost"\n{keys}')
+    bench.until("23:00", 36.5)
+    bench.show(38.2)
+    bench.lose()
+    bench.until("07:00", frames=False)
+    assert bench.told(HOT, LOST) == [
+        ("23:00", "opened", severity, None),
+        ("23:00", "opened", severity, "camera_lost"),
+    ]
+
+
+@ON_BOTH
+def test_what_came_and_went_at_night_is_told_once_in_the_morning_over_restarts(bench: Bench) -> None:
+    bench.until("23:00", 36.5)
+    bench.until("23:30", 38.2)
+    bench.until("01:00", 36.5)
+    bench.again()
+    bench.until("01:30", 38.2)
+    bench.until("05:00", 36.5)
+    bench.again()
+    bench.until("07:00", 36.5)
+    bench.again()
+    bench.until("08:00", 36.5)
+    assert bench.told(HOT) == [
+        ("23:00", "opened", "notice", None),
+        ("23:30", "closed", "notice", None),
+        ("01:00", "opened", "notice", None),
+        ("01:30", "closed", "notice", None),
+        ("06:00", "occurred", "alert", "quiet_hours_over"),
+    ]
+    first, _, _, last, late = bench.events(HOT)
+    assert {
+        "rule": "animal_too_hot",
+        "opened_event": first.event_id,
+        "since_utc_ns": first.at_utc_ns,
+        "until_utc_ns": last.at_utc_ns,
+        "times": 2,
+    }.items() <= late.data.items()
+    assert late.animal == 1
+
+
+def test_a_camera_that_is_lost_at_night_is_told_when_the_service_is_there_again_in_the_morning(bench: Bench) -> None:
+    bench.until("01:00", 36.5)
+    bench.lose(frame_age_s=60.0)
+    bench.until("03:00", frames=False)
+    bench.worker.handle(CameraAway(at_utc_ns=bench.clock.utc_ns(), away_s=7200.0, trouble=gone(7260.0)))
+    bench.until("03:30", frames=False)
+    bench.clock.advance(timedelta(hours=4).total_seconds())  # the box is switched off until half past seven
+    bench.again()
+    bench.until("08:00", frames=False)
+    assert bench.told(LOST) == [
+        ("01:00", "opened", "notice", "camera_lost"),
+        ("03:00", "updated", "notice", "worse"),
+        ("07:31", "updated", "alert", "quiet_hours_over"),
+    ]
+    updated = bench.events(LOST)[-1]
+    assert updated.data["why"] == "no good frame"
+    assert updated.data["value"] == 6.5 * 3600 + 60 + 60, "seconds since the last good frame"
+    bench.find()
+    assert bench.told(FOUND)[-1] == ("08:00", "closed", "notice", None)
+    assert bench.alert() == []
+
+
+@ON_BOTH
+def test_nobody_who_acknowledges_makes_it_more_severe_once_over_restarts(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "camera_lost"\nescalate_after_minutes = 45')
+    bench.until("07:00", 36.5)
+    bench.lose()
+    bench.until("07:30", frames=False)
+    bench.again()
+    bench.until("08:00", frames=False)
+    bench.again()
+    bench.until("12:00", frames=False)
+    assert bench.told(LOST) == [
+        ("07:00", "opened", "alert", "camera_lost"),
+        ("07:45", "updated", "emergency", "escalated"),
+    ]
+    assert bench.alert() == [("camera_lost", "emergency")]
+    [found] = open_now(bench.store.event_histories())
+    assert found.severity is Severity.EMERGENCY, "as page and terminal show it"
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restart"])
+def test_what_is_acknowledged_is_not_made_more_severe(bench: Bench, restart: bool) -> None:
+    bench.again(
+        '[[rule]]\nname = "camera_lost"\nescalate_after_minutes = 45\n'
+        '[[rule]]\nname = "animal_too_hot"\nescalate_after_minutes = 45\n'
+    )
+    bench.until("07:00", 36.5)
+    bench.show(38.2)
+    bench.lose()
+    bench.until("07:30", frames=False)
+    for event in bench.events(HOT, LOST):
+        assert bench.acknowledge(event) == Outcome("done")
+    if restart:
+        bench.again()
+    bench.until("12:00", frames=False)
+    assert [state for _, state, _, _ in bench.told(HOT, LOST)] == ["opened", "opened", "acknowledged", "acknowledged"]
+    bench.find()
+    bench.lose()
+    bench.until("13:00", frames=False)
+    assert bench.told(LOST)[2:] == [
+        ("12:00", "opened", "alert", "camera_lost"),
+        ("12:45", "updated", "emergency", "escalated"),
+    ], "the next one nobody has seen"
+
+
+def test_an_alert_becomes_an_emergency_at_night_and_a_notice_no_alert_before_the_morning(bench: Bench) -> None:
+    bench.again(
+        '[[rule]]\nname = "camera_lost"\nescalate_after_minutes = 60\n'
+        '[[rule]]\nname = "animal_too_hot"\nseverity = "notice"\nescalate_after_minutes = 60\n'
+    )
+    bench.until("21:30", 36.5)
+    bench.show(38.2)
+    bench.until("23:00", 38.2)
+    bench.lose()
+    bench.until("23:30", frames=False)
+    bench.again()
+    bench.until("07:00", frames=False)
+    assert bench.told(LOST) == [
+        ("23:00", "opened", "notice", "camera_lost"),
+        ("00:00", "updated", "emergency", "escalated"),
+    ]
+    assert bench.told(HOT) == [("21:30", "opened", "notice", None), ("06:00", "updated", "alert", "escalated")]
+
+
+def test_a_changed_config_holds_for_what_is_open(bench: Bench) -> None:
+    bench.until("23:00", 36.5)
+    bench.show(38.2)
+    bench.lose()
+    bench.until("00:00", frames=False)
+    bench.again(
+        '[[rule]]\nname = "animal_too_hot"\nquiet = false\n[[rule]]\nname = "camera_lost"\nescalate_after_minutes = 90'
+    )
+    bench.until("07:00", frames=False)
+    assert bench.told(HOT)[1:] == [("00:01", "updated", "alert", "quiet_hours_over")]
+    assert bench.told(LOST)[1:] == [("00:30", "updated", "emergency", "escalated")]
+
+
+def test_a_clock_that_was_set_at_night_is_told_again_in_the_morning_where_it_is_an_alert(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "clock_stepped"\nseverity = "alert"')
+    bench.until("01:00", 36.5)
+    bench.clock.step_wall(90)
+    bench.show(36.5)
+    assert bench.told(STEPPED) == [("01:01", "occurred", "notice", None)]
+    bench.again()
+    bench.until("07:00", 36.5)
+    bench.again()
+    bench.until("08:00", 36.5)
+    assert bench.told(STEPPED)[1:] == [("06:00", "occurred", "alert", "quiet_hours_over")]
+
+
+def test_a_clock_that_was_set_is_a_notice_by_itself(bench: Bench) -> None:
+    bench.until("01:00", 36.5)
+    bench.clock.step_wall(90)
+    bench.until("07:00", 36.5)
+    assert [each[1:3] for each in bench.told(STEPPED)] == [("occurred", "notice")]
+
+
+def test_networks_that_give_way_have_the_severity_of_what_is_left_or_that_of_the_config(bench: Bench) -> None:
+    def give_way() -> list[Told]:
+        before = len(bench.events(DEGRADED))
+        for state in (THINNED, AWAY, WELL):
+            bench.state = state
+            bench.show(36.5)
+        return bench.told(DEGRADED)[before:]
+
+    bench.show(36.5)
+    slow, fails, well = "they take 99 ms", "they fail", None
+    assert give_way() == [
+        ("21:00", "opened", "notice", slow),
+        ("21:00", "closed", "notice", fails),
+        ("21:00", "opened", "alert", fails),
+        ("21:00", "closed", "notice", well),
+    ]
+    bench.again('[[rule]]\nname = "vision_degraded"\nseverity = "emergency"')
+    bench.show(36.5)
+    assert [each[2] for each in give_way() if each[1] == "opened"] == ["emergency", "emergency"]
+    bench.again("")
+    bench.show(36.5)
+    bench.until("23:00", 36.5)
+    bench.state = AWAY
+    bench.until("07:00", 36.5)
+    night = bench.events(DEGRADED)[-2:]
+    assert [(each.severity, each.data["reason"], each.data.get("why")) for each in night] == [
+        (Severity.NOTICE, fails, None),
+        (Severity.ALERT, "quiet_hours_over", fails),
+    ]
+
+
+def test_what_was_too_hot_cools_down_before_it_opens_again_over_a_restart(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "animal_too_hot"\ncool_down_minutes = 60')
+    bench.until("07:00", 36.5)
+    bench.until("07:30", 38.2)
+    bench.until("07:45", 36.5)
+    bench.until("08:00", 38.2)
+    bench.again()
+    bench.until("09:00", 38.4)
+    assert bench.told(HOT) == [
+        ("07:00", "opened", "alert", None),
+        ("07:30", "closed", "alert", None),
+        ("08:30", "opened", "alert", None),
+    ]
+    opened = bench.events(HOT)[-1]
+    assert opened.data["value"] == pytest.approx(38.4, abs=0.05)
+    assert opened.data["held_s"] == 30 * 60, "since the restart"
+
+
+def test_a_clock_that_is_set_back_ends_a_cool_down(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "animal_too_hot"\ncool_down_minutes = 10000')
+    bench.until("07:00", 36.5)
+    bench.until("07:30", 38.2)
+    bench.until("07:45", 36.5)
+    bench.clock.step_wall(-86_400)
+    bench.show(38.2)
+    assert [state for _, state, _, _ in bench.told(HOT)] == ["opened", "closed", "opened"]
+
+
+def test_maintenance_opens_nothing_and_keeps_nothing_from_being_made_more_severe(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "animal_too_hot"\nescalate_after_minutes = 60')
+    bench.until("07:00", 36.5)
+    bench.show(38.2)
+    order = Order()
+    begin = MaintenanceChange.model_validate({"action": "begin", "by": "Ana", "reason": "weighing", "minutes": 240})
+    bench.commands.maintenance(begin, order)
+    bench.until("09:00", None)
+    assert bench.told(HOT, COLD, UNSEEN) == [
+        ("07:00", "opened", "alert", None),
+        ("08:00", "updated", "emergency", "escalated"),
+    ]
+
+
+def test_that_nobody_can_tell_is_known_after_it_became_more_severe_and_a_restart(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "animal_too_hot"\nescalate_after_minutes = 60')
+    bench.until("07:00", 36.5)
+    bench.show(38.2)
+    bench.until("08:30", None)
+    bench.again()
+    bench.until("10:00", None)
+    assert bench.told(HOT) == [
+        ("07:00", "opened", "alert", None),
+        ("07:30", "updated", "alert", "cannot_tell"),
+        ("08:00", "updated", "emergency", "escalated"),
+    ]
+    assert bench.events(HOT)[-1].data["value"] is None
+
+
+def test_an_animal_that_is_not_expected_any_more_is_closed_as_it_was_last_told(bench: Bench) -> None:
+    orphan = Event(kind=HOT, state=EventState.OPENED, severity=Severity.ALERT, at_utc_ns=bench.clock.utc_ns(), animal=4)
+    bench.store.add([], run_id=1, camera_id=None, events=[orphan])
+    bench.again()
+    bench.until("07:00", 36.5)
+    assert bench.told(HOT) == [("21:00", "opened", "alert", None), ("21:00", "closed", "alert", "not_watched")]
+
+
+def test_the_messages_that_are_sent_have_the_severity_that_was_told(bench: Bench) -> None:
+    bench.until("23:00", 36.5)
+    bench.until("07:00", 38.2)
+    sent = [json.loads(each.payload) for each in bench.store.queued_messages(after_id=0, limit=1000)]
+    assert [(each["state"], each["severity"]) for each in sent if each.get("kind") == "animal_too_hot"] == [
+        ("opened", "notice"),
+        ("updated", "alert"),
+    ]
