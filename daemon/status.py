@@ -1,11 +1,13 @@
 """The state of the whole service in one value: for page, terminal, MQTT and doctor alike."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from daemon.events import EventKind
+from daemon.events import EventKind, Severity
 from daemon.store.retention import GB
 from daemon.vision.resilient import MODEL_SLOW
 
@@ -303,11 +305,18 @@ def judge(
     disk: DiskStatus,
     notices: tuple[Reason, ...] = (),
     watched: tuple[Reason, ...] = (),
+    told: Mapping[str, Severity] = MappingProxyType({}),
 ) -> tuple[Verdict, tuple[Reason, ...]]:
     """Fine, look or act, with the reasons, worst first.
 
-    `notices` are of the service itself, `watched` is what is open or going on and needs no act.
+    `notices` are of the service itself, `watched` is what is open or going on and needs no act, `told` has the
+    severities of open events by their kinds: what is a notice needs no act, also where it is said here in words.
     """
+
+    def place(kind: EventKind, *, usually_act: bool = True) -> list[Reason]:
+        severity = told.get(kind)
+        return act if (usually_act if severity is None else severity is not Severity.NOTICE) else look
+
     said = {EventKind.CAMERA_LOST.value} if camera.state == "lost" else set()
     said |= {EventKind.DISK_LOW.value} if disk.low else set()
     said |= {EventKind.VISION_DEGRADED.value}  # below, in words, as it is now
@@ -316,7 +325,7 @@ def judge(
     look = [notice for notice in notices if notice.code != "config_damaged"]
     look += watched
     if camera.state == "lost":
-        act.append(Reason(code="camera_lost", detail=""))
+        place(EventKind.CAMERA_LOST).append(Reason(code="camera_lost", detail=""))
     elif camera.last_good_age_s is not None and camera.last_good_age_s > LATE_FRAME_S:
         act.append(Reason(code="late_frame", detail=f"{camera.last_good_age_s:.0f}"))
     if store.lost:
@@ -325,18 +334,19 @@ def judge(
         act.append(Reason(code="not_stored", detail=store.write_error))
     if recording_error is not None:
         act.append(Reason(code="not_recorded", detail=recording_error))
+    networks = place(EventKind.VISION_DEGRADED, usually_act=vision.mode == "classical")
     if vision.degraded and vision.mode == "classical":
-        act.append(Reason(code="networks_away", detail=vision.reason or ""))
+        networks.append(Reason(code="networks_away", detail=vision.reason or ""))
     elif vision.degraded and vision.mode == "networks":
-        look.append(Reason(code="networks_missing", detail=vision.reason or ""))
+        networks.append(Reason(code="networks_missing", detail=vision.reason or ""))
     elif vision.degraded:
-        look.append(Reason(code="networks_slow", detail=str(vision.one_frame_of)))
+        networks.append(Reason(code="networks_slow", detail=str(vision.one_frame_of)))
     if not_measured not in (None, MODEL_SLOW):
         look.append(Reason(code="not_measured", detail=not_measured))
     if block.captured_24h < LOW_COVERAGE * block.expected_24h:
         look.append(Reason(code="low_coverage", detail=f"{100 * block.captured_24h / block.expected_24h:.0f}"))
     if disk.low:
-        act.append(Reason(code="low_disk", detail=f"{disk_free_bytes / GB:.1f}"))
+        place(EventKind.DISK_LOW).append(Reason(code="low_disk", detail=f"{disk_free_bytes / GB:.1f}"))
     elif disk.full_in_days is not None and disk.full_in_days < FILLING_DAYS and not disk.freed_recordings:
         look.append(Reason(code="disk_filling", detail=f"{disk.full_in_days:.0f}"))
     look += [Reason(code="camera_note", detail=note) for note in camera.notes]

@@ -128,6 +128,7 @@ class StatusBoard:
             disk=self._caretaker.status,
             notices=self._notices(),
             watched=(*self._watched(open_events), *self._at_work()),
+            told={each.opened.kind: each.severity for each in open_events if each.opened.kind in _SAID_ELSEWHERE},
         )
         return Status(
             box=self.settings.box.name,

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from daemon.cli import app
 from daemon.default_rules import DEFAULT_RULES, FRAME_RULES, SERVICE_EVENTS
-from daemon.event_rules import EventRule
+from daemon.event_rules import KEYS, NAMES, EventRule
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.minute_series import DAY_MINUTES, MINUTE_NS
 from daemon.minute_value import MinuteValue
@@ -39,10 +39,27 @@ def test_the_document_has_the_rules_of_the_code() -> None:
         assert f"`{other.kind.value}`" in text
 
 
+def test_the_document_says_which_keys_apply_to_which_event() -> None:
+    lines = DOCUMENT.read_text().splitlines()
+    [heading] = [line for line in lines if line.startswith("| `[[rule]]` named")]
+    keys = [cell.strip(" `") for cell in heading.strip("|").split("|")][1:5]
+    said: dict[str, tuple[str, ...]] = {}
+    for line in lines[lines.index(heading) + 3 :]:
+        if not line.startswith("|"):
+            break
+        names, *cells = line.strip("|").split("|")
+        applying = tuple(key for key, cell in zip(keys, cells, strict=False) if cell.strip().startswith("yes"))
+        said |= {name.strip(" `"): applying for name in names.split(",")}
+    assert {name: set(applying) for name, applying in said.items()} == {
+        kind.value: set(applying) for kind, applying in KEYS.items()
+    }
+
+
 def test_the_config_in_the_document_is_a_config() -> None:
     text = DOCUMENT.read_text().partition("```toml\n")[2].partition("```")[0]
     settings = parse_settings(text, origin="docs/rules.md")
-    names = [rule.name for rule in rules_in_force(settings.rule, DEFAULT_RULES)]
+    names = [rule.name for rule in rules_in_force(settings.rule, DEFAULT_RULES, elsewhere=NAMES)]
+    assert settings.event_rules[EventKind.CAMERA_LOST] == EventRule(escalate_after_minutes=30, quiet=False)
     assert "activity_drop" not in names
     assert names[-1] == "tail_hot"
 

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
+from daemon.events import Severity
 from daemon.status import (
     FILLING_DAYS,
     LATE_FRAME_S,
@@ -145,6 +146,26 @@ def camera(**changes: Any) -> CameraStatus:
             Verdict.ACT,
             ["camera_lost"],
             id="camera lost, said once",
+        ),
+        pytest.param(
+            {
+                "camera": camera(state="lost"),
+                "disk": DiskStatus(low=True),
+                "vision": VisionStatus(degraded=True, reason="they fail"),
+                "told": dict.fromkeys(("camera_lost", "disk_low", "vision_degraded"), Severity.NOTICE),
+            },
+            Verdict.LOOK,
+            ["camera_lost", "networks_away", "low_disk"],
+            id="all that is wrong is a notice, at night or by the config",
+        ),
+        pytest.param(
+            {
+                "vision": VisionStatus(mode="thinned", one_frame_of=3, degraded=True, reason="they take 99 ms"),
+                "told": {"vision_degraded": Severity.ALERT},
+            },
+            Verdict.ACT,
+            ["networks_slow"],
+            id="slow networks are an alert by the config",
         ),
         pytest.param(
             {"open_alerts": ("camera_lost",)}, Verdict.ACT, ["open_alert"], id="an alert that nobody has closed"
