@@ -141,6 +141,16 @@ def test_what_came_and_went_twice_in_quiet_hours_is_told_once_with_its_number() 
     assert told_late.data["opened_event"] == before[0].event_id
 
 
+def test_what_another_rule_goes_on_with_is_not_told_in_the_morning_after_a_restart_either() -> None:
+    before, after = RuleState(RULE, 1), RuleState(RULE, 1)
+    opened, closed = feed(before, [BEYOND] * 4 + [BACK] * 4, quiet=range(60))
+    left = before.leave(closed)
+    after.restore(opened)
+    after.restore(dataclasses.replace(left, state=EventState.CLOSED))
+    for state in (before, after):
+        assert feed(state, [BACK] * 60, first=8, quiet=range(60)) == []
+
+
 def test_a_notice_is_told_in_quiet_hours_and_not_again_and_becomes_no_alert_before_they_are_over() -> None:
     mild = dataclasses.replace(RULE, severity=Severity.NOTICE)
     assert told(feed(RuleState(mild, 1), [BEYOND] * 70, quiet=range(60))) == [("opened", 2)]
