@@ -51,7 +51,8 @@ class _Subject:
                 severity = self.urgency.severity
                 if self.kind not in JUDGED_ON_FRAMES:  # that it is well again has a severity of its own
                     severity = softer(severity, event.severity)
-                self.urgency.closed(event.opened_event_id, event.at_utc_ns)
+                self.urgency.hold(event.at_utc_ns, quiet=quiet)
+                more = self.urgency.closed(event.opened_event_id, event.at_utc_ns)
             case _:
                 severity = self.urgency.severity
         self._follow(event)

@@ -18,7 +18,7 @@ from daemon.rule import Condition, Rule
 from daemon.rule_settings import RulesSettings
 from daemon.rule_state import JOINED, LEFT, NOT_WATCHED, Look, RuleState, Verdict
 from daemon.settings import ScheduleSettings
-from daemon.urgency import QUIET_OVER
+from daemon.urgency import QUIET_OVER, loudest
 
 RAW_MINUTES = 1440
 """Minutes that are kept as they came: for means, and for the plot."""
@@ -388,15 +388,15 @@ class MinuteRules:
                 if each is not subject and each.state.open_event_id == (event.opened_event_id or event.event_id)
             ]
             if event.state is EventState.CLOSED and others:
-                event = subject.state.leave(event)
+                event = subject.state.leave(event, [each.state for each in others])
             elif event.state is EventState.CLOSED:
                 self._cool(subject, minute)
             if others:
-                loudest = max((each.state.severity for each in others), key=list(Severity).index)
-                louder = list(Severity).index(event.severity) > list(Severity).index(loudest)
+                most = loudest(each.state.severity for each in others)
+                louder = event.severity is not most and loudest((event.severity, most)) is event.severity
                 if event.data.get("reason") == QUIET_OVER and not louder:
                     continue  # told by another rule
-                event = event if louder else replace(event, severity=loudest)
+                event = event if louder else replace(event, severity=most)
             yield event
 
     def _host(self, subject: _Subject) -> _Subject | None:

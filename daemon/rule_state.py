@@ -1,14 +1,14 @@
 """One rule of one animal, or of the cage: closed, suspected since, or open. It tells each change once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from daemon.events import Event, EventState, Scalar, Severity
 from daemon.minute_series import MINUTE_NS
 from daemon.rule import Rule
-from daemon.urgency import Urgency
+from daemon.urgency import QUIET_SEVERITY, Urgency, loudest
 
 LEAST_GAP_MINUTES = 5
 """A duration goes on over so many minutes that cannot be told, or a quarter of it where that is longer."""
@@ -131,6 +131,11 @@ class RuleState:
         return self._urgency.severity
 
     @property
+    def own_severity(self) -> Severity:
+        """Of the open event, without quiet hours."""
+        return self._urgency.own_severity
+
+    @property
     def acknowledged(self) -> bool:
         """Whether somebody has seen the open event."""
         return self._urgency.acknowledged
@@ -161,8 +166,8 @@ class RuleState:
                 self._updated_minute = minute
             case EventState.CLOSED:
                 self._end(minute)
-                if event.data.get("reason") == LEFT:
-                    self._urgency.forget(event.opened_event_id)
+                if event.data.get("reason") == LEFT and QUIET_SEVERITY not in event.data:
+                    self._urgency.forget(event.opened_event_id, told=Severity.EMERGENCY)
 
     def acknowledge(self) -> None:
         """Somebody has seen the open event: it is not made more severe any more."""
@@ -181,10 +186,13 @@ class RuleState:
             opened_event_id=host.open_event_id,
         )
 
-    def leave(self, closed: Event) -> Event:
-        """What was just closed goes on for another rule; the update that tells of it."""
-        self._urgency.forget(closed.opened_event_id)  # who closes it at last tells of it
-        return replace(closed, state=EventState.UPDATED, data={"reason": LEFT, **closed.data})
+    def leave(self, closed: Event, others: Iterable["RuleState"]) -> Event:
+        """What was just closed goes on for other rules; the update that tells of it."""
+        data = {"reason": LEFT, **closed.data}
+        told = loudest(each.own_severity for each in others)
+        if self._urgency.forget(closed.opened_event_id, told=told):  # who closes it at last tells of it
+            data.pop(QUIET_SEVERITY, None)
+        return replace(closed, state=EventState.UPDATED, data=data)
 
     def cool(self, minute: int) -> None:
         """Something that this rule would have joined was closed: it opens nothing about that for a while."""
@@ -213,7 +221,11 @@ class RuleState:
             self._unsure_since = None
         elif self._unsure_since is None:
             self._unsure_since = look.minute
+        if look.minute + self.rule.cool_down_minutes < self._cool_until:  # the clock was set back
+            self._cool_until = -1
         events = [] if rehearsal else self._tell_after_quiet(look, quiet=quiet)
+        if self.open_event_id is not None and not rehearsal:
+            self._urgency.hold(look.end_utc_ns, quiet=quiet)
         match look.verdict:
             case Verdict.MAINTENANCE:
                 self.forget_suspicion()
@@ -290,8 +302,8 @@ class RuleState:
     def _closed(self, look: Look, more: Mapping[str, Scalar]) -> Event:
         lasted = look.minute - self._since + 1
         data = self._data(look) | {"lasted_minutes": lasted, "worst_excess": _short(self._worst)} | dict(more)
+        data |= self._urgency.closed(self.open_event_id, look.end_utc_ns)
         event = self._event(EventState.CLOSED, look, data)
-        self._urgency.closed(self.open_event_id, look.end_utc_ns)
         self._end(look.minute)
         return event
 

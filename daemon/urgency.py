@@ -1,5 +1,6 @@
 """How soon somebody should look: quiet hours hush what is no emergency, and what nobody acknowledges gets louder."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daemon.events import Event, EventState, Scalar, Severity, since_of
@@ -12,7 +13,7 @@ QUIET_OVER = "quiet_hours_over"
 """Reason of what is told when quiet hours are over, at its severity."""
 
 QUIET_SEVERITY = "quiet_severity"
-"""In the data of what quiet hours have hushed: its severity without them."""
+"""In the data of what quiet hours have hushed: its severity without them; of what is over, that it is told at later."""
 
 _HIGHER = {Severity.NOTICE: Severity.ALERT, Severity.ALERT: Severity.EMERGENCY, Severity.EMERGENCY: Severity.EMERGENCY}
 _RANKS = list(Severity)
@@ -21,6 +22,11 @@ _RANKS = list(Severity)
 def softer(one: Severity, other: Severity) -> Severity:
     """The less severe of two."""
     return min(one, other, key=_RANKS.index)
+
+
+def loudest(severities: Iterable[Severity]) -> Severity:
+    """The most severe of some."""
+    return max(severities, key=_RANKS.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +60,12 @@ class Urgency:
         self._after_ns = escalate_after_minutes * 60 * NS_PER_S
         self._quiet = quiet
         self._opened_utc_ns = self._since_utc_ns = 0
+        self._looked_utc_ns = 0
+        """When it was last asked for how long it is open."""
         self._hushed: Severity | None = None
         self._escalated = False
+        self._waits = False
+        """Whether it would have become an alert, had it not been quiet."""
         self._missed: list[_Missed] = []
 
     def opened(self, severity: Severity, *, at_utc_ns: int, since_utc_ns: int, quiet: bool) -> dict[str, Scalar]:
@@ -64,18 +74,28 @@ class Urgency:
         self._begin(Severity.NOTICE if hushed else severity, severity if hushed else None, at_utc_ns, since_utc_ns)
         return {QUIET_SEVERITY: severity.value} if hushed else {}
 
-    def closed(self, event_id: str | None, until_utc_ns: int) -> None:
-        """What was open is over; that it was hushed is remembered."""
-        if self._hushed is not None:
-            self._missed.append(
-                _Missed(
-                    severity=self._hushed,
-                    event_id=event_id,
-                    since_utc_ns=self._since_utc_ns,
-                    until_utc_ns=until_utc_ns,
-                )
-            )
-        self._hushed = None
+    @property
+    def own_severity(self) -> Severity:
+        """Of what is open, without quiet hours."""
+        return self._hushed or self.severity
+
+    def hold(self, at_utc_ns: int, *, quiet: bool) -> None:
+        """Note that it is an alert by now, were it not quiet; to be called before it may close."""
+        due = self._is_due(at_utc_ns - self._opened_utc_ns)
+        self._waits = self._waits or (due and quiet and self._quiet and self.own_severity is Severity.NOTICE)
+
+    def closed(self, event_id: str | None, until_utc_ns: int) -> dict[str, Scalar]:
+        """What was open is over; that it was hushed is remembered, and is what its event is to say."""
+        missed = self._hushed
+        if missed is None and self._waits and not self.acknowledged:
+            missed = Severity.ALERT
+        self._hushed, self._waits = None, False
+        if missed is None:
+            return {}
+        self._missed.append(
+            _Missed(severity=missed, event_id=event_id, since_utc_ns=self._since_utc_ns, until_utc_ns=until_utc_ns)
+        )
+        return {QUIET_SEVERITY: missed.value}
 
     def occurred(self, event: Event, *, quiet: bool) -> dict[str, Scalar]:
         """Something is over in the moment in which it is told; see `opened`."""
@@ -86,19 +106,26 @@ class Urgency:
         self._miss(event, event.severity)
         return {QUIET_SEVERITY: event.severity.value}
 
-    def forget(self, event_id: str | None) -> None:
-        """Somebody else tells what became of this event."""
+    def forget(self, event_id: str | None, *, told: Severity) -> bool:
+        """Somebody else tells what became of this event, at this severity; False where that is not severe enough."""
+        about = [each for each in self._missed if each.event_id == event_id]
+        if loudest((told, *(each.severity for each in about))) is not told:
+            return False
         self._missed = [each for each in self._missed if each.event_id != event_id]
+        return True
 
     def louder(self, at_utc_ns: int, *, quiet: bool) -> str | None:
         """Why what is open is to be told anew, with another `severity`; None when it is not."""
         held_back = quiet and self._quiet
-        own = self._hushed or self.severity
-        long = self._after_ns and at_utc_ns - self._opened_utc_ns >= self._after_ns
-        if long and not self._escalated and not self.acknowledged:
+        own = self.own_severity
+        if at_utc_ns < self._looked_utc_ns:  # the clock was set back: it has been open for as long as before
+            self._opened_utc_ns -= self._looked_utc_ns - at_utc_ns
+        self._looked_utc_ns = at_utc_ns
+        self.hold(at_utc_ns, quiet=quiet)
+        if self._is_due(at_utc_ns - self._opened_utc_ns):
             higher = _HIGHER[own]
             if higher is Severity.EMERGENCY or not held_back:
-                self._escalated, self._hushed, self.severity = True, None, higher
+                self._escalated, self._waits, self._hushed, self.severity = True, False, None, higher
                 return ESCALATED if higher is not own else None
         if self._hushed is not None and not held_back:
             self.severity, self._hushed = self._hushed, None
@@ -118,7 +145,7 @@ class Urgency:
         }
         if len(missed) > 1:
             data["times"] = len(missed)
-        return max((each.severity for each in missed), key=_RANKS.index), data
+        return loudest(each.severity for each in missed), data
 
     def restore(self, event: Event) -> None:
         """Take up an event from before a restart; to be called in the order in which they were stored."""
@@ -136,6 +163,7 @@ class Urgency:
             case EventState.ACKNOWLEDGED:
                 self.acknowledged = True
             case EventState.CLOSED:
+                self._hushed = hushed or self._hushed
                 self.closed(event.opened_event_id, event.at_utc_ns)
             case EventState.OCCURRED:
                 if reason == QUIET_OVER:
@@ -149,8 +177,13 @@ class Urgency:
 
     def _begin(self, severity: Severity, hushed: Severity | None, at_utc_ns: int, since_utc_ns: int) -> None:
         self.severity, self._hushed = severity, hushed
-        self._opened_utc_ns, self._since_utc_ns = at_utc_ns, since_utc_ns
-        self.acknowledged = self._escalated = False
+        self._opened_utc_ns = self._looked_utc_ns = at_utc_ns
+        self._since_utc_ns = since_utc_ns
+        self.acknowledged = self._escalated = self._waits = False
+
+    def _is_due(self, open_ns: int) -> bool:
+        """Whether it is to be more severe."""
+        return 0 < self._after_ns <= open_ns and not self._escalated and not self.acknowledged
 
     def _miss(self, event: Event, severity: Severity) -> None:
         self._missed.append(

@@ -196,3 +196,28 @@ def test_a_config_names_what_a_rule_joins_and_no_rule_that_is_not_there() -> Non
     assert warm.joins == ("fever",)
     with pytest.raises(ConfigError, match=r"warm.*fevre"):
         in_force([RuleSettings.model_validate(own | {"joins": ["fevre"]})], defaults=True)
+
+
+MILD_TAIL = dataclasses.replace(RISING, severity=Severity.NOTICE)
+NIGHT = ["10:00", "13:00"]
+
+
+@pytest.mark.parametrize("restart", [None, 35, 45, 60, 100])
+@pytest.mark.parametrize("opens_first", [True, False], ids=["alert first", "notice first"])
+def test_an_alert_that_a_notice_outlasts_at_night_is_told_in_the_morning(
+    restart: int | None, opens_first: bool
+) -> None:
+    first = [HOT_ALONE] if opens_first else [COLD_TAIL]
+    night = [*first * 15, *[BOTH] * 15, *[COLD_TAIL] * 25, *[WELL] * 100]
+    judged, cut = rules(HOT, MILD_TAIL, quiet_hours=NIGHT), len(night) if restart is None else restart
+    events = feed(judged, night[:cut])
+    if restart is not None:
+        judged = rules(HOT, MILD_TAIL, quiet_hours=NIGHT)
+        judged.restore(events)
+        judged.load(values(night[:cut]))
+        events += feed(judged, night[cut:], first=cut)
+    assert [(event.state, event.severity) for event in events if event.severity is not Severity.NOTICE] == [
+        (EventState.OCCURRED, Severity.ALERT)
+    ]
+    late = events[-1]
+    assert (late.data["rule"], late.data["opened_event"]) == ("hot", events[0].event_id)

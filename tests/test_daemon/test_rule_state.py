@@ -142,9 +142,9 @@ def test_what_came_and_went_twice_in_quiet_hours_is_told_once_with_its_number() 
 
 
 def test_what_another_rule_goes_on_with_is_not_told_in_the_morning_after_a_restart_either() -> None:
-    before, after = RuleState(RULE, 1), RuleState(RULE, 1)
+    before, after, other = RuleState(RULE, 1), RuleState(RULE, 1), RuleState(RULE, 1)
     opened, closed = feed(before, [BEYOND] * 4 + [BACK] * 4, quiet=range(60))
-    left = before.leave(closed)
+    left = before.leave(closed, [other])
     after.restore(opened)
     after.restore(dataclasses.replace(left, state=EventState.CLOSED))
     for state in (before, after):
@@ -230,8 +230,24 @@ def test_openings_and_ends_alternate_and_whatever_follows_names_its_opening(
     assert state.open_event_id == now_open
 
 
-@given(rule=RULES, runs=RUNS)
-@QUICK
+SWIFT_RULES = st.builds(
+    dataclasses.replace,
+    RULES,
+    for_minutes=st.integers(0, 4),
+    clear_minutes=st.integers(0, 4),
+    cool_down_minutes=st.integers(0, 8),
+    escalate_after_minutes=st.sampled_from([0, 0, 3, 10]),
+    severity=st.sampled_from([Severity.ALERT, Severity.NOTICE, Severity.ALERT, Severity.EMERGENCY]),
+    quiet=st.just(True),
+)
+FITS = st.lists(
+    st.tuples(st.sampled_from([BACK, BEYOND, BACK, BEYOND, UNKNOWN]), st.integers(3, 15)), min_size=5, max_size=12
+)
+"""Much comes and goes within the quiet hours."""
+
+
+@given(rule=SWIFT_RULES, runs=FITS)
+@settings(QUICK, max_examples=300)
 def test_quiet_hours_lose_nothing(rule: Rule, runs: list[tuple[Verdict, int]]) -> None:
     """All that is told without quiet hours is told with them, at its severity, when they are over at the latest."""
     verdicts = [*minutes_of(runs)[:QUIET_TO], *[BETWEEN] * (QUIET_TO + 5)]
@@ -239,23 +255,57 @@ def test_quiet_hours_lose_nothing(rule: Rule, runs: list[tuple[Verdict, int]]) -
     without = feed(RuleState(dataclasses.replace(rule, quiet=False), 1), verdicts)
     opened = [event.at_utc_ns for event in without if event.state is EventState.OPENED]
     assert [event.at_utc_ns for event in with_quiet if event.state is EventState.OPENED] == opened
-    loud = [event for event in with_quiet if _rank(event) >= _rank_of(rule.severity)]
-    for each in [event for event in with_quiet if event.state is EventState.OPENED]:
-        heard = [
-            event
-            for event in loud
-            if each.event_id in (event.event_id, event.opened_event_id)
-            or (event.state is EventState.OCCURRED and since_of(event) <= since_of(each) < event.at_utc_ns)
-        ]
-        assert heard
+    assert _loudest(with_quiet) == _loudest(without), "also what has become more severe"
+    late = [event for event in with_quiet if event.state is EventState.OCCURRED]
+    hushed = [event for event in with_quiet if event.state is EventState.CLOSED and "quiet_severity" in event.data]
+    times = [number for event in late if isinstance(number := event.data.get("times", 1), int)]
+    assert (sum(times), len(times)) == (len(hushed), len(late)), "each is told once"
 
 
-def _rank(event: Event) -> int:
-    return _rank_of(event.severity)
+def _loudest(events: Sequence[Event]) -> list[int]:
+    """Of each event that opened, in their order: the rank of the most severe that was told of it, also late."""
+    return [
+        max(
+            list(Severity).index(event.severity)
+            for event in events
+            if opened.event_id in (event.event_id, event.opened_event_id)
+            or (event.state is EventState.OCCURRED and since_of(event) <= since_of(opened) < event.at_utc_ns)
+        )
+        for opened in events
+        if opened.state is EventState.OPENED
+    ]
 
 
-def _rank_of(severity: Severity) -> int:
-    return list(Severity).index(severity)
+def test_a_notice_that_would_have_become_an_alert_at_night_and_is_over_is_told_in_the_morning() -> None:
+    mild = dataclasses.replace(RULE, severity=Severity.NOTICE, escalate_after_minutes=10)
+    verdicts = [*[BEYOND] * 30, *[BACK] * 60]
+    *before, late = feed(RuleState(mild, 1), verdicts, quiet=range(5, 60))
+    assert told(before) == [("opened", 2), ("closed", 32)]
+    assert (told([late]), late.severity) == ([("occurred", 60)], Severity.ALERT)
+    state = RuleState(mild, 1)
+    feed(state, verdicts[:20], quiet=range(5, 60))
+    state.acknowledge()
+    assert told(feed(state, verdicts[20:], first=20, quiet=range(5, 60))) == [("closed", 32)], "somebody has seen it"
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restart"])
+def test_a_clock_that_is_set_back_ends_a_cool_down_and_puts_off_no_escalation(restart: bool) -> None:
+    rule = dataclasses.replace(RULE, escalate_after_minutes=10, cool_down_minutes=60)
+    state = RuleState(rule, 1)
+    events = feed(state, [BEYOND] * 4 + [BACK] * 3, first=1000)
+    if restart:
+        state = RuleState(rule, 1)
+        for event in events:
+            state.restore(event)
+    opened = feed(state, [BEYOND] * 8, first=500)
+    assert told(opened) == [("opened", 502)]
+    if restart:
+        state = RuleState(rule, 1)
+        for event in [*events, *opened]:
+            state.restore(event)
+    again = feed(state, [BEYOND] * 20, first=100)
+    assert [event.data["reason"] for event in again] == ["escalated"]
+    assert told(again) == [("updated", 110 if restart else 105)]
 
 
 @given(rule=RULES, runs=RUNS, cut=st.integers(0, 200))
