@@ -8,7 +8,7 @@ from daemon.event_rules import EventRule
 from daemon.events import JUDGED_ON_FRAMES, Event, EventKind, EventState, Scalar, Severity
 from daemon.evidence import without_pictures
 from daemon.quiet_hours import QuietHours
-from daemon.urgency import QUIET_SEVERITY, Urgency, softer
+from daemon.urgency import QUIET_OVER, QUIET_SEVERITY, Urgency, softer
 from drivers.clock import NS_PER_S
 
 
@@ -23,6 +23,8 @@ class _Subject:
         self.opened: Event | None = None
         self.data: Mapping[str, Scalar] = {}
         """What was last told of it."""
+        self.why: Scalar = None
+        """What it came from, in words."""
         self.closed_utc_ns: int | None = None
 
     def restore(self, event: Event) -> None:
@@ -32,6 +34,8 @@ class _Subject:
 
     def told(self, event: Event, *, quiet: bool) -> Event:
         """The event with its severity."""
+        if event.data.get("reason") == QUIET_OVER and event.state is EventState.OCCURRED:
+            return event  # by `late`: with the severity of what is told late, whatever the config says by now
         own = self.rule.severity or event.severity
         more: Mapping[str, Scalar] = {}
         match event.state:
@@ -62,15 +66,20 @@ class _Subject:
         match event.state:
             case EventState.OPENED:
                 self.opened, self.data = event, _numbers(event)
+                self.why = event.data.get("why", event.data.get("reason"))
             case EventState.UPDATED:
                 self.data = _numbers(event)
+                newest = event.data.get("reason") if self.kind is EventKind.VISION_DEGRADED else self.why
+                self.why = event.data.get("why", newest)
             case EventState.CLOSED:
                 self.opened, self.closed_utc_ns = None, event.at_utc_ns
 
     def cools(self, utc_ns: int) -> bool:
         """Whether it has closed so lately that it is not to open; not after the clock was set back."""
-        since = self.closed_utc_ns
-        return since is not None and 0 <= utc_ns - since < self.rule.cool_down_minutes * 60 * NS_PER_S
+        if self.closed_utc_ns is None or utc_ns < self.closed_utc_ns:
+            self.closed_utc_ns = None
+            return False
+        return utc_ns - self.closed_utc_ns < self.rule.cool_down_minutes * 60 * NS_PER_S
 
     def late(self, utc_ns: int, *, quiet: bool) -> Iterator[Event]:
         """What the passing of time leads to."""
@@ -88,14 +97,13 @@ class _Subject:
         opened = self.opened
         reason = None if opened is None else self.urgency.louder(utc_ns, quiet=quiet)
         if opened is not None and reason is not None:
-            why = opened.data.get("why", opened.data.get("reason"))
             yield Event(
                 kind=self.kind,
                 state=EventState.UPDATED,
                 severity=self.urgency.severity,
                 at_utc_ns=utc_ns,
                 animal=self.animal,
-                data={**({} if why is None else {"why": why}), **self.data, "reason": reason},
+                data={**({} if self.why is None else {"why": self.why}), **self.data, "reason": reason},
                 opened_event_id=opened.event_id,
             )
 

@@ -42,8 +42,8 @@ _BEFORE_MINUTES = 240
 LOOKED_BACK_S = 1800
 """So much of what frames showed is read at a start."""
 
-_EVENTS_LOOKED_BACK_NS = 3 * 86_400 * 1_000_000_000
-"""Events since then say what cools down, and what quiet hours hold back."""
+_EVENTS_LOOKED_BACK_NS = 14 * 86_400 * NS_PER_S
+"""Events since then say what cools down, and what quiet hours hold back, also where the box was off for a holiday."""
 
 
 def minute_rules_of(

@@ -390,6 +390,39 @@ def test_a_changed_config_holds_for_what_is_open(bench: Bench) -> None:
     assert bench.told(LOST)[1:] == [("00:30", "updated", "emergency", "escalated")]
 
 
+def test_what_was_hushed_is_told_with_the_severity_that_it_had_whatever_the_config_says_by_then(bench: Bench) -> None:
+    bench.until("23:00", 36.5)
+    bench.until("23:10", 38.2)
+    bench.until("23:30", 36.5)
+    bench.again('[[rule]]\nname = "animal_too_hot"\nseverity = "notice"\nquiet = false')
+    bench.until("23:35", 36.5)
+    assert bench.told(HOT)[2:] == [("23:31", "occurred", "alert", "quiet_hours_over")]
+
+
+def test_a_notice_that_is_over_before_the_morning_is_told_as_the_alert_that_it_would_have_become(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "animal_too_hot"\nseverity = "notice"\nescalate_after_minutes = 60')
+    bench.until("21:30", 36.5)
+    bench.until("23:00", 38.2)
+    bench.show(36.5)
+    bench.again()
+    bench.until("06:10", frames=False)
+    assert bench.told(HOT) == [
+        ("21:30", "opened", "notice", None),
+        ("23:00", "closed", "notice", None),
+        ("06:00", "occurred", "alert", "quiet_hours_over"),
+    ]
+
+
+def test_what_came_and_went_at_night_is_told_after_a_week_in_which_the_box_was_off(bench: Bench) -> None:
+    bench.until("23:00", 36.5)
+    bench.until("23:10", 38.2)
+    bench.show(36.5)
+    bench.clock.advance(timedelta(days=7, hours=9).total_seconds())
+    bench.again()
+    bench.until("08:15", frames=False)
+    assert bench.told(HOT)[2:] == [("08:11", "occurred", "alert", "quiet_hours_over")]
+
+
 def test_a_clock_that_was_set_at_night_is_told_again_in_the_morning_where_it_is_an_alert(bench: Bench) -> None:
     bench.again('[[rule]]\nname = "clock_stepped"\nseverity = "alert"')
     bench.until("01:00", 36.5)
@@ -441,6 +474,23 @@ def test_networks_that_give_way_have_the_severity_of_what_is_left_or_that_of_the
     ]
 
 
+def test_networks_that_give_way_further_become_more_severe_with_the_newest_reason(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "vision_degraded"\nescalate_after_minutes = 20')
+    bench.state = THINNED
+    bench.show(36.5)
+    bench.state = dataclasses.replace(THINNED, every=5, reason="they take 200 ms")
+    bench.show(36.5)
+    bench.again()
+    bench.until("21:30", 36.5)
+    last = bench.events(DEGRADED)[-1]
+    assert (last.severity, last.data["reason"], last.data["why"], last.data["one_frame_of"]) == (
+        Severity.ALERT,
+        "escalated",
+        "they take 200 ms",
+        5,
+    )
+
+
 def test_what_was_too_hot_cools_down_before_it_opens_again_over_a_restart(bench: Bench) -> None:
     bench.again('[[rule]]\nname = "animal_too_hot"\ncool_down_minutes = 60')
     bench.until("07:00", 36.5)
@@ -467,6 +517,26 @@ def test_a_clock_that_is_set_back_ends_a_cool_down(bench: Bench) -> None:
     bench.clock.step_wall(-86_400)
     bench.show(38.2)
     assert [state for _, state, _, _ in bench.told(HOT)] == ["opened", "closed", "opened"]
+
+
+def test_a_clock_that_is_set_back_by_less_than_a_cool_down_does_not_begin_it_again(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "animal_too_hot"\ncool_down_minutes = 60')
+    bench.show(38.2)
+    bench.until("21:30", 38.2)
+    bench.until("21:40", 36.5)
+    bench.clock.step_wall(-1800)
+    bench.until("21:35", 36.5)
+    bench.until("21:40", 38.2)
+    assert [each[:2] for each in bench.told(HOT)] == [("21:00", "opened"), ("21:30", "closed"), ("21:35", "opened")]
+
+
+def test_a_clock_that_is_set_back_puts_off_no_escalation(bench: Bench) -> None:
+    bench.again('[[rule]]\nname = "camera_lost"\nescalate_after_minutes = 45')
+    bench.lose()
+    bench.until("21:30", frames=False)
+    bench.clock.step_wall(-86_400)
+    bench.until("22:30", frames=False)
+    assert bench.told(LOST)[1:] == [("21:46", "updated", "emergency", "escalated")], "a minute went by as it was set"
 
 
 def test_maintenance_opens_nothing_and_keeps_nothing_from_being_made_more_severe(bench: Bench) -> None:
