@@ -28,6 +28,8 @@ class VisionEvents:
         self._numbers = numbers
         self._open: str | None = None
         """Event that opened the condition."""
+        self._open_mode: Scalar = None
+        """How they were found then."""
         self._since_utc_ns = 0
         self._told: VisionState | None = None
 
@@ -36,6 +38,7 @@ class VisionEvents:
         for event in open_events:
             if event.kind is EventKind.VISION_DEGRADED:
                 self._open, self._since_utc_ns = event.event_id, since_of(event)
+                self._open_mode = event.data.get("mode")
 
     def update(self, at_utc_ns: int) -> list[Event]:
         """What has changed since the last call; `at_utc_ns` is the time of the first frame that it concerns."""
@@ -43,9 +46,9 @@ class VisionEvents:
         if state == self._told:
             return []
         before, self._told = self._told, state
-        if before is None and state.degraded and self._open is not None:  # still so after a restart: told already
-            return []
-        if self._open is not None and state.degraded and before is not None and state.mode is before.mode:
+        if self._open is not None and state.degraded and state.mode.value == self._open_mode:
+            if before is None:  # still so after a restart: told already
+                return []
             return [self._event(EventState.UPDATED, state, at_utc_ns)]  # by more or by less, it is one condition
         events = []
         if self._open is not None:
@@ -54,7 +57,7 @@ class VisionEvents:
         if state.degraded:
             self._since_utc_ns = at_utc_ns
             opened = self._event(EventState.OPENED, state, at_utc_ns)
-            self._open = opened.event_id
+            self._open, self._open_mode = opened.event_id, state.mode.value
             events.append(opened)
         return events
 

@@ -474,6 +474,21 @@ def test_networks_that_give_way_have_the_severity_of_what_is_left_or_that_of_the
     ]
 
 
+def test_networks_that_were_slow_and_fail_after_a_restart_are_an_alert(bench: Bench) -> None:
+    bench.state = THINNED
+    bench.show(36.5)
+    bench.again()
+    bench.show(36.5)
+    bench.state = AWAY
+    bench.again()
+    bench.show(36.5)
+    assert bench.told(DEGRADED) == [
+        ("21:00", "opened", "notice", "they take 99 ms"),
+        ("21:00", "closed", "notice", "they fail"),
+        ("21:00", "opened", "alert", "they fail"),
+    ]
+
+
 def test_networks_that_give_way_further_become_more_severe_with_the_newest_reason(bench: Bench) -> None:
     bench.again('[[rule]]\nname = "vision_degraded"\nescalate_after_minutes = 20')
     bench.state = THINNED
