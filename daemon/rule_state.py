@@ -178,11 +178,14 @@ class RuleState:
         assert host.open_event_id is not None  # who has none open is not joined
         self.open_event_id, self.kind = host.open_event_id, host.kind
         self._urgency.acknowledged = host.acknowledged
+        data = {**opened.data, "reason": JOINED}
+        if self._urgency.joins(host.severity):
+            data.pop(QUIET_SEVERITY, None)
         return replace(
             opened,
             kind=host.kind,
             state=EventState.UPDATED,
-            data={**opened.data, "reason": JOINED},
+            data=data,
             opened_event_id=host.open_event_id,
         )
 

@@ -74,6 +74,13 @@ class Urgency:
         self._begin(Severity.NOTICE if hushed else severity, severity if hushed else None, at_utc_ns, since_utc_ns)
         return {QUIET_SEVERITY: severity.value} if hushed else {}
 
+    def joins(self, told: Severity) -> bool:
+        """What has just opened adds to what was told at this severity; whether nothing of it is to be told later."""
+        if self._hushed is None or loudest((told, self._hushed)) is not told:
+            return False
+        self.severity, self._hushed = self._hushed, None
+        return True
+
     @property
     def own_severity(self) -> Severity:
         """Of what is open, without quiet hours."""

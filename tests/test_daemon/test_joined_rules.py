@@ -221,3 +221,25 @@ def test_an_alert_that_a_notice_outlasts_at_night_is_told_in_the_morning(
     ]
     late = events[-1]
     assert (late.data["rule"], late.data["opened_event"]) == ("hot", events[0].event_id)
+
+
+@pytest.mark.parametrize("restart", [None, 17, 30, 55, 80])
+def test_an_event_that_was_told_before_quiet_hours_is_no_less_severe_at_night_and_not_told_again(
+    restart: int | None,
+) -> None:
+    days_and_night = [*[HOT_ALONE] * 15, *[BOTH] * 15, *[COLD_TAIL] * 35, *[WELL] * 100]
+    quiet = ["10:52", "12:30"]
+    judged, cut = rules(quiet_hours=quiet), len(days_and_night) if restart is None else restart
+    events = feed(judged, days_and_night[:cut])
+    if restart is not None:
+        judged = rules(quiet_hours=quiet)
+        judged.restore(events)
+        judged.load(values(days_and_night[:cut]))
+        events += feed(judged, days_and_night[cut:], first=cut)
+    assert told(events) == [
+        ("opened", "hot", None, 9),
+        ("updated", "rising", "joined", 19),
+        ("updated", "hot", "left", 39),
+        ("closed", "rising", None, 69),
+    ]
+    assert {event.severity for event in events} == {Severity.ALERT}
