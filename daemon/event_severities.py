@@ -55,7 +55,6 @@ class _Subject:
                 severity = self.urgency.severity
                 if self.kind not in JUDGED_ON_FRAMES:  # that it is well again has a severity of its own
                     severity = softer(severity, event.severity)
-                self.urgency.hold(event.at_utc_ns, quiet=quiet)
                 more = self.urgency.closed(event.opened_event_id, event.at_utc_ns)
             case _:
                 severity = self.urgency.severity
@@ -159,7 +158,13 @@ class EventSeverities:
         """An event as it is to be told; one of another kind as it is."""
         self._hear()
         subject = self._subject_of(event)
-        return event if subject is None else subject.told(event, quiet=self._quiet.at(event.at_utc_ns))
+        if subject is None:
+            return event
+        quiet = self._quiet.at(event.at_utc_ns)
+        if event.state is EventState.CLOSED:  # it may be the first that is heard of it since before a restart
+            due = self._quiet.at(subject.urgency.due_utc_ns)
+            subject.urgency.hold(event.at_utc_ns, quiet=quiet or due)
+        return subject.told(event, quiet=quiet)
 
     def tick(self, utc_ns: int) -> list[Event]:
         """What nobody has acknowledged for too long, and what waited for the end of quiet hours."""

@@ -86,6 +86,11 @@ class Urgency:
         """Of what is open, without quiet hours."""
         return self._hushed or self.severity
 
+    @property
+    def due_utc_ns(self) -> int:
+        """When what is open is to be more severe."""
+        return self._opened_utc_ns + self._after_ns
+
     def hold(self, at_utc_ns: int, *, quiet: bool) -> None:
         """Note that it is an alert by now, were it not quiet; to be called before it may close."""
         due = self._is_due(at_utc_ns - self._opened_utc_ns)

@@ -399,17 +399,24 @@ def test_what_was_hushed_is_told_with_the_severity_that_it_had_whatever_the_conf
     assert bench.told(HOT)[2:] == [("23:31", "occurred", "alert", "quiet_hours_over")]
 
 
-def test_a_notice_that_is_over_before_the_morning_is_told_as_the_alert_that_it_would_have_become(bench: Bench) -> None:
+@pytest.mark.parametrize("off", [False, True], ids=["running", "off"])
+def test_a_notice_that_is_over_by_the_morning_is_told_as_the_alert_that_it_would_have_become(
+    bench: Bench, off: bool
+) -> None:
     bench.again('[[rule]]\nname = "animal_too_hot"\nseverity = "notice"\nescalate_after_minutes = 60')
     bench.until("21:30", 36.5)
     bench.until("23:00", 38.2)
+    if off:  # from the night on until it is over, and it is well by then
+        bench.clock.advance(timedelta(hours=7, minutes=1).total_seconds())
+        bench.again()
     bench.show(36.5)
-    bench.again()
+    if not off:
+        bench.again()
     bench.until("06:10", frames=False)
     assert bench.told(HOT) == [
         ("21:30", "opened", "notice", None),
-        ("23:00", "closed", "notice", None),
-        ("06:00", "occurred", "alert", "quiet_hours_over"),
+        ("06:01" if off else "23:00", "closed", "notice", None),
+        ("06:02" if off else "06:00", "occurred", "alert", "quiet_hours_over"),
     ]
 
 
