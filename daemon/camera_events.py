@@ -70,7 +70,7 @@ class CameraEvents:
             severity=Severity.NOTICE,
             at_utc_ns=item.at_utc_ns,
             data={
-                **_numbers(item.trouble, item.at_utc_ns if lost is None else since_of(lost)),
+                **({} if lost is None else _numbers(item.trouble, since_of(lost))),
                 "product": item.info.product,
                 "serial": item.info.serial,
                 "location": item.info.location,
