@@ -68,11 +68,14 @@ _STRAYS_S = 10.0
 than so many seconds; but within their reach: ..."""
 _STRAYS_PX_S = 50.0
 """... in a frame or two at 25 a second nobody takes another's place."""
-_STRAIGHT_SURETY = 0.2
-"""So much of what the places say of those that come out is to be believed ..."""
+_STRAIGHT_PLACE = 0.1
+"""So much of what the places say of those that come out is to be believed; ..."""
 _STRAIGHT_OVERLAP = 9.0
-"""... and this is what full overlap with the mask from before they met speaks for one: where the networks' masks tell a
-pair apart by more than 0.3 they are hardly ever wrong (`tests/bench/test_bench_parting.py`)."""
+"""... this is what full overlap with the mask from before they met speaks for one, and less, the less the masks overlap
+by the likeliest way; ..."""
+_STRAIGHT_SIZE = 4.0
+"""... and this speaks against it where its mask is e times as large as before, or as small. All three were found by the
+networks' masks (`tests/bench/test_bench_parting.py`)."""
 _SIZE_FOLLOWS_S = 10.0
 """The size of an animal that is in sight follows what is seen of it within about so long."""
 _ANYWHERE = -5.0
@@ -486,15 +489,17 @@ class Tracker:
         ahead = [replace(each.motion) for each in before]
         for motion, each in zip(ahead, before, strict=True):
             motion.predict(at_s - each.at_s)
-        expected, strayed = np.zeros(track.size), np.zeros(track.size)
-        for sighting, place in ((seen.sighting, 1), (rest.sighting if track.size == 2 and rest else None, -1)):
-            if sighting is None:
-                continue  # of more than two it is not known which of them are left
-            expected += [
-                _STRAIGHT_SURETY * self._may_be_at(motion, sighting) + _STRAIGHT_OVERLAP * _overlap(each, sighting)
-                for motion, each in zip(ahead[::place], before[::place], strict=True)
-            ]
-            strayed += [_strayed(motion, sighting) for motion in ahead[::place]]
+        came_out = [seen.sighting]
+        if track.size == 2 and rest is not None:
+            came_out.append(rest.sighting)  # of more than two it is not known which of them are left
+        expected, overlaps, strayed = np.zeros((3, track.size))
+        for sighting, step in zip(came_out, (1, -1), strict=False):  # what is left is the other one
+            for body, (motion, each) in enumerate(zip(ahead[::step], before[::step], strict=True)):
+                expected[body] += _STRAIGHT_PLACE * self._may_be_at(motion, sighting)
+                expected[body] -= _STRAIGHT_SIZE * abs(math.log(sighting.pixels.size / each.pixels.size))
+                overlaps[body] += _overlap(each, sighting)
+                strayed[body] += _strayed(motion, sighting)
+        expected += _STRAIGHT_OVERLAP * (2 / len(came_out)) * overlaps.max() * overlaps
         together_s = at_s - max(each.at_s for each in before)
         stray = _STRAY_SHARE + (_STRAY_SHARE_LONG - _STRAY_SHARE) * (1 - math.exp(-together_s / _STRAYS_S))
         shares = (1 - stray) * _softmax(expected) + stray * _softmax(strayed)
