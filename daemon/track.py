@@ -61,11 +61,10 @@ _REACH_PX_S = 150.0
 """A running rat comes no farther in a picture of a housing box."""
 _REMEMBERS_S = 60.0
 """Where animals went before they met says nothing after so long."""
-_STRAY_SHARE = 0.006
-_STRAY_SHARE_LONG = 0.03
-_STRAYS_S = 10.0
-"""So often animals that met come out elsewhere than their places and masks say, after a moment and after far more
-than so many seconds; but within their reach: ..."""
+_STRAY_SHARE = 0.03
+_STRAYS_S = 15.0
+"""So often animals that met come out elsewhere than their places and masks say, long after they were last seen apart,
+and for about so long less often; but within their reach: ..."""
 _STRAYS_PX_S = 50.0
 """... in a frame or two at 25 a second nobody takes another's place."""
 _STRAIGHT_PLACE = 0.1
@@ -500,10 +499,9 @@ class Tracker:
                 overlaps[body] += _overlap(each, sighting)
                 strayed[body] += _strayed(motion, sighting)
         expected += _STRAIGHT_OVERLAP * (2 / len(came_out)) * overlaps.max() * overlaps
-        together_s = at_s - max(each.at_s for each in before)
-        stray = _STRAY_SHARE + (_STRAY_SHARE_LONG - _STRAY_SHARE) * (1 - math.exp(-together_s / _STRAYS_S))
-        shares = (1 - stray) * _softmax(expected) + stray * _softmax(strayed)
-        return dict(zip(track.bodies, shares.tolist(), strict=True))
+        stray = _STRAY_SHARE * (1 - math.exp(-max(motion.unseen_s for motion in ahead) / _STRAYS_S))
+        shares = (1 - stray) * _softmax(expected) + stray / track.size * np.exp(strayed)
+        return dict(zip(track.bodies, (shares / shares.sum()).tolist(), strict=True))
 
     def _may_be_at(self, motion: Motion, sighting: Sighting) -> float:
         """What speaks for one being there, where it was expected or anywhere else; a natural logarithm."""
