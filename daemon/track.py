@@ -71,10 +71,9 @@ _STRAIGHT_PLACE = 0.1
 """So much of what the places say of those that come out is to be believed; ..."""
 _STRAIGHT_OVERLAP = 9.0
 """... this is what full overlap with the mask from before they met speaks for one, and less, the less the masks overlap
-by the likeliest way; ..."""
+by the likeliest way (how often they tell rightly: `tests/bench/test_bench_parting.py`); ..."""
 _STRAIGHT_SIZE = 4.0
-"""... and this speaks against it where its mask is e times as large as before, or as small. All three were found by the
-networks' masks (`tests/bench/test_bench_parting.py`)."""
+"""... and this speaks against it where its mask is e times as large as before, or as small."""
 _SIZE_FOLLOWS_S = 10.0
 """The size of an animal that is in sight follows what is seen of it within about so long."""
 _ANYWHERE = -5.0
