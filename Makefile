@@ -82,7 +82,6 @@ uninstall: ## Remove the service; its config and data stay (root)
 	@rm -rf $(INSTALLED)
 
 # Files of tests run side by side. Most of the faults wait for something, training does not: so they fill each other's gaps.
-# Those with slow tests begin (tests/conftest.py), so that none is left over to run alone at the end.
 SIDE_BY_SIDE := --dist loadfile --numprocesses
 FAULTS := tests/faults
 HEAVY := tests/test_training tests/test_export tests/test_package
@@ -91,7 +90,7 @@ HEAVY := tests/test_training tests/test_export tests/test_package
 test: tools lint ## Check everything: format, lint, types, imports, tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) auto --maxprocesses=4 \
 	  $(addprefix --ignore=,tests/bench tests/hil $(FAULTS) $(HEAVY))
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 2 --no-loadscope-reorder --durations=20 $(HEAVY) $(FAULTS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 2 --durations=10 $(HEAVY) $(FAULTS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev $(VENV)/.libraries ## Check format, lint, types and the direction of imports

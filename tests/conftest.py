@@ -4,7 +4,6 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ from drivers.virtual.reel import Reel, render
 from tests.databases import Server, why_none
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first; of them, as of the others, those that wait and those that compute in turn."""
-    files: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(item.path, []).append(item)
-    slow = {path for path, tests in files.items() if any(each.get_closest_marker("slow") for each in tests)}
-    order: list[Path] = []
-    for some in (slow, files.keys() - slow):
-        waiting = [path for path in files if path in some and path.parent.name == "faults"]
-        computing = [path for path in files if path in some and path not in waiting]
-        order += [path for pair in zip_longest(waiting, computing) for path in pair if path is not None]
-    items[:] = [item for path in order for item in files[path]]
 
 
 @pytest.fixture(autouse=True)

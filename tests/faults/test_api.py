@@ -45,7 +45,6 @@ def begin_with_events(running: "RunningService", eventually: "Eventually") -> No
     running.service.store.add([], run_id=run_id, camera_id=None, events=events, tell=event_message)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_api_answers_as_it_describes_itself_whatever_it_is_asked(
     make_settings: "MakeSettings", make_service: "MakeService", reel: "ReelCamera", eventually: "Eventually"

@@ -393,7 +393,6 @@ class Memory:
         return self.most_mb - self.start_mb
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("cut", [pytest.param(True, id="cut in the middle"), pytest.param(False, id="left alone")])
 def test_an_hour_without_a_broker_at_25_events_a_second_loses_none_and_drains_in_order(

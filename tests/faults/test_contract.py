@@ -150,7 +150,6 @@ def by_mosquitto_sub(port: int, seconds: int, *options: str) -> list[tuple[str, 
     return [(topic, payload) for topic, _, payload in (line.partition(" ") for line in told.stdout.splitlines())]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_every_retained_and_live_message_obeys_its_schema(

@@ -45,7 +45,6 @@ def committed(evidence: "Evidence") -> tuple[set[object], ...]:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(15 * KILLS)
 def test_kills_in_a_block_lose_no_row_and_no_event(
     make_settings: "MakeSettings",

@@ -83,7 +83,6 @@ def heard_ids(subscriber: "Subscriber") -> list[str]:
     return list(dict.fromkeys(json.loads(payload)["event_id"] for payload in payloads))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_camera_comes_back_from_each_fault_and_each_gap_has_its_reason(
     make_settings: "MakeSettings",
@@ -143,7 +142,6 @@ def test_the_camera_comes_back_from_each_fault_and_each_gap_has_its_reason(
     )
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_events_survive_a_broker_that_stops_or_is_killed_and_capture_never_waits(
     make_settings: "MakeSettings",

@@ -141,7 +141,6 @@ def config(make_settings: "MakeSettings", tmp_path: Path) -> Callable[..., str]:
     return make
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
     make_manager: MakeManager,
@@ -198,7 +197,6 @@ def test_a_thread_that_hangs_stops_the_watchdog_and_a_restart_is_ready_in_time(
     assert ready_s < READY_AGAIN_S
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_thread_that_dies_ends_the_process_with_an_error(
     make_manager: MakeManager, config: Callable[..., str], eventually: "Eventually"
