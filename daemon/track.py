@@ -373,6 +373,7 @@ class Tracker:
                 group.trunk_px = float(found[left].sighting.trunk_px)
                 self._tracks.append(gone)
                 pairs[index] = self._group(joined, gone, found[index], at_s)
+                del self._before[body]  # place and mask were the group's: they say nothing of who comes out
                 break
 
     def _group(self, one: _Track, other: _Track, seen: _Seen, at_s: float) -> _Track:
@@ -480,10 +481,9 @@ class Tracker:
 
     def _gone_straight(self, track: _Track, seen: _Seen, rest: _Seen | None, at_s: float) -> dict[int, float]:
         """Which of a track's bodies one that parts from it is, by where those that met were and were going."""
-        even = dict.fromkeys(track.bodies, 1 / track.size)
         before = [each for body in track.bodies if (each := self._before.get(body)) is not None]
         if track.size == 1 or len(before) < track.size or any(at_s - each.at_s > _REMEMBERS_S for each in before):
-            return even
+            return dict.fromkeys(track.bodies, 1 / track.size)
         ahead = [replace(each.motion) for each in before]
         for motion, each in zip(ahead, before, strict=True):
             motion.predict(at_s - each.at_s)

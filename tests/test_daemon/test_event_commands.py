@@ -9,26 +9,22 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from daemon.event_commands import Acknowledgement, EventCommands, MaintenanceChange
+from daemon.event_commands import Acknowledgement, MaintenanceChange
 from daemon.events import Event, EventKind, EventState, Severity
 from daemon.maintenance import SCHEDULE
-from daemon.messaging.announcer import Silence
 from daemon.minute_series import MINUTE_NS
 from daemon.minute_value import MinuteValue
 from daemon.open_events import open_now
 from daemon.order import Order, Outcome
-from daemon.pipeline import Pipeline
-from daemon.rules import AlertRules
-from daemon.settings import Settings, parse_settings
+from daemon.settings import parse_settings
 from daemon.status import Status
-from daemon.store.repository import Store, open_store
-from daemon.vision.classical import ClassicalSegmenter
-from daemon.watching import Watching
+from daemon.store.repository import open_store
 from daemon.web.api import create_api
 from daemon.web.server import WebServer
 from daemon.worker import Worker
-from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.clock import NS_PER_S
 from tests.databases import ON_BOTH
+from tests.worker_bench import WorkerBench, frame_of
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S // MINUTE_NS * MINUTE_NS
 CONFIG = """
@@ -41,40 +37,12 @@ minutes = 10
 """
 
 
-class Bench:
-    """Worker, rules and commands over a database; `again` is a restart."""
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.settings = store, settings
-        self.clock = SimulatedClock(START_UTC_NS)
-        self.again()
+class Bench(WorkerBench):
+    """`again` is a restart."""
 
     def again(self) -> None:
         """Start anew with what is stored."""
-        run_id = self.store.start_run(
-            version="0",
-            config_hash="",
-            config_json="{}",
-            segmenter="",
-            host="",
-            boot_id="",
-            started_utc_ns=self.clock.utc_ns(),
-        )
-        self.watching = Watching(self.settings)
-        self.worker = Worker(
-            pipeline=Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None),
-            rules=AlertRules(self.settings.frame_alerts, animals=1),
-            store=self.store,
-            run_id=run_id,
-            clock=self.clock,
-            announcer=Silence(),
-            commit_interval_s=0.2,
-            on_measured=lambda _frame, _measured: None,
-            beat=lambda: None,
-            watching=self.watching,
-        )
-        self.worker.restore(self.store.open_events())
-        self.commands = EventCommands(worker=self.worker, watching=self.watching, store=self.store, clock=self.clock)
+        self.start(self.settings)
 
     def work(self, minutes: float = 1 / 60) -> None:
         """Let time pass, and do what is due."""
@@ -114,7 +82,7 @@ class Bench:
             self.worker.minutes_over([hot])
             self.work(0)
 
-    def events(self) -> list[tuple[EventKind, EventState]]:
+    def told(self) -> list[tuple[EventKind, EventState]]:
         """All that was told, oldest first."""
         return [(event.kind, event.state) for event in reversed(self.store.recent_events(100))]
 
@@ -130,10 +98,10 @@ def page(api: FastAPI) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
+def bench(database_url: str, tmp_path: Path, golden: Path) -> Iterator[Bench]:
     settings = parse_settings(CONFIG, origin="test").resolved(tmp_path)
     with open_store(database_url, outbox_limit=1000) as store:
-        yield Bench(store, settings)
+        yield Bench(store, settings, frame_of(golden), utc_ns=START_UTC_NS)
 
 
 @ON_BOTH
@@ -159,7 +127,7 @@ def test_what_is_acknowledged_does_not_escalate_after_a_restart_either(bench: Be
     bench.acknowledge(opened.event_id)
     bench.again()
     bench.heat(120)
-    assert (EventKind.CAGE_TOO_HOT, EventState.ACKNOWLEDGED) in bench.events()
+    assert (EventKind.CAGE_TOO_HOT, EventState.ACKNOWLEDGED) in bench.told()
     severities = {event.severity for event in bench.store.recent_events(100)}
     assert Severity.EMERGENCY not in severities
     assert [event.event_id for event in bench.store.open_events()] == [opened.event_id]
@@ -177,7 +145,7 @@ def test_maintenance_begins_ends_and_is_stored(bench: Bench) -> None:
     [stretch] = bench.store.maintenance_between(0, bench.clock.utc_ns())
     assert (stretch.reason, stretch.by) == ("dosing", "Ana")
     assert (stretch.end_utc_ns - stretch.start_utc_ns) // MINUTE_NS == 20
-    assert bench.events() == [
+    assert bench.told() == [
         (EventKind.MAINTENANCE, EventState.OPENED),
         (EventKind.MAINTENANCE, EventState.CLOSED),
     ]

@@ -7,31 +7,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from daemon.event_commands import Acknowledgement, EventCommands, MaintenanceChange
+from daemon.event_commands import Acknowledgement, MaintenanceChange
 from daemon.events import Event, EventKind, EventState, Severity
-from daemon.messaging.announcer import Silence
 from daemon.messaging.payloads import alert_payload
 from daemon.open_events import open_now, opened_now
 from daemon.order import Order, Outcome
-from daemon.pipeline import Pipeline
-from daemon.rules import AlertRules
-from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble, Sample
-from daemon.settings import parse_settings
+from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble
+from daemon.settings import Settings, parse_settings
 from daemon.store.repository import Store, open_store
-from daemon.vision.classical import ClassicalSegmenter
 from daemon.vision.resilient import Mode, VisionState
-from daemon.vision_events import VisionEvents
-from daemon.watching import Watching
-from daemon.worker import Worker
-from drivers.camera import CameraInfo
-from drivers.clock import NS_PER_S, SimulatedClock
-from drivers.decoder import FrameDecoder
-from drivers.frame import RawFrame, ThermalFrame
+from drivers.clock import NS_PER_S
+from drivers.frame import ThermalFrame
 from tests.databases import ON_BOTH
+from tests.worker_bench import CAMERA, THINNED, WELL, WorkerBench, frame_of
 
 ZONE = ZoneInfo("America/Sao_Paulo")
 EVENING = datetime(2026, 11, 18, 21, 0, tzinfo=ZONE)
@@ -50,9 +40,6 @@ duration_s = 0
 defaults = false
 quiet_hours = ["22:00", "06:00"]
 """
-CAMERA = CameraInfo(kind="simulated", product="T2S+", serial="S1", firmware="1", location="seed 1", frame_rate_hz=25)
-WELL = VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
-THINNED = VisionState(mode=Mode.THINNED, every=3, reason="they take 99 ms", degraded=True)
 AWAY = VisionState(mode=Mode.CLASSICAL, every=1, reason="they fail", degraded=True)
 HOT, COLD, UNSEEN, LOST, FOUND, STEPPED, DEGRADED = (
     EventKind.ANIMAL_TOO_HOT,
@@ -67,61 +54,22 @@ Told = tuple[str, str, str, str | None]
 """Local time, state, severity, reason."""
 
 
-@pytest.fixture
-def template(golden: Path) -> ThermalFrame:
-    payload = np.load(golden / "g2_eps095_d1.npz")["frame"].tobytes()
-    return FrameDecoder().decode(RawFrame(sequence=0, captured_utc_ns=0, captured_monotonic_ns=0, payload=payload))
-
-
-class Bench:
-    """Worker and commands over a database, from nine in the evening; `again` is a restart, also with another config."""
+class Bench(WorkerBench):
+    """From nine in the evening; `again` is a restart, also with another config."""
 
     def __init__(self, store: Store, directory: Path, template: ThermalFrame) -> None:
-        self.store = store
-        self.clock = SimulatedClock(round(EVENING.timestamp()) * NS_PER_S)
-        self.state = WELL
-        self._directory, self._template, self._sequence = directory, template, 0
-        self._rules, self._lost = "", False
-        self.again()
+        self._directory, self._lost = directory, False
+        super().__init__(store, self._settings(""), template, utc_ns=round(EVENING.timestamp()) * NS_PER_S)
+        self.find()
 
     def again(self, rules: str | None = None) -> None:
         """Stop, and start anew with what is stored; with these rules in the config, or those of before."""
-        if rules is not None:
-            self._rules = rules
-        settings = parse_settings(CONFIG + self._rules, origin="test").resolved(self._directory)
-        run_id = self.store.start_run(
-            version="0",
-            config_hash="",
-            config_json="{}",
-            segmenter="",
-            host="",
-            boot_id="",
-            started_utc_ns=self.clock.utc_ns(),
-        )
-        watching = Watching(settings)
-        self.worker = Worker(
-            pipeline=Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None),
-            rules=AlertRules(
-                settings.frame_alerts,
-                animals=1,
-                still_open=open_now(self.store.event_histories()),
-                sample_interval_s=settings.measure.outside_interval_s,
-                cools=watching.severities.cools,
-            ),
-            store=self.store,
-            run_id=run_id,
-            clock=self.clock,
-            announcer=Silence(),
-            commit_interval_s=0.2,
-            on_measured=lambda _frame, _measured: None,
-            beat=lambda: None,
-            vision=VisionEvents(lambda: self.state),
-            watching=watching,
-        )
-        self.worker.restore(self.store.open_events())
-        self.commands = EventCommands(worker=self.worker, watching=watching, store=self.store, clock=self.clock)
+        self.start(self.settings if rules is None else self._settings(rules))
         if not self._lost:
             self.find()
+
+    def _settings(self, rules: str) -> Settings:
+        return parse_settings(CONFIG + rules, origin="test").resolved(self._directory)
 
     def until(self, local: str, celsius: float | None = None, *, frames: bool = True) -> None:
         """Go on to this time of day, with a frame every five minutes: of a rat so warm, of none, or no frame at all."""
@@ -138,15 +86,7 @@ class Bench:
 
     def show(self, celsius: float | None) -> None:
         """One frame, now."""
-        self._sequence += 1
-        frame = dataclasses.replace(
-            self._template,
-            sequence=self._sequence,
-            captured_utc_ns=self.clock.utc_ns(),
-            captured_monotonic_ns=self.clock.monotonic_ns(),
-            celsius=picture(celsius),
-        )
-        self.worker.handle(Sample(frame=frame, block_key=None, planned_utc_ns=None))
+        self.show_one(celsius)
         self.worker.write()
 
     def lose(self, *, frame_age_s: float = 10.0) -> None:
@@ -168,10 +108,6 @@ class Bench:
         self.worker.tick()
         self.worker.write()
         return order.outcome
-
-    def events(self, *kinds: EventKind) -> list[Event]:
-        """All that was stored of these kinds, oldest first."""
-        return [event for event in reversed(self.store.recent_events(1000)) if event.kind in kinds]
 
     def told(self, *kinds: EventKind) -> list[Told]:
         """The same in short."""
@@ -198,20 +134,10 @@ def gone(frame_age_s: float) -> CameraTrouble:
     return CameraTrouble(why="no good frame", frame_age_s=frame_age_s, patience_s=2.0, good_frames=60, refused=0)
 
 
-def picture(celsius: float | None) -> NDArray[np.float32]:
-    """A cage at 23 °C, and a rat in it."""
-    shown = np.full((192, 256), 23.0, np.float32)
-    shown[::2] += 0.1
-    if celsius is not None:
-        rows, columns = np.mgrid[:192, :256]
-        shown[((rows - 96) / 22) ** 2 + ((columns - 128) / 40) ** 2 <= 1] = celsius
-    return shown
-
-
 @pytest.fixture
-def bench(database_url: str, tmp_path: Path, template: ThermalFrame) -> Iterator[Bench]:
+def bench(database_url: str, tmp_path: Path, golden: Path) -> Iterator[Bench]:
     with open_store(database_url, outbox_limit=1000) as store:
-        yield Bench(store, tmp_path, template)
+        yield Bench(store, tmp_path, frame_of(golden))
 
 
 @ON_BOTH

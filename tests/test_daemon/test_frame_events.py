@@ -13,25 +13,18 @@ from daemon.events import Event, EventKind, EventState
 from daemon.evidence import FOLDER
 from daemon.evidence_plot import plot
 from daemon.frame_series import STEPS, FrameSeries
-from daemon.messaging.announcer import Silence
 from daemon.minute_series import MINUTE_NS
 from daemon.observation import FrameObservation
 from daemon.open_events import open_now
 from daemon.pipeline import Pipeline
-from daemon.rules import AlertRules
-from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble, Sample
+from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble
 from daemon.settings import Settings, parse_settings
 from daemon.store.repository import Store, open_store
 from daemon.vision.classical import ClassicalSegmenter
-from daemon.vision.resilient import Mode, VisionState
-from daemon.vision_events import VisionEvents
-from daemon.watching import Watching
-from daemon.worker import Worker
-from drivers.camera import CameraInfo
-from drivers.clock import NS_PER_S, SimulatedClock
-from drivers.decoder import FrameDecoder
-from drivers.frame import RawFrame, ThermalFrame
+from drivers.clock import NS_PER_S
+from drivers.frame import ThermalFrame
 from tests.databases import ON_BOTH
+from tests.worker_bench import CAMERA, THINNED, WELL, WorkerBench, frame_of, picture
 
 START_UTC_NS = 1_795_000_000 * NS_PER_S // MINUTE_NS * MINUTE_NS
 CONFIG = """
@@ -44,86 +37,37 @@ celsius = 38
 hysteresis_celsius = 0.3
 duration_s = 30
 """
-CAMERA = CameraInfo(kind="simulated", product="T2S+", serial="S1", firmware="1", location="seed 1", frame_rate_hz=25)
-WELL = VisionState(mode=Mode.NETWORKS, every=1, reason=None, degraded=False)
-THINNED = VisionState(mode=Mode.THINNED, every=3, reason="they take 99 ms", degraded=True)
 
 
 @pytest.fixture
 def template(golden: Path) -> ThermalFrame:
-    payload = np.load(golden / "g2_eps095_d1.npz")["frame"].tobytes()
-    return FrameDecoder().decode(RawFrame(sequence=0, captured_utc_ns=0, captured_monotonic_ns=0, payload=payload))
+    return frame_of(golden)
 
 
-class Bench:
-    """A worker over a database and a folder of evidence; `again` is a restart."""
+class Bench(WorkerBench):
+    """`again` is a restart."""
 
     def __init__(self, store: Store, settings: Settings, template: ThermalFrame) -> None:
-        self.store, self.settings = store, settings
-        self.clock = SimulatedClock(START_UTC_NS)
-        self.state = WELL
-        self._template, self._sequence = template, 0
-        self.worker = self._start()
+        super().__init__(store, settings, template, utc_ns=START_UTC_NS)
+        self.find()
 
     def again(self, *, camera: bool = True) -> None:
         """Stop, and start anew with what is stored; with the camera there or not."""
         self.worker.write()
-        self.worker = self._start(camera=camera)
-
-    def _start(self, *, camera: bool = True) -> Worker:
-        run_id = self.store.start_run(
-            version="0",
-            config_hash="",
-            config_json="{}",
-            segmenter="",
-            host="",
-            boot_id="",
-            started_utc_ns=self.clock.utc_ns(),
-        )
-        worker = Worker(
-            pipeline=Pipeline(ClassicalSegmenter(animals=1, min_area_px=150), animals=1, mm_per_px=None),
-            rules=AlertRules(
-                self.settings.frame_alerts,
-                animals=1,
-                still_open=open_now(self.store.event_histories()),
-                sample_interval_s=self.settings.measure.outside_interval_s,
-            ),
-            store=self.store,
-            run_id=run_id,
-            clock=self.clock,
-            announcer=Silence(),
-            commit_interval_s=0.2,
-            on_measured=lambda _frame, _measured: None,
-            beat=lambda: None,
-            vision=VisionEvents(lambda: self.state, lambda: {"frame_ms": 99.0}),
-            watching=Watching(self.settings),
-        )
-        worker.restore(self.store.open_events())
+        self.start(self.settings)
         if camera:
-            worker.handle(CameraFound(at_utc_ns=self.clock.utc_ns(), info=CAMERA, variant="v1", away_s=0.0))
-        return worker
+            self.find()
+
+    def find(self) -> None:
+        """The camera is there."""
+        self.worker.handle(CameraFound(at_utc_ns=self.clock.utc_ns(), info=CAMERA, variant="v1", away_s=0.0))
 
     def show(self, celsius: float | None, seconds: int = 5, *, every_s: int = 5) -> None:
         """Frames of a rat of this temperature, or of none, for so long; then all is stored."""
         for _ in range(seconds // every_s):
-            self._show(celsius)
+            self.show_one(celsius)
             self.clock.advance(every_s)
         self.worker.write()
-
-    def _show(self, celsius: float | None) -> None:
-        self._sequence += 1
-        frame = dataclasses.replace(
-            self._template,
-            sequence=self._sequence,
-            captured_utc_ns=self.clock.utc_ns(),
-            captured_monotonic_ns=self.clock.monotonic_ns(),
-            celsius=picture(celsius),
-        )
-        self.worker.handle(Sample(frame=frame, block_key=None, planned_utc_ns=None))
-
-    def events(self, *kinds: EventKind) -> list[Event]:
-        """All that was stored of these kinds, oldest first."""
-        return [event for event in reversed(self.store.recent_events(1000)) if event.kind in kinds]
 
     def image(self, event: Event, name: str) -> NDArray[np.uint8]:
         """A picture of an event, from its file."""
@@ -132,16 +76,6 @@ class Bench:
         found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
         assert found is not None
         return np.asarray(found, np.uint8)
-
-
-def picture(celsius: float | None) -> NDArray[np.float32]:
-    """A cage at 23 °C, and a rat in it."""
-    shown = np.full((192, 256), 23.0, np.float32)
-    shown[::2] += 0.1
-    if celsius is not None:
-        rows, columns = np.mgrid[:192, :256]
-        shown[((rows - 96) / 22) ** 2 + ((columns - 128) / 40) ** 2 <= 1] = celsius
-    return shown
 
 
 @pytest.fixture
