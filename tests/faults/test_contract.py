@@ -167,7 +167,7 @@ def test_every_retained_and_live_message_obeys_its_schema(
     early = listen(mosquitto.port)
     mqtt = {"broker": "external", "port": mosquitto.port, "protocol": protocol}
     settings = make_settings(mqtt=mqtt)
-    clock = make_clock(so_that_a_minute_is_soon_over())
+    clock = reel.clock = make_clock(so_that_a_minute_is_soon_over())
     with make_service(settings, open_camera=lambda: reel, clock=clock) as running:
         live = {channel.name for channel in CHANNELS} - (set() if protocol == "5" else {"cage"})
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivers.camera import CameraInfo
-from drivers.clock import NS_PER_S, SimulatedClock
+from drivers.clock import NS_PER_S, Clock, SimulatedClock, SystemClock
 from drivers.errors import FrameTimeoutError
 from drivers.frame import FrameFlag, ThermalFrame
 from drivers.simulated import SimulatedCamera
@@ -45,6 +45,8 @@ class ReelCamera:
         self.info: CameraInfo = camera.info
         self.captured_ns: list[int] = []
         """When each frame that was read was captured, monotonic."""
+        self.clock: Clock = SystemClock()
+        """Whose wall time frames have: that of the service, if it is another one."""
         self.calibrations = 0
         """How often the shutter was asked for."""
         self._shut_until = -1
@@ -78,7 +80,7 @@ class ReelCamera:
             frame,
             sequence=number,
             captured_monotonic_ns=due_ns,
-            captured_utc_ns=time.time_ns() - (time.monotonic_ns() - due_ns),
+            captured_utc_ns=self.clock.utc_ns() - (time.monotonic_ns() - due_ns),
             flags=frame.flags | FrameFlag.SHUTTER if number <= self._shut_until else frame.flags,
         )
 
