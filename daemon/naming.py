@@ -52,6 +52,15 @@ class Naming:
         """Bodies may have changed places (see `Candidates.move`)."""
         self._looks.mix(*self._who.move(ways))
 
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """How likely each way to name all bodies is (see `Candidates`)."""
+        return self._who.shares
+
+    def weigh(self, factors: NDArray[np.float64]) -> None:
+        """Multiply the probability of each way to name all bodies by something."""
+        self._who.weigh(np.arange(len(factors)), np.log(factors))
+
     def forget(self, bodies: Iterable[int]) -> None:
         """What was learnt of those that these may be was perhaps learnt of several that lay together."""
         posterior = self._who.posterior()

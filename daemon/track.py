@@ -16,6 +16,7 @@ from daemon.medians import median_of
 from daemon.motion import RESTING_SD_PX, Gait, Motion
 from daemon.naming import Naming
 from daemon.sighting import Sighting, sightings
+from daemon.steadiness import Place, Steadiness, as_before
 from daemon.vision.parts import BodyPart, Segmentation
 from daemon.vision.regions import Regions
 from drivers.t2s_protocol import IMAGE_HEIGHT, IMAGE_WIDTH
@@ -149,6 +150,8 @@ class _Track:
     close: bool
     """Whether another lay against it when it was last seen."""
     seen_s: float
+    steady_since_s: float
+    """From when on it has been cut out as it is."""
     hidden: bool = False
     stays: float = 1.0
     """Probability that it has not changed places with another since the last doubt, or since it began..."""
@@ -221,6 +224,7 @@ class Tracker:
         self._animals = animals
         self._tracks: list[_Track] = []
         self._naming = Naming(animals)
+        self._steadiness = Steadiness(animals)
         self._before: dict[int, _Before] = {}
         self._begun = 0
         self._bodies = 0
@@ -247,7 +251,8 @@ class Tracker:
             track.motion.predict(elapsed_s)
         self._area_px, self._width_px = float(segmentation.instances.size), segmentation.instances.shape[1]
         regions = Regions.of(segmentation)
-        found = _seen(segmentation, regions, celsius)
+        surroundings = _surroundings(segmentation, celsius)
+        found = _seen(segmentation, regions, celsius, surroundings)
         pairs = self._continued(found, segmentation, elapsed_s, at_s)
         self._exchange(found, pairs, elapsed_s, at_s)
         for index in sorted(set(range(len(found))) - set(pairs), key=lambda each: -found[each].sighting.trunk_px):
@@ -265,6 +270,7 @@ class Tracker:
             for index, track in pairs.items()
             if track.size == 1
         }
+        self._reconsider(found, pairs, segmentation, celsius - surroundings, at_s)
         posterior = self._naming.see(apart, at_s, elapsed_s)
         put_right = _ends_swapped(segmentation, swapped)
         return Following(
@@ -308,6 +314,9 @@ class Tracker:
             for row, column in taken.items()
             if overlaps[row][column] > 0 or _within_reach(tracks[row].motion, found[column].sighting)
         }
+        for row, column in taken.items():
+            if not as_before(overlaps[row][column]):
+                tracks[row].steady_since_s = at_s
         self._merge(found, pairs, segmentation, at_s)
         went = {tracks[row].bodies[0]: column for row, column in taken.items()}
         went |= {body: column for column, track in pairs.items() for body in track.bodies}
@@ -347,8 +356,9 @@ class Tracker:
                 sighting = found[index].sighting
                 covered = overlaps[sighting.instance] / max(track.pixels.size, 1)
                 grown = (sighting.trunk_px - into.trunk_px) / max(track.trunk_px, 1)
-                within = _distance_px(track.motion, sighting.pixels, self._width_px) <= reach_px
-                if within and grown >= (_MERGED_SIZE if covered >= _MERGED_OVERLAP else _GROWN_SIZE):
+                away_px = _distance_px(track.motion, sighting.pixels, self._width_px)
+                there = covered >= _MERGED_OVERLAP or away_px <= _NOT_SPLIT_PX
+                if away_px <= reach_px and grown >= (_MERGED_SIZE if there else _GROWN_SIZE):
                     best = max(best or (0.0, index), (covered + grown, index))
             if best is not None:
                 index = best[1]
@@ -371,6 +381,7 @@ class Tracker:
                 group.bodies = group.bodies[1:]
                 group.stays, group.doubts = 1.0, 0
                 group.trunk_px = float(found[left].sighting.trunk_px)
+                group.steady_since_s = at_s
                 self._tracks.append(gone)
                 pairs[index] = self._group(joined, gone, found[index], at_s)
                 del self._before[body]  # place and mask were the group's: they say nothing of who comes out
@@ -427,6 +438,7 @@ class Tracker:
     def _move(self, ways: Mapping[Way, float]) -> None:
         """Bodies may have changed places."""
         self._naming.move(ways)
+        self._steadiness.move(ways)
         for track in self._tracks:
             if track.size > 1:
                 continue
@@ -466,6 +478,7 @@ class Tracker:
             return chosen
         body = max(chosen.bodies, key=lambda each: shares[each])
         chosen.bodies.remove(body)
+        chosen.steady_since_s = at_s
         if rest is not None:
             chosen.trunk_px = float(rest.sighting.trunk_px)
         return self._begin(seen, at_s, [body])
@@ -531,9 +544,33 @@ class Tracker:
             features=seen.features,
             close=seen.close,
             seen_s=at_s,
+            steady_since_s=at_s,
         )
         self._tracks.append(track)
         return track
+
+    def _reconsider(
+        self,
+        found: Sequence[_Seen],
+        pairs: Mapping[int, _Track],
+        segmentation: Segmentation,
+        above: NDArray[np.float32],
+        at_s: float,
+    ) -> None:
+        """Weigh doubts by who has lain still since before them; `above` is °C above the surroundings."""
+        places = [
+            Place(
+                bodies=track.bodies,
+                instance=found[index].sighting.instance,
+                pixels=track.pixels,
+                steady_s=at_s - track.steady_since_s,
+            )
+            for index, track in pairs.items()
+        ]
+        names = self._naming.shares
+        factors = self._steadiness.see(places, segmentation.instances.ravel(), above.ravel(), names, at_s)
+        if factors is not None:
+            self._naming.weigh(factors)
 
     # What is learnt
 
@@ -541,6 +578,8 @@ class Tracker:
         """Take a sighting into its track; whether its head and tail are the wrong way round."""
         elapsed_s = at_s - track.seen_s
         sighting = seen.sighting
+        if track.hidden:
+            track.steady_since_s = at_s
         track.motion.update(sighting.x_px, sighting.y_px)
         track.pixels, track.features, track.seen_s = sighting.pixels, seen.features, at_s
         track.close = seen.close
@@ -585,14 +624,20 @@ def _look(track: _Track, seen: _Seen) -> Look:
     return Look(seen.features, goes=track.gait.goes, rested_s=track.gait.rested_s)
 
 
-def _seen(segmentation: Segmentation, regions: Regions, celsius: NDArray[np.float32]) -> list[_Seen]:
+def _surroundings(segmentation: Segmentation, celsius: NDArray[np.float32]) -> float:
+    """°C beside the animals."""
+    step = _SURROUNDINGS_STEP
+    beside = celsius[::step, ::step][segmentation.instances[::step, ::step] == 0]
+    return median_of(beside[np.isfinite(beside)])
+
+
+def _seen(
+    segmentation: Segmentation, regions: Regions, celsius: NDArray[np.float32], surroundings: float
+) -> list[_Seen]:
     """All instances of a frame, by number."""
     found = sightings(regions, celsius)
     if not found:
         return []
-    step = _SURROUNDINGS_STEP
-    beside = celsius[::step, ::step][segmentation.instances[::step, ::step] == 0]
-    surroundings = median_of(beside[np.isfinite(beside)])
     flat, width = segmentation.instances.ravel(), segmentation.instances.shape[1]
     boxes = [_box(regions, sighting.instance) for sighting in found]
     return [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from daemon.motion import Motion
 from daemon.sighting import Sighting
-from daemon.track import Followed, KnownThen, Tracker, _costs, _Seen, _seen, _Track
+from daemon.track import Followed, KnownThen, Tracker, _costs, _Seen, _seen, _surroundings, _Track
 from daemon.vision.parts import BodyPart, Segmentation
 from daemon.vision.regions import Regions
 
@@ -61,6 +61,19 @@ def test_a_hidden_animal_keeps_its_number() -> None:
     for second in range(1, 50):
         assert names(follow(tracker, second, animal(200, 20))) == {1: 2}
     assert names(follow(tracker, 50, animal(200, 20), animal(40, 40))) == {1: 2, 2: 1}
+
+
+def test_one_that_walks_over_another_is_in_a_group_with_it_though_both_are_hardly_larger_together() -> None:
+    tracker = Tracker(2)
+    for second in range(60):
+        follow(tracker, second, animal(97, 100), animal(20 + second % 2, 100))
+    for step in range(3):
+        follow(tracker, 60 + step, animal(97, 100), animal(28 + 24 * step, 100))
+    (together,) = follow(tracker, 63, animal(104, 100, half=9)).values()
+    assert together.size == 2
+    for second in range(64, 70):
+        found = follow(tracker, second, animal(113, 100), animal(95, 100))
+    assert names(found) == {1: 2, 2: 1}
 
 
 def test_a_single_animal_is_always_number_one_however_far_it_went() -> None:
@@ -194,7 +207,7 @@ def test_small_chances_of_having_changed_places_add_up() -> None:
 @pytest.mark.parametrize(("down", "touched"), [(0, 3 * 17 / 17), (8, 3 * 12 / 17), (15, 3 * 5 / 17), (30, 0)])
 def test_how_much_of_an_animal_is_near_another_is_by_the_root_of_its_pixels(down: int, touched: float) -> None:
     segmentation, celsius = picture(animal(60, 60), animal(77, 60 + down))
-    one, other = _seen(segmentation, Regions.of(segmentation), celsius)
+    one, other = _seen(segmentation, Regions.of(segmentation), celsius, _surroundings(segmentation, celsius))
     assert one.touched == pytest.approx(other.touched) == pytest.approx(touched)
     assert (one.alone, one.close) == (touched <= 1, touched > 0)
 
@@ -202,7 +215,10 @@ def test_how_much_of_an_animal_is_near_another_is_by_the_root_of_its_pixels(down
 def test_what_lies_at_the_other_edge_of_the_picture_is_not_near() -> None:
     corner = animal(8, 100), animal(8, 119), animal(247, 100)
     segmentation, celsius = picture(*corner)
-    touched = [each.touched for each in _seen(segmentation, Regions.of(segmentation), celsius)]
+    touched = [
+        each.touched
+        for each in _seen(segmentation, Regions.of(segmentation), celsius, _surroundings(segmentation, celsius))
+    ]
     assert touched == pytest.approx([1, 1, 0])
 
 
@@ -321,7 +337,7 @@ def test_all_animals_of_the_last_run_are_learnt_alike() -> None:
             KnownThen(
                 animal=each.sighting.instance, at_s=second, sighting=each.sighting, features=each.features, apart=True
             )
-            for each in _seen(segmentation, Regions.of(segmentation), celsius)
+            for each in _seen(segmentation, Regions.of(segmentation), celsius, _surroundings(segmentation, celsius))
         ]
     then.restore(known)
     for tracker in (usual, then):
@@ -463,7 +479,17 @@ def test_all_pairs_together_cost_what_each_costs_alone(seed: int) -> None:
         motion.predict(float(dice.choice([0.04, 1.0, 30.0])))
         bodies = [number] if number < 4 else [number, 0]
         tracks.append(
-            _Track(number, bodies, motion, np.arange(1), 500.0, features(), close=bool(dice.integers(2)), seen_s=0.0)
+            _Track(
+                number,
+                bodies,
+                motion,
+                np.arange(1),
+                500.0,
+                features(),
+                close=bool(dice.integers(2)),
+                seen_s=0.0,
+                steady_since_s=0.0,
+            )
         )
     found = [
         _Seen(

@@ -1,0 +1,77 @@
+"""How often a doubt is settled rightly by who lay still through it, on what the shipped networks find."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.candidates import CONFIDENT
+from daemon.identity_cli import _FIRST_UTC_S, Masks, _by_networks
+from daemon.picture_eyes import RememberedScene
+from daemon.steadiness import Place, Steadiness
+from daemon.track import Tracker
+from drivers.clock import NS_PER_S
+from tests.bench.test_bench_parting import ANIMALS, MINUTES, RATE_HZ, SEED, owner
+
+DOUBT = 0.05
+"""Less sure than this a doubt counts here."""
+
+
+class Watched(Steadiness):
+    """Compares what it settles with the truth."""
+
+    def __init__(self, animals: int) -> None:
+        super().__init__(animals)
+        self.truth = np.zeros((0, 0), np.uint8)
+        self.rightly: list[bool] = []
+        """Of each doubt that was settled, where the masks before and after show whose they are."""
+        self._were: dict[int, int | None] = {}
+
+    def see(
+        self,
+        places: Sequence[Place],
+        instances: NDArray[np.uint8],
+        celsius: NDArray[np.float32],
+        names: NDArray[np.float64],
+        at_s: float,
+    ) -> NDArray[np.float64] | None:
+        """See `Steadiness`."""
+        factors = super().see(places, instances, celsius, names, at_s)
+        self._were |= {body: owner(lay.pixels, self.truth) for body, lay in self._lay.items() if lay.at_s == at_s}
+        return factors
+
+    def _weighed(
+        self, places: Sequence[Place], instances: NDArray[np.uint8], celsius: NDArray[np.float32], since_s: float
+    ) -> NDArray[np.float64]:
+        went = super()._weighed(places, instances, celsius, since_s)
+        are = {place.bodies[0]: owner(place.pixels, self.truth) for place in places if len(place.bodies) == 1}
+        clear = set(are.values()) == set(self._were.values()) == set(range(1, ANIMALS + 1))
+        if went.max() >= CONFIDENT and self._since.shares.max() < 1 - DOUBT and clear:
+            way = self._since.orders[went.argmax()]
+            self.rightly.append(all(self._were[int(way[body])] == are[body] for body in are))
+        return went
+
+
+class WatchedTracker(Tracker):
+    """Follows as ever."""
+
+    def __init__(self, animals: int) -> None:
+        super().__init__(animals)
+        self._steadiness = self.watched = Watched(animals)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_doubts_are_settled_rightly_by_who_lay_still() -> None:
+    tracker, scene = WatchedTracker(ANIMALS), RememberedScene(SEED, ANIMALS)
+    watched = tracker.watched
+    moments = [_FIRST_UTC_S + step / RATE_HZ for step in range(round(MINUTES * 60 * RATE_HZ))]
+    for look in _by_networks(scene, moments, SEED, ANIMALS):
+        watched.truth = look.truth.instances
+        tracker.follow(look.segmentation, look.celsius, round((look.truth.utc_s - _FIRST_UTC_S) * NS_PER_S))
+    said, rightly = len(watched.rightly), sum(watched.rightly)
+    print(f"seed {SEED}, {MINUTES:g} min at {RATE_HZ:g} fps, masks: {Masks.NETWORKS}")  # noqa: T201
+    print(f"  {said} doubts of more than {DOUBT:.0%} are settled by who lay still, {rightly} rightly")  # noqa: T201
+    assert said >= 5
+    assert rightly >= 0.97 * said
