@@ -453,7 +453,7 @@ class Service:
             run_id=lambda: self._run.id,
             told=self._announcer.events_stored,
             set_aside_before=self._earlier_life.set_aside_before,
-            still_open=self.store.open_events(),
+            still_open=open_now(self.store.event_histories()),
             first_events=damage_at_start(
                 self.store, self._config_problem, now_ns=self._clock.utc_ns(), config_sha256=self.settings.config_hash()
             ),
