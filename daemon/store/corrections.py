@@ -37,6 +37,7 @@ from daemon.store.schema import (
     minute_before,
     minute_value,
     part_observation,
+    planned_sample,
     run,
 )
 from drivers.clock import NS_PER_S
@@ -318,6 +319,32 @@ class CorrectionRows:
         """When the block began that a time lies in; None outside blocks."""
         within = (block.c.start_utc_ns <= utc_ns, block.c.end_utc_ns > utc_ns)
         return self._connection.execute(select(func.min(block.c.start_utc_ns)).where(*within)).scalar()
+
+    def resumed_block(self, first_id: int) -> str | None:
+        """Key of the first block that frames from one on are of, if earlier ones are of it, too; else None."""
+        of = planned_sample.c
+        next_one = select(of.block_id, block.c.key).join(block, block.c.id == of.block_id)
+        found = self._connection.execute(next_one.where(of.frame_id >= first_id).order_by(of.frame_id).limit(1)).first()
+        if found is None:
+            return None
+        earlier = select(of.frame_id).where(of.block_id == found.block_id, of.frame_id < first_id).limit(1)
+        return None if self._connection.execute(earlier).first() is None else found.key
+
+    def samples_of_block(self, key: str) -> list[int]:
+        """The first measured frame of each second of a block, in their order."""
+        measured = (
+            select(func.min(frame.c.id))
+            .join(planned_sample, planned_sample.c.frame_id == frame.c.id)
+            .join(block, block.c.id == planned_sample.c.block_id)
+            .where(block.c.key == key, frame.c.not_measured.is_(None))
+            .group_by(frame.c.captured_utc_ns // NS_PER_S)
+        )
+        return sorted(self._connection.execute(measured).scalars())
+
+    def runs_of(self, first_id: int, last_id: int) -> set[int]:
+        """The runs that the frames with these ids, both included, are of."""
+        within = frame.c.id.between(first_id, last_id)
+        return set(self._connection.execute(select(frame.c.run_id).where(within).distinct()).scalars())
 
     def maintenance(self, since_utc_ns: int) -> list[Maintenance]:
         """All that goes on at a time or later."""
