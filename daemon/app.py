@@ -57,6 +57,7 @@ from daemon.opencv import one_thread
 from daemon.order import Order, OrderSlot
 from daemon.order import Outcome as OrderOutcome
 from daemon.pipeline import Pipeline, nests_of
+from daemon.present_block import go_on_with_block
 from daemon.recorder import BlockRecorder
 from daemon.reference import References
 from daemon.reload import NOT_READY, Reloader, first_networks
@@ -369,14 +370,14 @@ class Service:
             references=References(settings.reference, self._probes.celsius),
             nests=nests_of(settings.zones),
         )
-        pipeline.restore(remembered(self.store, animals=settings.animal_count, clock=clock))
+        known = remembered(self.store, animals=settings.animal_count, clock=clock)
+        pipeline.restore(known)
+        minutes = collector_of(
+            lambda: self.settings, earlier=self._earlier_minutes(), maintenance=lambda: self._watching.stretches
+        )
         self._worker = Worker(
             pipeline=pipeline,
-            minutes=collector_of(
-                lambda: self.settings,
-                earlier=self._earlier_minutes(),
-                maintenance=lambda: self._watching.stretches,
-            ),
+            minutes=minutes,
             vision=VisionEvents(lambda: self._segmenter.state, lambda: self._segmenter.numbers),
             rules=AlertRules(
                 settings.frame_alerts,
@@ -396,6 +397,8 @@ class Service:
             names=settings.animal_names,
         )
         self._worker.restore(still_open)
+        if settings.zones:
+            go_on_with_block(minutes, self.store, animals=settings.animal_count, numbers_go_on=bool(known))
         self._event_commands = EventCommands(
             worker=self._worker, watching=self._watching, store=self.store, clock=clock
         )
@@ -453,7 +456,7 @@ class Service:
             run_id=lambda: self._run.id,
             told=self._announcer.events_stored,
             set_aside_before=self._earlier_life.set_aside_before,
-            still_open=self.store.open_events(),
+            still_open=open_now(self.store.event_histories()),
             first_events=damage_at_start(
                 self.store, self._config_problem, now_ns=self._clock.utc_ns(), config_sha256=self.settings.config_hash()
             ),

@@ -30,6 +30,7 @@ from daemon.events import Event, EventKind, EventState
 from daemon.evidence import EvidenceFolder
 from daemon.messaging.payloads import event_message
 from daemon.minute_values import MINUTE_S
+from daemon.open_events import OpenEvent
 from daemon.quiet_hours import QuietHours
 from daemon.rule_state import UPDATE_MINUTES
 from daemon.schedule import StratifiedDay
@@ -300,7 +301,7 @@ class Caretaker:
         Called after events were stored.
     set_aside_before : mapping
         From `set_aside_files`, before the service began to start.
-    still_open : sequence of Event
+    still_open : sequence of OpenEvent
         Conditions that an earlier run left open.
     first_events : sequence of Event
         Of the start, to be stored.
@@ -323,7 +324,7 @@ class Caretaker:
         run_id: Callable[[], int],
         told: Callable[[], None],
         set_aside_before: Mapping[Identity, str],
-        still_open: Sequence[Event] = (),
+        still_open: Sequence[OpenEvent] = (),
         first_events: Sequence[Event] = (),
         freed_at_start: Sequence[Sacrifice] = (),
         beat: Callable[[], None] = lambda: None,
@@ -343,9 +344,10 @@ class Caretaker:
         self.status = DiskStatus()
         """The disk, as last looked at; replaced as a whole."""
         self._evidence = DiskEvidence(settings.zone, evidence)
-        self._low_event = next((each for each in still_open if each.kind is EventKind.DISK_LOW), None)
+        low = next((each for each in still_open if each.opened.kind is EventKind.DISK_LOW), None)
+        self._low_event = None if low is None else low.opened
         """What opened it."""
-        self._low_told = 0 if self._low_event is None else free_bytes_of(self._low_event), clock.monotonic_ns()
+        self._low_told = 0 if low is None else free_bytes_of(low.newest), clock.monotonic_ns()
         """Free bytes that were last told while the disk is low, and when."""
         self._untold = _Untold(events=[self._severities.told(each) for each in first_events])
         self._note(freed_at_start, clock.utc_ns())

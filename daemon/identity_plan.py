@@ -138,14 +138,9 @@ class Planner:
         plan = self._with_minutes(rows, stretch, first, end_id, goes_on=goes_on, known=known)
         lead = max(lead_utc_ns(rows, rest_from, minutes=DEPENDS_MINUTES), life[0].started_utc_ns)
         stretch = replace(plan.stretch, minutes_from_utc_ns=rest_from, maintenance=tuple(rows.maintenance(lead)))
-        collector = collector_of_life(stretch, self._settings)
-        collector.remember(earlier_minutes(rows, lead))
-        return replace(
-            plan,
-            stretch=stretch,
-            first_id=rows.first_from(lead, end_id, plan.stretch.run_ids),
-            collector=collector,
-        )
+        first_id = rows.first_from(lead, end_id, plan.stretch.run_ids)
+        collector = _begun(collector_of_life(stretch, self._settings), rows, lead, first_id)
+        return replace(plan, stretch=stretch, first_id=first_id, collector=collector)
 
     def of_rest(
         self,
@@ -192,8 +187,7 @@ class Planner:
             since_id = rows.first_from(stretch.from_utc_ns, end_id, stretch.run_ids)
             self._checks.check_not_another(rows, made.correction, since_id, end_id)
         stretch = replace(stretch, maintenance=tuple(rows.maintenance(lead)))
-        collector = collector or collector_of_life(stretch, self._settings)
-        collector.remember(earlier_minutes(rows, lead))
+        collector = _begun(collector or collector_of_life(stretch, self._settings), rows, lead, first_id)
         return Plan(
             stretch=stretch,
             known=known,
@@ -253,12 +247,12 @@ class Planner:
             minutes_until_utc_ns=minutes_until,
             maintenance=tuple(rows.maintenance(lead)),
         )
-        collector = collector_of_life(stretch, self._settings)
-        collector.remember(earlier_minutes(rows, lead))
+        first_id = rows.first_from(lead, first.frame_id, stretch.run_ids)
+        collector = _begun(collector_of_life(stretch, self._settings), rows, lead, first_id)
         return Plan(
             stretch=stretch,
             known=known,
-            first_id=rows.first_from(lead, first.frame_id, stretch.run_ids),
+            first_id=first_id,
             last_id=last_id,
             goes_on=goes_on,
             scans_all=last_id == end_id,
@@ -282,6 +276,18 @@ class Planner:
             minutes_until_utc_ns=_limit_utc_ns(made.until_utc_ns),
             animals=_animals_of(made.correction, settings_of(life[0], self._settings)),
         )
+
+
+def _begun(collector: MinuteCollector, rows: CorrectionRows, lead_utc_ns: int, first_id: int) -> MinuteCollector:
+    """The collector, ready for frames from one on.
+
+    Of a block that another start of the service began it tells no latency: each start is corrected by itself, so that
+    its numbers are not those from before.
+    """
+    collector.remember(earlier_minutes(rows, lead_utc_ns))
+    if (block_key := rows.resumed_block(first_id)) is not None:
+        collector.resume(block_key, None)
+    return collector
 
 
 def minutes_lack(made: StoredCorrection) -> bool:

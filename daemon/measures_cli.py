@@ -30,7 +30,6 @@ from daemon.minute_tables import (
     unit_of,
 )
 from daemon.minute_value import Measure, Scope
-from daemon.minute_values import MINUTE_NS
 from daemon.moments import moment_of
 from daemon.settings import Settings, load_settings
 from daemon.store.repository import Store, attach_store
@@ -86,7 +85,7 @@ def export(
             units=units,
             zone=settings.zone,
             maintenance=work,
-            corrected=_corrected(store),
+            corrected=_corrected(store, first, last),
         )
         _write(output, MINUTE_COLUMNS, rows)
         _tell_maintenance(work, first, last)
@@ -127,7 +126,7 @@ def blocks(
         values = store.minute_values(since_utc_ns=first, until_utc_ns=last, animals=animals or None, measures=measure)
         work = store.maintenance_between(first, last)
         planned = store.blocks_within(first, last)
-        rows = block_rows(values, planned, units=units, maintenance=work, corrected=_corrected(store))
+        rows = block_rows(values, planned, units=units, maintenance=work, corrected=_corrected(store, first, last))
         _write(output, BLOCK_COLUMNS, rows)
         _tell_maintenance(work, first, last)
 
@@ -255,18 +254,18 @@ def _span(settings: Settings, since: str | None, until: str | None) -> tuple[int
     return first, last
 
 
-def _corrected(store: Store) -> Corrected:
+def _corrected(store: Store, first_utc_ns: int, last_utc_ns: int) -> Corrected:
     """By which corrections an animal is who it is in a minute."""
-    corrections = store.corrections()
-    return lambda minute_utc_ns, animal: [each.number for each in corrections if each.concerns(minute_utc_ns, animal)]
+    found = store.corrected_minutes(first_utc_ns, last_utc_ns)
+    return lambda minute_utc_ns, animal: () if animal is None else found.get((minute_utc_ns, animal), ())
 
 
 def _say_corrected(store: Store, first_utc_ns: int, last_utc_ns: int, animal: int | None = None) -> None:
     """Print which of what follows is a person's word about who is who."""
+    found = store.corrected_minutes(first_utc_ns, last_utc_ns)
+    numbers = {number for (_, one), of in found.items() if animal in (None, one) for number in of}
     for each in store.corrections():
-        of = each.animals if animal is None else each.animals & {animal}
-        minutes = range(first_utc_ns // MINUTE_NS * MINUTE_NS, last_utc_ns, MINUTE_NS)
-        if any(each.concerns(minute, one) for one in of for minute in minutes):
+        if each.number in numbers:
             _console().print(f"correction {each.number} by {escape(each.by)}: {each.correction.words}", soft_wrap=True)
 
 

@@ -264,8 +264,8 @@ def _zone(zone: str) -> Iterator[Measure]:
         "s",
         "in the minute of the first sample of a block in the zone: time since the block's first sample",
         OWN,
-        "within a block, once (a restart of the service within it begins anew), if at least half of the block's "
-        "samples until then have shown the animal, resolved",
+        "within a block, once, if at least half of the block's samples until then have shown the animal, resolved; "
+        "not after a restart of the service within it if the numbers of the animals began anew",
     )
 
 

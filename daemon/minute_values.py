@@ -239,6 +239,10 @@ class MinuteCollector:
         self._minute: int | None = None
         self._second: int | None = None
         self._block: WithinBlock | None = None
+        self._resumed_since_utc_ns: int | None = None
+        """When the present block began, where no frame has come since a restart within it."""
+        self._without_latency: str | None = None
+        """Block of which it is not known who was where before."""
         self._begin()
 
     def _begin(self) -> None:
@@ -251,6 +255,36 @@ class MinuteCollector:
             if each.animal in self._animals and each.measure in _HISTORY:
                 animal = self._animals[each.animal]
                 animal.remember(each.measure, each.minute_utc_ns // MINUTE_NS, each.value)
+
+    def resume(self, block_key: str, samples: Iterable[FrameObservation] | None) -> None:
+        """Go on within a block after a restart: who has been in which zone, and when it began. Told no frame before.
+
+        Parameters
+        ----------
+        block_key : str
+            Of the block.
+        samples : iterable of FrameObservation or None
+            The first measured frame of each second of it, in their order. None where they do not say who was where:
+            then nobody has a latency in this block.
+        """
+        if samples is None:
+            self._without_latency = block_key
+            return
+        since_utc_ns = None
+        for each in samples:
+            if any_between(self._maintenance(), each.captured_utc_ns, each.captured_utc_ns + 1) is not None:
+                continue
+            since_utc_ns = since_utc_ns or each.captured_utc_ns
+            within_block = self._in_block(each)
+            for animal in each.animals:
+                place = trunk_centre(animal.parts)
+                if animal.animal in self._animals and place is not None:
+                    visits = self._animals[animal.animal].visits
+                    for zone in self._zones:
+                        within = _is_in(zone, animal, place)
+                        visits[zone.name].latency_s(each.captured_monotonic_ns, within, within_block)
+            self._second = each.captured_utc_ns // NS_PER_S
+        self._resumed_since_utc_ns = since_utc_ns
 
     def add(self, observation: FrameObservation) -> list[MinuteValue]:
         """Take a frame; the values of the minutes that are over with it, in order."""
@@ -319,12 +353,16 @@ class MinuteCollector:
         self._sample_company(observation, places, lengths)
 
     def _in_block(self, observation: FrameObservation) -> WithinBlock | None:
-        """The present block, this sample counted; None outside blocks."""
+        """The present block, this sample counted; None outside blocks, and where nobody has a latency."""
         key = observation.block_key
-        if key is None:
+        if key is None or key == self._without_latency:
             return None
         if self._block is None or self._block.key != key:
             self._block = WithinBlock(key=key, since_ns=observation.captured_monotonic_ns)
+        elif self._resumed_since_utc_ns is not None:  # the monotonic clock may have begun anew meanwhile
+            gone_ns = observation.captured_utc_ns - self._resumed_since_utc_ns
+            self._block.since_ns = observation.captured_monotonic_ns - gone_ns
+        self._resumed_since_utc_ns = None
         self._block.samples += 1
         return self._block
 
@@ -346,9 +384,7 @@ class MinuteCollector:
         if step is not None:
             minute.steps.append(step)
         for zone in self._zones:
-            by_nose = zone.kind in _BY_NOSE and each.posture is not None
-            spot = (each.posture.nose_x_px, each.posture.nose_y_px) if by_nose and each.posture else place
-            within = inside(zone.polygon, spot)
+            within = _is_in(zone, each, place)
             visits, counted = animal.visits[zone.name], minute.zones.setdefault(zone.name, _Zone())
             counted.within += within
             entered, stayed_s = visits.add(at_ns, within)
@@ -395,6 +431,13 @@ class MinuteCollector:
             yield from _history_values(told, gathered, self._animals[number])
             yield from _behaviour_values(told, gathered)
             yield from _zone_values(told, gathered)
+
+
+def _is_in(zone: ZoneSettings, animal: AnimalObservation, place: Point) -> bool:
+    """Whether an animal, whose trunk is at a place, is in a zone."""
+    posture = animal.posture
+    by_nose = zone.kind in _BY_NOSE and posture is not None
+    return inside(zone.polygon, (posture.nose_x_px, posture.nose_y_px) if by_nose and posture else place)
 
 
 def _sample_cage(cage: _CageMinute, observation: FrameObservation) -> None:

@@ -93,6 +93,8 @@ class Watching:
         self._album = FrameAlbum()
         self._series = FrameSeries(settings.zone, interval_s=settings.measure.outside_interval_s)
         self._newest: tuple[ThermalFrame, Measured] | None = None
+        self._newest_picture: bytes | None = None
+        """None until it is needed: drawn once, however many events are told at this frame."""
         self.severities = _severities_of(settings, [kind for kind in KEYS if kind not in OF_THE_DISK])
         """Of events that no rule of minutes tells."""
         self.severities_of_disk = _severities_of(settings, OF_THE_DISK)
@@ -183,7 +185,7 @@ class Watching:
     def see(self, frame: ThermalFrame, measured: Measured) -> None:
         """Keep a picture a minute, and what the frame says, for the evidence."""
         self.note(measured.observation)
-        self._newest = frame, measured
+        self._newest, self._newest_picture = (frame, measured), None
         if self._album.wants(frame.captured_utc_ns):
             self._album.add(frame.captured_utc_ns, self._picture(frame, measured))
 
@@ -192,8 +194,12 @@ class Watching:
         self._series.add(observation)
 
     def _picture(self, frame: ThermalFrame, measured: Measured) -> bytes:
-        banner = in_words(self._on, self._zone)
-        return to_png(draw(frame.celsius, measured.segmentation, measured.observation, scale=2, banner=banner))
+        """Of the newest frame."""
+        if self._newest_picture is None:
+            banner = in_words(self._on, self._zone)
+            drawn = draw(frame.celsius, measured.segmentation, measured.observation, scale=2, banner=banner)
+            self._newest_picture = to_png(drawn)
+        return self._newest_picture
 
     def minutes_over(self, values: Sequence[MinuteValue]) -> list[Event]:
         """Judge minutes that are over."""

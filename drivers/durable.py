@@ -1,6 +1,8 @@
 """Small files that are there as a whole or not at all."""
 
 import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -46,3 +48,26 @@ def write_durably(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put new files, by their names, into a folder; when this returns all of them survive a power cut.
+
+    The disk is waited for once all are written, which takes little more than for one file. Until this returns any of
+    them may be there in part: nobody is to know of the folder before.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written.
+    """
+    with ExitStack() as opened:
+        written = []
+        for name, content in files.items():
+            file = opened.enter_context(os.fdopen(create_anew(folder / name), "wb"))
+            file.write(content)
+            file.flush()
+            written.append(file)
+        for file in written:
+            os.fsync(file.fileno())
+    sync_directory(folder)

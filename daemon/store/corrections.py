@@ -1,8 +1,8 @@
 """Corrections of who is who in the database: what they are about, what they change, and what it was before."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import (
@@ -37,6 +37,7 @@ from daemon.store.schema import (
     minute_before,
     minute_value,
     part_observation,
+    planned_sample,
     run,
 )
 from drivers.clock import NS_PER_S
@@ -77,11 +78,6 @@ class StoredCorrection:
     undone_utc_ns: int | None
     undone_by: str | None
 
-    animals: frozenset[int] = frozenset()
-    """Those that something was said to be, before or after it."""
-    ends_utc_ns: int | None = None
-    """Start of the service that gave numbers anew; None while there is none."""
-
     @property
     def undoing_not_told(self) -> bool:
         """Whether a service that was told of it may go on with it although it is undone."""
@@ -89,14 +85,6 @@ class StoredCorrection:
         if self.until_utc_ns is not None or told_utc_ns is None or undone_utc_ns is None:
             return False
         return told_utc_ns < undone_utc_ns
-
-    def concerns(self, minute_utc_ns: int, animal: int | None) -> bool:
-        """Whether it is in effect, and an animal is who it is in a minute by a person's word."""
-        until_utc_ns = self.stored_until_utc_ns
-        if self.until_utc_ns is None and self.told_utc_ns is not None:
-            until_utc_ns = _FOR_EVER if self.ends_utc_ns is None else self.ends_utc_ns
-        within = self.from_utc_ns < minute_utc_ns + _MINUTE_NS and minute_utc_ns < until_utc_ns
-        return self.undone_utc_ns is None and animal in self.animals and within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,18 +130,6 @@ class CorrectionRows:
     def corrections(self) -> list[StoredCorrection]:
         """All of them, undone ones too, in the order in which they were made."""
         rows = self._connection.execute(select(identity_correction).order_by(identity_correction.c.id)).all()
-        before = identity_before.c
-        names = self._connection.execute(
-            select(before.correction_id, before.animal).where(before.animal.is_not(None)).distinct()
-        )
-        animals = {(row.id, each) for row in rows for each in (row.animal, row.other) if each is not None}
-        animals |= {(number, animal) for number, animal in names}
-        lives = self._lives() if rows else []
-        starts = {
-            each.run_id: None if following is None else following[0].started_utc_ns
-            for life, following in zip_longest(lives, lives[1:])
-            for each in life
-        }
         return [
             StoredCorrection(
                 number=row.id,
@@ -177,8 +153,6 @@ class CorrectionRows:
                 told_utc_ns=row.told_utc_ns,
                 undone_utc_ns=row.undone_utc_ns,
                 undone_by=row.undone_by,
-                animals=frozenset(animal for number, animal in animals if number == row.id),
-                ends_utc_ns=starts[row.run_id],
             )
             for row in rows
         ]
@@ -346,6 +320,32 @@ class CorrectionRows:
         within = (block.c.start_utc_ns <= utc_ns, block.c.end_utc_ns > utc_ns)
         return self._connection.execute(select(func.min(block.c.start_utc_ns)).where(*within)).scalar()
 
+    def resumed_block(self, first_id: int) -> str | None:
+        """Key of the first block that frames from one on are of, if earlier ones are of it, too; else None."""
+        of = planned_sample.c
+        next_one = select(of.block_id, block.c.key).join(block, block.c.id == of.block_id)
+        found = self._connection.execute(next_one.where(of.frame_id >= first_id).order_by(of.frame_id).limit(1)).first()
+        if found is None:
+            return None
+        earlier = select(of.frame_id).where(of.block_id == found.block_id, of.frame_id < first_id).limit(1)
+        return None if self._connection.execute(earlier).first() is None else found.key
+
+    def samples_of_block(self, key: str) -> list[int]:
+        """The first measured frame of each second of a block, in their order."""
+        measured = (
+            select(func.min(frame.c.id))
+            .join(planned_sample, planned_sample.c.frame_id == frame.c.id)
+            .join(block, block.c.id == planned_sample.c.block_id)
+            .where(block.c.key == key, frame.c.not_measured.is_(None))
+            .group_by(frame.c.captured_utc_ns // NS_PER_S)
+        )
+        return sorted(self._connection.execute(measured).scalars())
+
+    def runs_of(self, first_id: int, last_id: int) -> set[int]:
+        """The runs that the frames with these ids, both included, are of."""
+        within = frame.c.id.between(first_id, last_id)
+        return set(self._connection.execute(select(frame.c.run_id).where(within).distinct()).scalars())
+
     def maintenance(self, since_utc_ns: int) -> list[Maintenance]:
         """All that goes on at a time or later."""
         return maintenance.between(self._connection, since_utc_ns, _FOR_EVER)
@@ -369,6 +369,30 @@ class CorrectionRows:
             )
         )
         return [(row.subject, row.first_frame_id, row.last_frame_id, _said(row)) for row in rows]
+
+    def corrected_minutes(self, since_utc_ns: int, until_utc_ns: int) -> dict[tuple[int, int], set[int]]:
+        """Which corrections in effect have changed frames of which minutes, also such as were stored after them.
+
+        Returns
+        -------
+        dict
+            Numbers of the corrections, by the begin of the minute, UTC ns, and the animal: one that the correction is
+            about, or that a track it changed was said to be.
+        """
+        since, until = since_utc_ns // _MINUTE_NS, -(-until_utc_ns // _MINUTE_NS)
+        ids = select(func.min(frame.c.id), func.max(frame.c.id)).where(
+            frame.c.captured_utc_ns >= since * _MINUTE_NS, frame.c.captured_utc_ns < until * _MINUTE_NS
+        )
+        first_id, last_id = self._connection.execute(ids).one()
+        if first_id is None:
+            return {}
+        found: dict[tuple[int, int], set[int]] = defaultdict(set)
+        for row in self._connection.execute(_CHANGED_MINUTES, {"first": first_id, "last": last_id}):
+            first, last = sorted((row.first_minute, row.last_minute))  # the clock may have been set back
+            for minute in range(max(first, since), min(last + 1, until)):
+                for animal in {row.before, row.animal, row.other} - {None}:
+                    found[minute * _MINUTE_NS, animal].add(row.correction_id)
+        return dict(found)
 
     # What is changed
 
@@ -575,6 +599,27 @@ def _same_subject() -> ColumnElement[bool]:
         identity_observation.c.track == part_observation.c.subject,
     )
 
+
+_FIRST, _LAST = frame.alias(), frame.alias()
+_CHANGED_MINUTES = (
+    select(
+        identity_before.c.correction_id,
+        identity_before.c.animal.label("before"),
+        identity_correction.c.animal,
+        identity_correction.c.other,
+        (_FIRST.c.captured_utc_ns // _MINUTE_NS).label("first_minute"),
+        (_LAST.c.captured_utc_ns // _MINUTE_NS).label("last_minute"),
+    )
+    .join(identity_correction, identity_correction.c.id == identity_before.c.correction_id)
+    .join(_FIRST, _FIRST.c.id == identity_before.c.first_frame_id)
+    .join(_LAST, _LAST.c.id == identity_before.c.last_frame_id)
+    .where(
+        identity_correction.c.undone_utc_ns.is_(None),
+        identity_before.c.last_frame_id >= bindparam("first"),
+        identity_before.c.first_frame_id <= bindparam("last"),
+    )
+    .distinct()
+)
 
 _IN_SPAN = (
     identity_observation.c.frame_id.between(bindparam("first"), bindparam("last")),

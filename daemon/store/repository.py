@@ -507,6 +507,11 @@ class Store:
         with self._database.reading("read the corrections") as connection:
             return CorrectionRows(connection).corrections()
 
+    def corrected_minutes(self, since_utc_ns: int, until_utc_ns: int) -> dict[tuple[int, int], set[int]]:
+        """Numbers of the corrections that changed frames, by minute and animal: see `CorrectionRows`."""
+        with self._database.reading("read which minutes are corrected") as connection:
+            return CorrectionRows(connection).corrected_minutes(since_utc_ns, until_utc_ns)
+
     @contextmanager
     def correction_rows(self) -> Iterator[CorrectionRows]:
         """What a correction looks at, in one snapshot; not to be held for long, as it keeps the log from being cut."""

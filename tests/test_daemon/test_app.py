@@ -40,6 +40,7 @@ from drivers.recording import Recording
 from drivers.scene import Scene
 from drivers.simulated import SimulatedCamera, SimulatedDevice
 from drivers.vivarium.incidents import Incident, IncidentKind
+from tests.databases import change
 from tests.models import write_model
 
 if TYPE_CHECKING:
@@ -279,6 +280,22 @@ def test_a_restart_notes_how_long_nobody_was_there(make_settings: MakeSettings) 
     ((stopped_ns,),) = running.rows("SELECT ended_utc_ns FROM run WHERE id = 1")
     ((found_ns,),) = running.rows("SELECT max(at_utc_ns) FROM event WHERE kind = 'camera_found'")
     assert (start_ns, end_ns) == (stopped_ns, found_ns)
+
+
+def test_after_a_restart_within_a_block_an_animal_has_no_second_latency(make_settings: MakeSettings) -> None:
+    whole = {"name": "box", "kind": "other", "polygon": [[0, 0], [255, 0], [255, 191], [0, 191]]}
+    settings = make_settings(zone=[whole], recording={"enabled": False}, web={"enabled": False})
+    told = "SELECT count(*) FROM minute_value WHERE measure = 'zone_box_latency_s'"
+    seen = (
+        "SELECT count(DISTINCT captured_utc_ns / 1000000000) FROM frame JOIN part_observation ON frame_id = frame.id"
+        " WHERE animal = 1 AND run_id = (SELECT max(id) FROM run)"
+    )
+    for latencies in (1, 0):
+        with Running(settings) as running:
+            eventually(lambda: running.rows(seen)[0][0] >= 4, "an animal that is known for some seconds")
+        assert running.rows(told) == [(latencies,)]
+        assert running.rows("SELECT count(*) > 0 FROM minute_value WHERE measure = 'zone_box_share'") == [(1,)]
+        change(settings.database_url, "DELETE FROM minute_value")  # else what is there of this minute would stay
 
 
 def test_a_second_service_on_the_same_data_is_refused(make_settings: MakeSettings) -> None:

@@ -18,6 +18,7 @@ from daemon.events import EventKind, EventState
 from daemon.evidence import EvidenceFolder
 from daemon.minute_value import MinuteValue
 from daemon.minute_values import MINUTE_NS
+from daemon.open_events import open_now
 from daemon.rule_settings import RuleSettings, RulesSettings
 from daemon.schedule import PlannedBlock
 from daemon.settings import Settings
@@ -75,7 +76,7 @@ def watched_caretaker_of(settings: Settings, clock: SimulatedClock) -> Iterator[
             run_id=lambda: run_id,
             told=lambda: None,
             set_aside_before=set_aside_files(settings.box.data_dir, database_file(settings)),
-            still_open=store.open_events(),
+            still_open=open_now(store.event_histories()),
             evidence=EvidenceFolder(settings.box.data_dir, 1_000_000),
             severities=watching.severities_of_disk,
         )
@@ -299,6 +300,18 @@ def test_a_low_disk_is_told_with_numbers_and_plot_and_again_when_it_is_much_lowe
     assert told[1].data["reason"] == "worse"
     assert {event.data["since_utc_ns"] for event in told} == {opened.at_utc_ns}
     assert all((settings.box.data_dir / str(event.data["plot"])).exists() for event in told)
+
+
+def test_after_a_restart_a_low_disk_is_told_again_only_where_it_is_lower_than_what_was_told_last(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimulatedClock(NOW_UTC_NS)
+    for free_bytes in (900_000, 400_000, 400_000, 201_000, 199_000):
+        settings = gives_nothing_back(settings, monkeypatch, free_bytes)
+        with caretaker_of(settings, clock) as (caretaker, store):  # each time a restart
+            minutes(caretaker, clock, 90)
+            told = [event.data["value"] for event in reversed(store.recent_events(9))]
+    assert told == [900_000, 400_000, 199_000]
 
 
 def low_at_night(settings: Settings, monkeypatch: pytest.MonkeyPatch, **rule: object) -> Settings:

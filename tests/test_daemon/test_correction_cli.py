@@ -41,9 +41,9 @@ FROM = "2026-11-18T08:07:30"
 BY = ("--by", "Ana", "--reason", "ear mark")
 
 
-def fill(config: Path) -> None:
-    """Two minutes for the database of a config."""
-    settings, frames = load_settings(config), list(film(120))
+def fill(config: Path, seconds: int = 120) -> None:
+    """Two minutes for the database of a config, or more."""
+    settings, frames = load_settings(config), list(film(seconds))
     collector = collector_of(lambda: settings)
     minutes = [value for each in frames for value in collector.add(each)] + collector.finish()
     with open_store(settings.database_url, outbox_limit=100) as store:
@@ -109,6 +109,25 @@ def test_animals_are_swapped_by_name_listed_shown_in_tables_and_put_back(config:
     assert "correction 1 by Ana: animals 1 and 2 change numbers" in mapped.output
     assert "correction 1 is undone" in give(config, "undo", "1", "--by", "Bia")
     assert "by Bia" in give(config, "corrections")
+
+
+def test_only_minutes_with_frames_that_a_correction_changed_have_its_number(tmp_path: Path) -> None:
+    config, table = tmp_path / "config.toml", tmp_path / "minutes.csv"
+    config.write_text(CONFIG)
+    fill(config, 290)
+    give(config, "assign", "4", "anna", "--from", "2026-11-18T11:08:05Z", *BY)  # named for 20 s, up to a doubt
+    give(config, "assign", "5", "caro", "--from", "2026-11-18T11:08:05Z", "--until", "2026-11-18T11:11:00Z", *BY)
+    give(config, "swap", "anna", "caro", "--from", "2026-11-18T11:10:30Z", "--until", "2026-11-18T11:10:40Z", *BY)
+    day = ["--from", "2026-11-18", "--to", "2026-11-19", "-o", str(table), "-c", str(config)]
+    assert CliRunner().invoke(app, ["measures", *day], catch_exceptions=False).exit_code == 0
+    with table.open(newline="") as file:
+        numbers = {(row["minute_utc"][14:16], row["animal"], row["correction"]) for row in csv.DictReader(file)}
+    assert {each for each in numbers if each[2]} == {
+        ("08", "1", "1"), ("08", "3", "2"), ("10", "1", "3"), ("10", "3", "3"),
+    }  # fmt: skip
+    later = ["--from", "2026-11-18T08:09", "--to", "2026-11-18T08:10", *day[4:]]
+    mapped = CliRunner().invoke(app, ["measures", "map", "--animal", "1", *later], catch_exceptions=False)
+    assert "correction" not in mapped.output
 
 
 @ON_BOTH

@@ -211,6 +211,8 @@ def test_a_service_names_a_track_as_it_was_told_until_it_is_doubted(running: Run
     assert said[61 : DOUBTED + 1] == [None, *[1] * (DOUBTED - 62), None]
     assert bare(running.stored()) == right
     assert running.minutes() == running.minutes_of(right)
+    running.go_on(190)
+    assert running.store.corrected_minutes(0, running.clock.utc_ns()) == {(START_UTC_NS + 60 * SECOND_NS, 1): {1}}
 
 
 @pytest.mark.parametrize("correction", [pytest.param(SWAP, id="swap"), pytest.param(ASSIGNED, id="assign")])

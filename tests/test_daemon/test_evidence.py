@@ -1,12 +1,16 @@
 """Evidence: files that are there as the event says, within their budget, and an event without them on a full disk."""
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from daemon.events import Event, EventKind, EventState, Severity
-from daemon.evidence import MOST_FRAMES, EvidenceFiles, EvidenceFolder, FrameAlbum
+from daemon.evidence import FOLDER, MOST_FRAMES, EvidenceFiles, EvidenceFolder, FrameAlbum
 from daemon.evidence_plot import HEIGHT_PX, WIDTH_PX, plot
 from daemon.plot_data import PlotData
 
@@ -47,6 +51,39 @@ def test_the_oldest_gives_way_to_the_budget(tmp_path: Path) -> None:
         True,
         True,
     ]
+
+
+def test_what_an_earlier_start_left_is_looked_at_once_and_gives_way_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = EvidenceFolder(tmp_path, 250)
+    for number in (1, 2):
+        before.attach(event(number), plot=b"x" * 100, frames=[])
+    look, looks = Path.glob, 0
+
+    def counted(path: Path, pattern: str) -> Iterator[Path]:
+        nonlocal looks
+        looks += 1
+        return iter(look(path, pattern))
+
+    monkeypatch.setattr(Path, "glob", counted)
+    folder = EvidenceFolder(tmp_path, 250)
+    folder.attach(event(3), plot=b"x" * 100, frames=[])
+    shutil.rmtree(tmp_path / FOLDER / "2026-11-18" / event(2).event_id)  # by hand
+    for number in (4, 5):
+        told = folder.attach(event(number), plot=b"x" * 100, frames=[])
+        assert "plot" in told.data
+    assert looks == 1
+    assert {path.parent.name for path in tmp_path.rglob("*.png")} == {event(number).event_id for number in (4, 5)}
+
+
+def test_the_disk_is_waited_for_when_all_files_of_an_event_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    monkeypatch.setattr(os, "fsync", lambda _file: written.append([path.name for path in tmp_path.rglob("*.png")]))
+    EvidenceFolder(tmp_path, 10_000).attach(event(), plot=b"plot", frames=[(5, b"one"), (6, b"two")])
+    assert [sorted(each) for each in written] == [["frame_1.png", "frame_2.png", "plot.png"]] * 4  # and the folder
 
 
 def test_an_event_is_told_without_pictures_where_they_cannot_be_written(tmp_path: Path) -> None:

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from daemon.events import Event, EventKind, EventState
-from daemon.evidence import FOLDER
+from daemon.events import Event, EventKind, EventState, Severity
+from daemon.evidence import FOLDER, PICTURES
 from daemon.evidence_plot import plot
 from daemon.frame_series import STEPS, FrameSeries
 from daemon.minute_series import MINUTE_NS
 from daemon.observation import FrameObservation
 from daemon.open_events import open_now
+from daemon.overlay import draw
 from daemon.pipeline import Pipeline
 from daemon.sampling import CameraAway, CameraFound, CameraLost, CameraTrouble
 from daemon.settings import Settings, parse_settings
 from daemon.store.repository import Store, open_store
 from daemon.vision.classical import ClassicalSegmenter
+from daemon.vision.parts import Segmentation
 from drivers.clock import NS_PER_S
 from drivers.frame import ThermalFrame
 from tests.databases import ON_BOTH
@@ -129,6 +131,39 @@ def test_a_rising_temperature_is_told_with_numbers_coverage_plot_and_frames(benc
     assert closed.data["worst_excess"] == pytest.approx(3.0, abs=0.01)
     assert closed.data["lasted_s"] == 60 + 300
     assert has(bench.image(closed, "plot"), BLUE)
+
+
+def test_the_newest_frame_is_drawn_once_for_all_that_is_told_at_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.show(38.2, 20)
+    drawn: list[int] = []
+
+    def counted(
+        celsius: NDArray[np.float32], segmentation: Segmentation, shown: FrameObservation, *, scale: int, banner: None
+    ) -> NDArray[np.uint8]:
+        drawn.append(shown.sequence)
+        return draw(celsius, segmentation, shown, scale=scale, banner=banner)
+
+    monkeypatch.setattr("daemon.watching.draw", counted)
+
+    def tell() -> bytes:
+        event = Event(
+            kind=EventKind.ANIMAL_TOO_HOT,
+            state=EventState.OPENED,
+            severity=Severity.ALERT,
+            at_utc_ns=bench.clock.utc_ns(),
+            animal=1,
+            data={"rule": "animal_too_hot", "since_utc_ns": START_UTC_NS},
+        )
+        told = bench.watching.with_evidence(event).data
+        return (bench.settings.box.data_dir / str(told[[name for name in PICTURES if name in told][-1]])).read_bytes()
+
+    first = tell()
+    assert (tell(), len(drawn)) == (first, 1)
+    bench.show(39.2)
+    assert tell() != first
+    assert len(drawn) == 2
 
 
 def test_a_restart_goes_on_where_it_was(bench: Bench) -> None:

@@ -240,6 +240,49 @@ def test_an_animal_that_is_first_known_when_it_lies_in_the_nest_has_no_latency()
     assert found["zone_nest_share"].samples == 20
 
 
+def visiting(animal: int, second: int, *stays: tuple[int, int]) -> AnimalObservation:
+    """In the nest between these seconds, otherwise far from it."""
+    return rat(animal, at=(30, 30) if any(begin <= second < end for begin, end in stays) else (100, 40.0 * animal))
+
+
+def visited(second: int, *, block_key: str = "night-1", booted_s: int = 0) -> FrameObservation:
+    """Rat 1 is in the nest from second 20 on and again, rat 2 from 70 on, rat 3 never."""
+    animals = visiting(1, second, (20, 30), (50, 55)), visiting(2, second, (70, 80)), visiting(3, second)
+    shown = frame(second, *animals, block_key=block_key)
+    return replace(shown, captured_monotonic_ns=shown.captured_monotonic_ns - booted_s * SECOND_NS)
+
+
+def latencies(values: list[MinuteValue]) -> list[tuple[int | None, float | None]]:
+    return [(each.animal, each.value) for each in values if each.measure == "zone_nest_latency_s"]
+
+
+def test_after_a_restart_within_a_block_each_latency_is_still_that_from_its_start_and_told_once() -> None:
+    before = [visited(second) for second in range(45)]
+    assert latencies(collected(collector(animals=3, zones=(NEST,)), before)) == [(1, 20)]
+    after = collector(animals=3, zones=(NEST,))
+    after.resume("night-1", iter(before))
+    went_on = [visited(second, booted_s=1000) for second in range(48, 120)]
+    assert latencies(collected(after, went_on)) == [(2, 70)]
+    next_block = [visited(second, block_key="night-2", booted_s=1000) for second in range(48, 120)]
+    assert latencies(collected(after, next_block)) == [(1, 2), (2, 22)]
+
+
+def test_where_nobody_knows_who_was_where_before_a_restart_the_block_has_no_more_latencies() -> None:
+    after = collector(animals=3, zones=(NEST,))
+    after.resume("night-1", None)
+    assert latencies(collected(after, [visited(second) for second in range(48, 120)])) == []
+    next_block = [visited(second, block_key="night-2") for second in range(48, 120)]
+    assert latencies(collected(after, next_block)) == [(1, 2), (2, 22)]
+
+
+def test_who_was_hardly_seen_in_a_block_before_a_restart_has_no_latency_after_it() -> None:
+    for seen_until_s, expected in ((45, [(2, 70)]), (10, [])):
+        after = collector(animals=3, zones=(NEST,))
+        nobody = [frame(second, block_key="night-1") for second in range(seen_until_s, 60)]
+        after.resume("night-1", [*(visited(second) for second in range(seen_until_s)), *nobody])
+        assert latencies(collected(after, [visited(second) for second in range(60, 120)])) == expected
+
+
 def test_at_one_frame_in_five_seconds_there_is_reach_but_no_way() -> None:
     frames = [frame(5 * index + 0.3, rat(at=(100 + 3.0 * index, 100))) for index in range(12)]
     found = named(collected(collector(due=12), frames))
