@@ -126,7 +126,7 @@ class EvidenceFolder:
         self._kept.append((target, size))
 
     def _found(self) -> deque[tuple[Path, int]]:
-        """What is there. Of 800 folders that takes 40 ms, and so is asked only once."""
+        """What is there; of many folders that takes longer than a frame, and so is asked only once."""
         found = [
             (folder.stat().st_mtime_ns, folder, sum(file.stat().st_size for file in folder.iterdir()))
             for folder in (self._data_dir / FOLDER).glob("*/*")
