@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from daemon.candidates import CONFIDENT
 from daemon.identity_cli import _FIRST_UTC_S, Masks, _by_networks
 from daemon.picture_eyes import RememberedScene
 from daemon.steadiness import Place, Steadiness
@@ -15,7 +14,9 @@ from drivers.clock import NS_PER_S
 from tests.bench.test_bench_parting import ANIMALS, MINUTES, RATE_HZ, SEED, owner
 
 DOUBT = 0.05
-"""Less sure than this a doubt counts here."""
+"""Smaller ones do not count here."""
+STILL = 0.5
+"""An animal has lain still of which so much shows the same as before."""
 
 
 class Watched(Steadiness):
@@ -25,8 +26,9 @@ class Watched(Steadiness):
         super().__init__(animals)
         self.truth = np.zeros((0, 0), np.uint8)
         self.rightly: list[bool] = []
-        """Of each doubt that was settled, where the masks before and after show whose they are."""
+        """Of each doubt that was settled, if those that lay still are seen alone: whether they are who they were."""
         self._were: dict[int, int | None] = {}
+        self._weighed_last: tuple[float, list[int], list[int]] | None = None
 
     def see(
         self,
@@ -37,19 +39,22 @@ class Watched(Steadiness):
         at_s: float,
     ) -> NDArray[np.float64] | None:
         """See `Steadiness`."""
+        self._weighed_last = None
         factors = super().see(places, instances, celsius, names, at_s)
-        self._were |= {body: owner(lay.pixels, self.truth) for body, lay in self._lay.items() if lay.at_s == at_s}
+        are = {place.bodies[0]: owner(place.pixels, self.truth) for place in places if len(place.bodies) == 1}
+        if factors is not None and self._weighed_last is not None:
+            doubt, way, still = self._weighed_last
+            pairs = [(self._were.get(was), are.get(way.index(was))) for was in still]
+            if doubt > DOUBT and pairs and all(None not in pair for pair in pairs):
+                self.rightly.append(all(was == now for was, now in pairs))
+            self._were = {body: self._were.get(was) for body, was in enumerate(way)}
+        self._were |= {body: are.get(body) for body, lay in self._lay.items() if lay.at_s == at_s}
         return factors
 
-    def _weighed(
-        self, places: Sequence[Place], instances: NDArray[np.uint8], celsius: NDArray[np.float32], since_s: float
-    ) -> NDArray[np.float64]:
-        went = super()._weighed(places, instances, celsius, since_s)
-        are = {place.bodies[0]: owner(place.pixels, self.truth) for place in places if len(place.bodies) == 1}
-        clear = set(are.values()) == set(self._were.values()) == set(range(1, ANIMALS + 1))
-        if went.max() >= CONFIDENT and self._since.shares.max() < 1 - DOUBT and clear:
-            way = self._since.orders[went.argmax()]
-            self.rightly.append(all(self._were[int(way[body])] == are[body] for body in are))
+    def _weighed(self, there: NDArray[np.float64], at_s: float) -> NDArray[np.float64]:
+        went = super()._weighed(there, at_s)
+        still = np.flatnonzero((there > STILL).any(axis=1) & self._in_question())
+        self._weighed_last = 1 - self._since.shares.max(), self._since.orders[went.argmax()].tolist(), still.tolist()
         return went
 
 
