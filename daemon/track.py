@@ -45,10 +45,6 @@ _LEAST_SWAPPED = 1e-6
 """Ways to go on that are less likely are not weighed."""
 _CLOSE_PX = 3
 """An animal is seen alone if no other is so near."""
-_AROUND = (
-    _CLOSE_PX * np.array([(0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1)]).T[..., np.newaxis]
-)
-"""Rows and columns that many pixels away, in a row, a column or cornerwise."""
 _HARDLY_TOUCHED = 1.0
 """With no more pixels near another, as a multiple of the root of all, an animal looks as it does alone."""
 _MERGED_OVERLAP = 0.35
@@ -638,13 +634,13 @@ def _seen(
     found = sightings(regions, celsius)
     if not found:
         return []
-    flat, width = segmentation.instances.ravel(), segmentation.instances.shape[1]
+    bordered = np.pad(segmentation.instances, _CLOSE_PX)
     boxes = [_box(regions, sighting.instance) for sighting in found]
     return [
         _Seen(
             sighting=sighting,
             features=features(sighting, surroundings),
-            touched=_touched(sighting, flat, width)
+            touched=_touched(sighting, bordered, boxes[index])
             if any(_near(boxes[index], other) for place, other in enumerate(boxes) if place != index)
             else 0.0,
         )
@@ -670,14 +666,21 @@ def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
     )
 
 
-def _touched(seen: Sighting, flat: NDArray[np.uint8], width: int) -> float:
-    """Pixels with another instance as near as `_CLOSE_PX`, in a row, a column or cornerwise, by the root of all."""
-    rows, columns = np.divmod(seen.pixels, width)
-    y, x = rows + _AROUND[0], columns + _AROUND[1]
-    inside = (y >= 0) & (y < flat.size // width) & (x >= 0) & (x < width)
-    there = flat[np.where(inside, y * width + x, seen.pixels)]
-    near = ((there != 0) & (there != seen.instance)).any(axis=0)
-    return float(np.count_nonzero(near) / math.sqrt(seen.pixels.size))
+def _touched(seen: Sighting, instances: NDArray[np.uint8], box: tuple[int, int, int, int]) -> float:
+    """Pixels with another instance as near as `_CLOSE_PX`, in a row, a column or cornerwise, by the root of all.
+
+    The picture has a border of so many pixels; the box is without it.
+    """
+    top, bottom, left, right = box
+    reach, rows, columns = _CLOSE_PX, bottom - top + 1, right - left + 1
+    around = instances[top : bottom + 1 + 2 * reach, left : right + 1 + 2 * reach]
+    others = (around != 0) & (around != seen.instance)
+    near = np.zeros((rows, columns), bool)
+    for down in (0, reach, 2 * reach):
+        for across in (0, reach, 2 * reach):
+            near |= others[down : down + rows, across : across + columns]
+    own = around[reach:-reach, reach:-reach] == seen.instance
+    return float(np.count_nonzero(near & own) / math.sqrt(seen.pixels.size))
 
 
 def _overlaps(tracks: Sequence[_Track], found: Sequence[_Seen], segmentation: Segmentation) -> list[list[float]]:
