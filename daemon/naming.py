@@ -57,9 +57,23 @@ class Naming:
         """How likely each way to name all bodies is (see `Candidates`)."""
         return self._who.shares
 
-    def weigh(self, factors: NDArray[np.float64]) -> None:
-        """Multiply the probability of each way to name all bodies by something."""
-        self._who.weigh(np.arange(len(factors)), np.log(factors))
+    def weigh(self, without: NDArray[np.float64], with_it: NDArray[np.float64]) -> None:
+        """Take in what something speaks for the ways to name all bodies.
+
+        Parameters
+        ----------
+        without, with_it : (ways,) float64
+            How likely each of all ways is, as far as only what it speaks about is known, without and with it.
+        """
+        orders = self._who.orders.copy()
+        new = set(range(self._animals)) - self._numbered
+        if len(new) > 1:  # which of these is which has been settled by taking the likeliest way
+            orders[np.isin(orders, list(new))] = -1
+        _, alike = np.unique(orders, axis=0, return_inverse=True)
+        alike = alike.ravel()
+        factors = (np.bincount(alike, with_it) + _POSSIBLE) / (np.bincount(alike, without) + _POSSIBLE)
+        ways = self._who.likelier_than(_POSSIBLE)
+        self._who.weigh(ways, np.log(factors[alike[ways]]))
 
     def forget(self, bodies: Iterable[int]) -> None:
         """What was learnt of those that these may be was perhaps learnt of several that lay together."""

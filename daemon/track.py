@@ -353,7 +353,7 @@ class Tracker:
                 covered = overlaps[sighting.instance] / max(track.pixels.size, 1)
                 grown = (sighting.trunk_px - into.trunk_px) / max(track.trunk_px, 1)
                 away_px = _distance_px(track.motion, sighting.pixels, self._width_px)
-                there = covered >= _MERGED_OVERLAP or away_px <= _NOT_SPLIT_PX
+                there = covered >= _MERGED_OVERLAP or away_px <= _CLOSE_PX
                 if away_px <= reach_px and grown >= (_MERGED_SIZE if there else _GROWN_SIZE):
                     best = max(best or (0.0, index), (covered + grown, index))
             if best is not None:
@@ -470,11 +470,11 @@ class Tracker:
             self._naming.forget(near)
             self._bodies += 1
             return self._begin(seen, at_s, [self._bodies - 1])
+        chosen.steady_since_s = at_s
         if chosen.size == 1:
             return chosen
         body = max(chosen.bodies, key=lambda each: shares[each])
         chosen.bodies.remove(body)
-        chosen.steady_since_s = at_s
         if rest is not None:
             chosen.trunk_px = float(rest.sighting.trunk_px)
         return self._begin(seen, at_s, [body])
@@ -563,10 +563,11 @@ class Tracker:
             )
             for index, track in pairs.items()
         ]
-        names = self._naming.shares
-        factors = self._steadiness.see(places, segmentation.instances.ravel(), above.ravel(), names, at_s)
-        if factors is not None:
-            self._naming.weigh(factors)
+        instances, names = segmentation.instances.ravel(), self._naming.shares
+        settled = self._steadiness.see(places, instances, above.ravel(), names, at_s)
+        if settled is not None:
+            self._naming.weigh(*settled)
+            self._steadiness.go_on(self._naming.shares)
 
     # What is learnt
 
@@ -574,8 +575,6 @@ class Tracker:
         """Take a sighting into its track; whether its head and tail are the wrong way round."""
         elapsed_s = at_s - track.seen_s
         sighting = seen.sighting
-        if track.hidden:
-            track.steady_since_s = at_s
         track.motion.update(sighting.x_px, sighting.y_px)
         track.pixels, track.features, track.seen_s = sighting.pixels, seen.features, at_s
         track.close = seen.close

@@ -37,24 +37,24 @@ class Watched(Steadiness):
         celsius: NDArray[np.float32],
         names: NDArray[np.float64],
         at_s: float,
-    ) -> NDArray[np.float64] | None:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """See `Steadiness`."""
         self._weighed_last = None
-        factors = super().see(places, instances, celsius, names, at_s)
+        settled = super().see(places, instances, celsius, names, at_s)
         are = {place.bodies[0]: owner(place.pixels, self.truth) for place in places if len(place.bodies) == 1}
-        if factors is not None and self._weighed_last is not None:
+        if settled is not None and self._weighed_last is not None:
             doubt, way, still = self._weighed_last
             pairs = [(self._were.get(was), are.get(way.index(was))) for was in still]
             if doubt > DOUBT and pairs and all(None not in pair for pair in pairs):
                 self.rightly.append(all(was == now for was, now in pairs))
             self._were = {body: self._were.get(was) for body, was in enumerate(way)}
         self._were |= {body: are.get(body) for body, lay in self._lay.items() if lay.at_s == at_s}
-        return factors
+        return settled
 
     def _weighed(self, there: NDArray[np.float64], at_s: float) -> NDArray[np.float64]:
         went = super()._weighed(there, at_s)
         still = np.flatnonzero((there > STILL).any(axis=1) & self._in_question())
-        self._weighed_last = 1 - self._since.shares.max(), self._since.orders[went.argmax()].tolist(), still.tolist()
+        self._weighed_last = 1 - self._went.shares.max(), self._went.orders[went.argmax()].tolist(), still.tolist()
         return went
 
 
@@ -79,4 +79,4 @@ def test_doubts_are_settled_rightly_by_who_lay_still() -> None:
     print(f"seed {SEED}, {MINUTES:g} min at {RATE_HZ:g} fps, masks: {Masks.NETWORKS}")  # noqa: T201
     print(f"  {said} doubts of more than {DOUBT:.0%} are settled by who lay still, {rightly} rightly")  # noqa: T201
     assert said >= 5
-    assert rightly >= 0.97 * said
+    assert rightly >= 0.99 * said

@@ -124,3 +124,35 @@ def test_a_doubt_about_animals_that_were_long_known_stays() -> None:
         found = naming.see({0: look(8.0), 1: look(8.0)}, float(second), 1.0)
     assert found[0] == pytest.approx([0.96, 0.04, 0], abs=0.01)
     assert naming.doubted == set()
+
+
+def shares(ways: dict[Way, float], animals: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([ways.get(way, 0.0) for way in permutations(range(animals))])
+
+
+def test_what_speaks_for_a_way_is_taken_in() -> None:
+    naming = known(8.0, 8.0, 8.0)
+    naming.move(MET)
+    naming.weigh(shares(MET, 3), shares({(1, 0, 2): 1.0}, 3))
+    assert naming.shares[2] == pytest.approx(1), "the third way of all: the first two have changed places"
+
+
+def test_ways_that_were_not_possible_stay_so_and_are_not_weighed_again() -> None:
+    naming = known(8.0, 8.0, 8.0)
+    naming.move(MET)
+    before = np.count_nonzero(naming.shares > 1e-9)
+    naming.weigh(shares(MET, 3), shares({(1, 0, 2): 1.0}, 3))
+    assert np.count_nonzero(naming.shares > 1e-9) == before
+
+
+def test_which_of_two_without_numbers_is_which_says_nothing_of_a_third_that_has_one() -> None:
+    naming = Naming(3)
+    for second in range(120):
+        naming.see({0: None, 1: None, 2: look(8.0)}, float(second), 1.0)
+    older: dict[Way, float] = {(0, 1, 2): 0.995, (0, 2, 1): 0.005}
+    naming.move(older)
+    naming.move(MET)
+    naming.see({}, 120.0, 1.0)  # of the first two the likelier way is taken
+    without = shares({(0, 1, 2): 0.4975, (1, 0, 2): 0.4975, (0, 2, 1): 0.0025, (1, 2, 0): 0.0025}, 3)
+    naming.weigh(without, shares({(1, 0, 2): 0.995, (1, 2, 0): 0.005}, 3))
+    assert naming.see({}, 121.0, 1.0)[2, 2] == pytest.approx(0.995, abs=0.002)

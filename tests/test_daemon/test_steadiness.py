@@ -12,6 +12,7 @@ from daemon.steadiness import Place, Steadiness, as_before
 SHAPE = (8, 40)
 STEADY_S = 1.0
 STAYED, SWAPPED = (0, 1, 2), (1, 0, 2)
+LEAST = 1e-9
 
 Blocks = Mapping[int, tuple[int, float]]
 """Body -> its first column, and how warm its coldest pixel is."""
@@ -38,8 +39,8 @@ class Box:
 
     def see(
         self, at_s: float, blocks: Blocks, *, groups: Sequence[Sequence[int]] = (), unsteady: Sequence[int] = ()
-    ) -> NDArray[np.float64] | None:
-        """A frame."""
+    ) -> bool:
+        """A frame; whether a doubt was settled."""
         celsius, instances = np.zeros(SHAPE, np.float32).ravel(), np.zeros(SHAPE, np.uint8).ravel()
         places = []
         together = [*groups, *([body] for body in blocks if not any(body in group for group in groups))]
@@ -51,10 +52,13 @@ class Box:
             pixels = np.flatnonzero(instances == instance)
             steady_s = 0.2 if set(bodies) & set(unsteady) else STEADY_S
             places.append(Place(bodies=bodies, instance=instance, pixels=pixels, steady_s=steady_s))
-        factors = self.steadiness.see(places, instances, celsius, self.names.shares, at_s)
-        if factors is not None:
-            self.names.weigh(np.arange(len(factors)), np.log(factors))
-        return factors
+        settled = self.steadiness.see(places, instances, celsius, self.names.shares, at_s)
+        if settled is None:
+            return False
+        without, with_it = settled
+        self.names.weigh(np.arange(len(without)), np.log((with_it + LEAST) / (without + LEAST)))
+        self.steadiness.go_on(self.names.shares)
+        return True
 
     def share(self, way: Way) -> float:
         """How likely it is that each body has the number that this says."""
@@ -69,14 +73,14 @@ REST: Blocks = {0: (0, 30.0), 1: (10, 32.0), 2: (20, 34.0)}
 def box() -> Box:
     """With three that are known."""
     box = Box()
-    assert box.see(0.0, REST) is None
+    assert not box.see(0.0, REST)
     return box
 
 
 @pytest.mark.parametrize("likely", [0.5, 0.3])
 def test_who_shows_the_same_pixels_is_who_it_was(box: Box, likely: float) -> None:
     box.move({STAYED: likely, SWAPPED: 1 - likely})
-    assert box.see(1.0, REST) is not None
+    assert box.see(1.0, REST)
     assert box.share(STAYED) > 0.99
 
 
@@ -94,7 +98,7 @@ def test_the_one_that_went_is_known_by_who_stayed(box: Box) -> None:
 
 def test_another_animal_in_the_same_place_is_nobody_that_lay_there(box: Box) -> None:
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(1.0, {0: (0, 36.0), 1: (10, 38.0), 2: REST[2]}) is None
+    assert not box.see(1.0, {0: (0, 36.0), 1: (10, 38.0), 2: REST[2]})
     assert box.share(STAYED) == pytest.approx(0.5)
 
 
@@ -106,14 +110,14 @@ def test_two_in_one_instance_are_told_from_the_third(box: Box) -> None:
 
 def test_which_of_two_in_one_instance_is_which_stays_open(box: Box) -> None:
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(1.0, REST, groups=[(0, 1)]) is None
+    assert not box.see(1.0, REST, groups=[(0, 1)])
     assert box.share(STAYED) == pytest.approx(0.5)
 
 
 def test_it_is_judged_once_all_are_seen_and_those_that_lay_there_are_cut_steadily(box: Box) -> None:
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(1.0, REST, unsteady=[0]) is None
-    assert box.see(1.5, {0: REST[0], 1: REST[1]}) is None
+    assert not box.see(1.0, REST, unsteady=[0])
+    assert not box.see(1.5, {0: REST[0], 1: REST[1]})
     assert box.share(STAYED) == pytest.approx(0.5)
     box.see(2.0, REST)
     assert box.share(STAYED) > 0.99
@@ -129,9 +133,9 @@ def test_where_nothing_is_left_for_long_it_begins_anew(box: Box) -> None:
     moved: Blocks = {0: (4, 36.0), 1: (14, 38.0), 2: REST[2]}
     box.move({STAYED: 0.5, SWAPPED: 0.5})
     for at_s in (1.0, 3.0, 6.0):
-        assert box.see(at_s, moved) is None
+        assert not box.see(at_s, moved)
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(7.0, moved) is not None, "compared with what was at 6 s"
+    assert box.see(7.0, moved), "compared with what was at 6 s"
     assert box.share(STAYED) == pytest.approx(0.5), "the first doubt stays"
 
 
@@ -155,14 +159,14 @@ def test_one_that_changed_its_place_in_a_group_is_compared_with_where_it_truly_w
 
 def test_what_shows_hardly_more_than_chance_settles_nothing(box: Box) -> None:
     box.move({STAYED: 0.995, SWAPPED: 0.005})
-    assert box.see(1.0, {0: (7, 30.0), 1: (30, 32.0), 2: REST[2]}) is None
+    assert not box.see(1.0, {0: (7, 30.0), 1: (30, 32.0), 2: REST[2]})
     box.see(2.0, REST)
     assert box.share(SWAPPED) < 1e-4
 
 
 def test_a_doubt_that_is_left_for_a_name_is_not_settled(box: Box) -> None:
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(1.0, {0: (6, 30.0), 1: (30, 32.0), 2: REST[2]}) is None
+    assert not box.see(1.0, {0: (6, 30.0), 1: (30, 32.0), 2: REST[2]})
     box.see(2.0, REST)
     assert box.share(STAYED) > 0.99
 
@@ -184,7 +188,7 @@ def test_what_is_open_is_compared_with_what_was_before_the_doubt(box: Box) -> No
 
 def test_without_a_doubt_it_is_compared_with_the_newest_frame(box: Box) -> None:
     moved: Blocks = {0: REST[1], 1: REST[0], 2: REST[2]}
-    assert box.see(1.0, moved) is None
+    assert not box.see(1.0, moved)
     box.move({STAYED: 0.5, SWAPPED: 0.5})
     box.see(2.0, moved)
     assert box.share(STAYED) > 0.99
@@ -192,17 +196,17 @@ def test_without_a_doubt_it_is_compared_with_the_newest_frame(box: Box) -> None:
 
 def test_after_a_minute_nothing_is_compared_and_it_begins_anew(box: Box) -> None:
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(61.0, REST) is None
+    assert not box.see(61.0, REST)
     assert box.share(STAYED) == pytest.approx(0.5)
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert box.see(62.0, REST) is not None
+    assert box.see(62.0, REST)
     assert box.share(STAYED) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("at_s", "known"), [(1.0, True), (50.0, False)])
 def test_what_few_pixels_show_may_be_chance_after_long(box: Box, at_s: float, known: bool) -> None:
     box.move({STAYED: 0.5, SWAPPED: 0.5})
-    assert (box.see(at_s, {0: (4, 30.0), 1: (30, 32.0), 2: REST[2]}) is not None) is known
+    assert box.see(at_s, {0: (4, 30.0), 1: (30, 32.0), 2: REST[2]}) is known
 
 
 def test_names_that_were_open_before_stay_open(box: Box) -> None:
@@ -229,3 +233,25 @@ def test_what_was_learnt_of_looks_meanwhile_counts_too(box: Box) -> None:
 @pytest.mark.parametrize(("overlap", "steady"), [(0.9, True), (0.7, True), (0.5, False), (0.0, False)])
 def test_a_mask_is_cut_as_before_if_most_of_it_is_the_same(overlap: float, steady: bool) -> None:
     assert as_before(overlap) is steady
+
+
+def test_one_that_was_covered_until_it_began_anew_is_not_compared_with_what_was_before(box: Box) -> None:
+    box.move({STAYED: 0.5, SWAPPED: 0.5})
+    for at_s in (1.0, 7.0):
+        box.see(at_s, {0: (30, 36.0), 1: (30, 36.0), 2: REST[2]}, unsteady=[0, 1])
+    box.move({STAYED: 0.7, SWAPPED: 0.3})
+    assert not box.see(8.0, {0: REST[0], 1: (30, 36.0), 2: REST[2]})
+
+
+def test_a_clock_that_goes_back_is_a_new_beginning(box: Box) -> None:
+    box.move({STAYED: 0.5, SWAPPED: 0.5})
+    assert not box.see(-1000.0, REST)
+    assert box.share(STAYED) == pytest.approx(0.5)
+    box.move({STAYED: 0.5, SWAPPED: 0.5})
+    assert box.see(-999.0, REST)
+
+
+def test_noise_is_the_same_and_another_fur_is_not(box: Box) -> None:
+    box.move({STAYED: 0.5, SWAPPED: 0.5})
+    assert not box.see(1.0, {0: (0, 30.6), 1: (10, 32.6), 2: REST[2]})
+    assert box.see(2.0, {0: (0, 30.2), 1: (10, 32.2), 2: REST[2]})

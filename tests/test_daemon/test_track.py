@@ -1,6 +1,7 @@
 """Animals that are followed: who is who as long as it can be told, and not a frame longer."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,14 +67,41 @@ def test_a_hidden_animal_keeps_its_number() -> None:
 def test_one_that_walks_over_another_is_in_a_group_with_it_though_both_are_hardly_larger_together() -> None:
     tracker = Tracker(2)
     for second in range(60):
-        follow(tracker, second, animal(97, 100), animal(20 + second % 2, 100))
-    for step in range(3):
-        follow(tracker, 60 + step, animal(97, 100), animal(28 + 24 * step, 100))
-    (together,) = follow(tracker, 63, animal(104, 100, half=9)).values()
+        follow(tracker, second, animal(97, 100), animal(9 + second % 2, 100))
+    for step in range(5):
+        follow(tracker, 60 + step, animal(97, 100), animal(9 + 20 * step, 100))
+    (together,) = follow(tracker, 65, animal(104, 100, half=9)).values()
     assert together.size == 2
-    for second in range(64, 70):
+    for second in range(66, 72):
         found = follow(tracker, second, animal(113, 100), animal(95, 100))
     assert names(found) == {1: 2, 2: 1}
+
+
+def test_one_that_hides_near_another_that_stretches_is_not_in_a_group_with_it() -> None:
+    tracker = Tracker(2)
+    for second in range(60):
+        follow(tracker, second, animal(97, 100), animal(77, 100))
+    for second in range(60, 66):
+        (stretched,) = follow(tracker, second, animal(97, 100, half=9)).values()
+        assert stretched.size == 1
+
+
+def test_who_lay_still_while_both_were_cut_wrongly_is_known_after_it_also_where_the_camera_drifts() -> None:
+    tracker = Tracker(2)
+    for second in range(60):
+        follow(tracker, second, animal(60, 60), animal(120 + second % 2, 60))
+    for second, x in enumerate((115, 105, 95, 88, 82, 79, 77, 77, 77, 77), start=60):
+        follow(tracker, second, animal(60, 60), animal(x, 60))
+    segmentation, celsius = picture(animal(60, 60), animal(77, 60))
+    across = segmentation.instances.copy()
+    across[52:60, 52:86], across[60:69, 52:86] = 1, 2  # the upper and the lower half of both
+    tracker.follow(replace(segmentation, instances=across), celsius, round(69.04 * NS))
+    told = [
+        names(tracker.follow(segmentation, celsius + 2, round((69 + 0.04 * step) * NS)).instances)
+        for step in range(2, 20)
+    ]
+    assert told[0] == {1: None, 2: None}
+    assert told[-1] == {1: 1, 2: 2}
 
 
 def test_a_single_animal_is_always_number_one_however_far_it_went() -> None:
