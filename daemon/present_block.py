@@ -8,7 +8,7 @@ from daemon.store.corrections import CorrectionRows
 from daemon.store.repository import Store
 
 MOST_SAMPLES = 7200
-"""More are not read at a start: two hours at one frame a second. Three rats take 0.2 ms each on one core."""
+"""More are not read at a start, which they would hold up: two hours at one frame a second."""
 
 SAMPLES_A_READ = 500
 """So many are in memory at a time."""

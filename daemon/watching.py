@@ -187,15 +187,17 @@ class Watching:
         self.note(measured.observation)
         self._newest, self._newest_picture = (frame, measured), None
         if self._album.wants(frame.captured_utc_ns):
-            self._album.add(frame.captured_utc_ns, self._picture(frame, measured))
+            self._album.add(frame.captured_utc_ns, self._picture())
 
     def note(self, observation: FrameObservation) -> None:
         """Keep what a frame says, for the evidence; `see` does it, too."""
         self._series.add(observation)
 
-    def _picture(self, frame: ThermalFrame, measured: Measured) -> bytes:
-        """Of the newest frame."""
+    def _picture(self) -> bytes:
+        """Of the newest frame, which is there."""
         if self._newest_picture is None:
+            assert self._newest is not None
+            frame, measured = self._newest
             banner = in_words(self._on, self._zone)
             drawn = draw(frame.celsius, measured.segmentation, measured.observation, scale=2, banner=banner)
             self._newest_picture = to_png(drawn)
@@ -237,9 +239,9 @@ class Watching:
         frames = self._album.choose(since_utc_ns, event.at_utc_ns)
         if event.kind not in _WITH_THE_NEWEST or self._newest is None:
             return frames
-        frame, measured = self._newest
-        before = [each for each in frames if each[0] < frame.captured_utc_ns]
-        return [*before[-2:], (frame.captured_utc_ns, self._picture(frame, measured))]
+        newest_utc_ns = self._newest[0].captured_utc_ns
+        before = [each for each in frames if each[0] < newest_utc_ns]
+        return [*before[-2:], (newest_utc_ns, self._picture())]
 
     def _shown(self, event: Event, since_utc_ns: int) -> PlotData | None:
         """What the plot of an event shows."""

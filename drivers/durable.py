@@ -51,10 +51,11 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Put new files, by their names, into a folder; when this returns all of them survive a power cut.
+    """Put new files, by their names, into a folder; when this returns their content survives a power cut.
 
     The disk is waited for once all are written, which takes little more than for one file. Until this returns any of
-    them may be there in part: nobody is to know of the folder before.
+    them may be there in part: nobody is to know of the folder before. Of a folder that is new itself the parent is to
+    be synchronized, too (`sync_directory`).
 
     Raises
     ------
