@@ -31,15 +31,17 @@ def go_on_with_block(collector: MinuteCollector, store: Store, *, animals: int, 
     numbers_go_on : bool
         Whether each animal has the number that it had before.
     """
-    for block in store.open_blocks()[-1:]:
-        with store.correction_rows() as rows:
-            ids = rows.samples_of_block(block.key)
-            if not ids:
-                continue
-            runs = rows.runs_of(ids[0], rows.last_frame_id())
-            one_life = runs <= {each.run_id for each in rows.life(max(runs))}
-            known = len(ids) <= MOST_SAMPLES and (animals == 1 or (numbers_go_on and one_life))
-            collector.resume(block.key, _observations(rows, ids) if known else None)
+    blocks = store.open_blocks()
+    if not blocks:
+        return
+    with store.correction_rows() as rows:
+        ids = rows.samples_of_block(blocks[-1].key)
+        if not ids:
+            return
+        runs = rows.runs_of(ids[0], rows.last_frame_id())
+        one_life = runs <= {each.run_id for each in rows.life(max(runs))}
+        known = len(ids) <= MOST_SAMPLES and (animals == 1 or (numbers_go_on and one_life))
+        collector.resume(blocks[-1].key, _observations(rows, ids) if known else None)
 
 
 def _observations(rows: CorrectionRows, ids: Sequence[int]) -> Iterator[FrameObservation]:
